@@ -1,0 +1,88 @@
+"""`python -m builder`: build the layer."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from builder import policy, profiles, table
+from builder.console import Console
+from builder.errors import BuildError
+from builder.pipeline import Build, Options
+
+HERE = Path(__file__).resolve().parents[1]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m builder",
+        description="Build the torch layer: install, prune, strip, record, split, verify, and account for every byte. "
+        "It is built for the Python and the architecture that run this.",
+    )
+    result.add_argument("--output", type=Path, required=True, help="folder that becomes /opt; its python/ is replaced")
+    result.add_argument(
+        "--work", type=Path, help="folder for what a later build can use again (default: OUTPUT/../cache/layer)"
+    )
+    result.add_argument(
+        "--requirements", type=Path, action="append",
+        help="pip requirements file (repeatable; default: requirements.txt and, if it is there, extra-requirements.txt)",
+    )  # fmt: skip
+    result.add_argument("--profiles", type=Path, default=profiles.FOLDER, help="folder of recorded profiles")
+    result.add_argument("--zip", type=Path, help="write the layer as a zip file too")
+    result.add_argument("--report", type=Path, help="write the ledger as JSON")
+    result.add_argument("--treemap", type=Path, help="write the ledger as a picture (HTML)")
+    result.add_argument(
+        "--budget",
+        type=int,
+        default=policy.BUDGET_BYTES,
+        metavar="BYTES",
+        help="fail above this (default: %(default)s)",
+    )
+    result.add_argument("--record", action="store_true", help="record the workload again even where a profile fits")
+    result.add_argument("--no-verify", action="store_true", help="do not compare the result with stock torch")
+    return result
+
+
+def default_requirements() -> list[Path]:
+    """The layer's own requirements, and the user's additions if there are any."""
+    extra = HERE / "extra-requirements.txt"
+    return [HERE / "requirements.txt", *([extra] if extra.is_file() else [])]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Return 0 when the layer is built, 1 when it cannot be (the reason is on standard error)."""
+    arguments = parser().parse_args(argv)
+    output = arguments.output.resolve()
+    options = Options(
+        requirements=arguments.requirements or default_requirements(),
+        output=output,
+        work=(arguments.work or output.parent / "cache" / "layer").resolve(),
+        profiles=arguments.profiles,
+        zip=arguments.zip,
+        report=arguments.report,
+        treemap=arguments.treemap,
+        verify=not arguments.no_verify,
+        record=arguments.record,
+        budget_bytes=arguments.budget,
+    )
+    # As Ctrl-C does it: what is half built is removed on the way out.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
+    try:
+        build = Build(options, Console())
+        if not arguments.requirements and arguments.profiles == profiles.FOLDER and build.is_current():
+            sys.stdout.write(f"{output} is what these inputs give already (lambda-torch layer inspect shows it)\n")
+            return 0
+        report = build.run()
+    except BuildError as error:
+        sys.stderr.write(f"\nThe layer was not built: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. The layer that was there before, if any, is unchanged.\n")
+        return 130
+    sys.stdout.write(f"{table.text(report)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

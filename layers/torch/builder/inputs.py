@@ -1,0 +1,23 @@
+"""What a layer is made from, as one digest: a layer whose report carries the same digest need not be built again."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+# Made by builds, never read by one.
+_PRODUCTS = (".pyc", ".so", ".o", ".a")
+
+
+def digest(root: Path = _ROOT) -> str:
+    """SHA-256 over the interpreter, the architecture and every file of `layers/torch`, in hex."""
+    whole = hashlib.sha256(f"{sys.version}\n{platform.machine()}\n".encode())
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root)
+        made = "__pycache__" in relative.parts or relative.parts[0].startswith(".")  # .work, of the Makefile
+        if not made and path.is_file() and path.suffix not in _PRODUCTS:
+            whole.update(f"{relative.as_posix()}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()

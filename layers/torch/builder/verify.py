@@ -1,0 +1,152 @@
+"""Step 6: the finished tree gives what the staged tree gives, bit for bit, in hot code and in cold code.
+
+python -m builder.verify --staged STAGING/python --finished build/layer/python
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from builder import clean
+from builder.errors import BuildError
+from builder.results import Result, differences, read_results
+
+_SHOWN = 12  # differences named in an error; the rest are counted
+
+
+class VerifyError(BuildError):
+    """The finished tree does not do what the staged tree does."""
+
+
+class Verified(NamedTuple):
+    """What was compared and found equal."""
+
+    version: str  # torch.__version__ of the finished tree
+    outputs: int  # outputs of the workload
+    checks: int  # checks of untouched code
+    check_outputs: int  # their outputs
+
+
+def verify(staged: Path, finished: Path, progress: Callable[[str], None] = lambda _text: None) -> Verified:
+    """Import from `finished` in a clean process, replay the workload, then run the checks of untouched code.
+
+    Args:
+        staged: Folder of packages before anything was split or moved.
+        finished: Folder of packages that the layer will have as `/opt/python`.
+        progress: Called with a line of text as each part starts.
+
+    Raises:
+        VerifyError: Something cannot be imported, crashes, or gives other bytes; the message names it.
+    """
+    progress("import from the finished tree")
+    version = _import(finished)
+    with tempfile.TemporaryDirectory(prefix="layer-verify-") as folder, ThreadPoolExecutor(2) as pool:
+        progress("replay the workload on both trees")
+        runs = [
+            pool.submit(_workload, tree, Path(folder, name))
+            for tree, name in ((staged, "staged"), (finished, "finished"))
+        ]
+        expected, actual = (run.result() for run in runs)
+        _compare("workload", expected, actual)
+        progress("run code that the workload never touched, on both trees")
+        checks = [pool.submit(_checks, tree, Path(folder, name)) for tree, name in ((staged, "s"), (finished, "f"))]
+        reference, answers = (check.result() for check in checks)
+        for name in sorted(reference | answers):
+            _compare(f"check {name}", reference.get(name, {}), answers.get(name, {}))
+    return Verified(version, len(actual), len(answers), sum(len(outputs) for outputs in answers.values()))
+
+
+def _import(tree: Path) -> str:
+    """torch's version, after making sure that it is this tree's torch that was imported."""
+    program = "import json, torch, numpy; print(json.dumps([torch.__version__, torch.__file__, numpy.__file__]))"
+    version, *files = json.loads(_succeed(tree, "import torch, numpy", "-c", program).splitlines()[-1])
+    for file in files:
+        if not Path(file).resolve().is_relative_to(tree.resolve()):
+            raise VerifyError(
+                f"{file} was imported instead of {tree}'s", f"See which files of it are missing in {tree}."
+            )
+    return str(version)
+
+
+def _workload(tree: Path, file: Path) -> dict[str, Result]:
+    _succeed(tree, "the workload", "-m", "builder.workload", "--output", str(file))
+    return read_results(file)[0]
+
+
+def _checks(tree: Path, folder: Path) -> dict[str, dict[str, Result]]:
+    """The outputs of every check by its name; raises `VerifyError` with the failed checks and how they failed."""
+    process = clean.run(tree, "-m", "builder.untouched", "--output", str(folder), "--jobs", "1", timeout=1200)
+    errors = folder / "errors.json"
+    if not errors.exists():
+        raise VerifyError(_ending(tree, "the checks of untouched code", process), _NEXT)
+    failed = json.loads(errors.read_text())
+    if failed:
+        texts = "\n".join(f"{name}: {text.rstrip()}" for name, text in failed.items())
+        raise VerifyError(f"{len(failed)} checks failed on {tree}:\n{texts}", _NEXT)
+    return {file.stem: read_results(file)[0] for file in sorted(folder.glob("*.safetensors"))}
+
+
+def _compare(what: str, expected: dict[str, Result], actual: dict[str, Result]) -> None:
+    lines = differences(expected, actual)
+    if lines:
+        more = f"\n... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        listed = "\n".join(f"  {line}" for line in lines[:_SHOWN])
+        raise VerifyError(f"{what}: {len(lines)} outputs differ from the staged tree's:\n{listed}{more}", _NEXT)
+
+
+_NEXT = "Run `python -m builder.workload` or `python -m builder.untouched` on the tree by hand, and see which step broke it."
+
+
+def _succeed(tree: Path, what: str, *arguments: str) -> str:
+    process = clean.run(tree, *arguments)
+    if process.returncode:
+        raise VerifyError(_ending(tree, what, process), _NEXT)
+    return process.stdout
+
+
+def _ending(tree: Path, what: str, process: subprocess.CompletedProcess[str]) -> str:
+    """How a process ended, with the end of what it said."""
+    code = process.returncode
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    said = "\n".join(process.stderr.rstrip().splitlines()[-20:])
+    return f"{what} {how} on {tree}:\n{said}"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Return 0 if the trees are equal, else 1 with the differences on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m builder.verify", description="Compare a finished tree with a staged one."
+    )
+    parser.add_argument("--staged", type=Path, required=True, help="folder of packages before splitting")
+    parser.add_argument(
+        "--finished", type=Path, required=True, help="folder of packages of the layer (build/layer/python)"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        verified = verify(arguments.staged, arguments.finished, _say)
+    except VerifyError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(
+        f"torch {verified.version}: {verified.outputs} outputs of the workload and {verified.check_outputs} of "
+        f"{verified.checks} checks are equal bit for bit\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

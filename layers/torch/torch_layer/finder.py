@@ -1,0 +1,156 @@
+"""Finds the layer's Python modules, whose bytecode and sources lie in `modules.cold`; what is not there is on disk as usual.
+
+The layer's top-level packages are stubs that call `enter`, so importing any of them installs the finder. Nothing else could:
+`/opt/python` is a plain `sys.path` entry, in which neither `.pth` files nor a `sitecustomize` are read. The finder is a path
+hook and not a meta path finder, so that `pkgutil`, `runpy` and `importlib.util` see a folder of the layer as any folder.
+
+`inspect`, `linecache` (tracebacks), `torch.jit.script` and `pkgutil.get_data` get sources from the loader (PEP 302).
+
+All of it runs before torch at every cold start: no file is looked for, and nothing is imported that torch does not import.
+"""
+
+import _imp
+import marshal
+import os
+import sys
+from collections.abc import Iterator
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
+from importlib.util import MAGIC_NUMBER
+from types import CodeType, ModuleType
+from typing import Any
+
+from torch_layer import archive
+
+# What the table says of a name; a string instead is the file name of an extension module.
+MODULE, PACKAGE, NAMESPACE = range(3)
+
+# Folder below the root ("" is the root itself) -> name -> one of the above. The builder writes it (builder/bundle.py).
+Table = dict[str, dict[str, int | str]]
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 -- pathlib is not imported at start-up
+_LOADERS: list[tuple[type[Any], list[str]]] = [
+    (ExtensionFileLoader, EXTENSION_SUFFIXES),
+    (SourceFileLoader, SOURCE_SUFFIXES),
+    (SourcelessFileLoader, BYTECODE_SUFFIXES),
+]
+
+
+class LayerLoader(SourceFileLoader):
+    """Loads a module from the archive; its source may be a file all the same."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The module's code object, compiled from its source where the layer keeps no bytecode of it."""
+        path = str(self.path)
+        data = _ARCHIVE.bytecode(path[len(ROOT) + 1 :])
+        if data is None:
+            compiled: CodeType = self.source_to_code(self.get_data(path), path)
+            return compiled
+        code: CodeType = marshal.loads(data)  # noqa: S302 -- the layer's own, and its checksum fits
+        # Bytecode names the file that it is expected to lie in: /opt/python/... Where the layer lies elsewhere this is put
+        # right as the import system does it for its own bytecode (importlib._bootstrap_external._compile_bytecode).
+        if code.co_filename != path:
+            _imp._fix_co_filename(code, path)  # type: ignore[attr-defined]
+        return code
+
+    def get_data(self, path: str) -> bytes:
+        """The bytes of a file, or of a source in the archive. Raises `OSError` if `path` is neither."""
+        try:
+            return super().get_data(path)
+        except FileNotFoundError:
+            source = _ARCHIVE.source(path[len(ROOT) + 1 :])
+            if source is None:
+                raise
+            return source
+
+
+class FolderFinder:
+    """The path entry finder of one folder of the layer (PEP 302). A folder need not exist on disk."""
+
+    def __init__(self, relative: str) -> None:
+        self.path = f"{ROOT}/{relative}" if relative else ROOT
+        self._names = _TABLE[relative]
+        self._files = FileFinder(self.path, *_LOADERS)
+
+    def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
+        """The spec of the module, or None if it is not here."""
+        tail = fullname.rpartition(".")[2]
+        kind = self._names.get(tail)
+        if kind is None:
+            return self._files.find_spec(fullname, target)
+        folder = f"{self.path}/{tail}"
+        if isinstance(kind, str):
+            path = f"{self.path}/{kind}"
+            spec = ModuleSpec(fullname, ExtensionFileLoader(fullname, path), origin=path)
+        elif kind == NAMESPACE:
+            spec = ModuleSpec(fullname, None, is_package=True)
+            spec.submodule_search_locations = [folder]
+            return spec
+        else:
+            path = f"{folder}/__init__.py" if kind == PACKAGE else f"{folder}.py"
+            spec = ModuleSpec(fullname, LayerLoader(fullname, path), origin=path)
+            if kind == PACKAGE:
+                spec.submodule_search_locations = [folder]
+        spec.has_location = True
+        return spec
+
+    def iter_modules(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
+        """Prefixed name, and whether it is a package, of every module here, in order of names (for `pkgutil`)."""
+        import pkgutil
+
+        found = dict(pkgutil.iter_importer_modules(self._files, ""))  # type: ignore[attr-defined]  # public, but typeshed lacks it
+        found.update((name, kind == PACKAGE) for name, kind in self._names.items() if kind != NAMESPACE)
+        for name in sorted(found):
+            yield prefix + name, found[name]
+
+    def invalidate_caches(self) -> None:
+        """Forget what the folder holds on disk; the table never changes."""
+        self._files.invalidate_caches()
+
+
+def enter(namespace: dict[str, Any]) -> None:
+    """Run the real module in the place of the stub whose globals are given."""
+    own = namespace["__spec__"]
+    spec = FolderFinder("").find_spec(own.name)
+    assert spec is not None  # the builder writes no stub without its module
+    assert isinstance(spec.loader, LayerLoader)
+    own.loader, own.origin, own.cached = spec.loader, spec.origin, None
+    own.submodule_search_locations = spec.submodule_search_locations
+    namespace.update(__loader__=spec.loader, __file__=spec.origin, __path__=spec.submodule_search_locations)
+    namespace.pop("__cached__", None)
+    exec(spec.loader.get_code(own.name), namespace)  # noqa: S102 -- what the import system does with every module
+
+
+def _hook(path: str) -> FolderFinder:
+    if path == ROOT or path.startswith(ROOT + "/"):
+        relative = path[len(ROOT) + 1 :].rstrip("/")
+        if relative in _TABLE:
+            return FolderFinder(relative)
+    raise ImportError(path)
+
+
+def _check_python(magic: bytes) -> None:
+    if magic != MAGIC_NUMBER:
+        raise ImportError(
+            f"the torch layer in {ROOT} was built for another Python than this {sys.version.split()[0]}.\n"
+            "Next: build the layer with the Python of the function's runtime (CompatibleRuntimes in template.yaml)",
+        )
+
+
+_FOLDER = f"{ROOT}/torch_layer/"
+_ARCHIVE = archive.Archive(_FOLDER + archive.FILE_NAME, _FOLDER + archive.DECODER)
+_TABLE: Table = _ARCHIVE.head["table"]
+_check_python(_ARCHIVE.head["magic"])
+sys.path_hooks.insert(0, _hook)
+for _entry in list(sys.path_importer_cache):
+    # Only the root can have been looked at before: whatever lies below it is reached through this module.
+    if os.path.abspath(_entry) == ROOT:  # noqa: PTH100
+        sys.path_importer_cache[_entry] = FolderFinder("")
