@@ -1,0 +1,146 @@
+"""The door: `lambda_handler`, the start-up before the first event, and the routes.
+
+    POST /predict, POST /    a request of src/model as JSON; answers its response, with the release in X-Model-Version
+    GET  /health             the release that is served, and since when
+
+Refusals are `{"error": {"code", "message", "details"}}`; every answer carries CORS headers.
+"""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+
+from serving import answers, events, fetching, validation
+from serving.current import CurrentRelease, Pace
+from serving.errors import ServiceError
+from serving.loading import Loader
+from serving.settings import Settings, limit_threads
+from serving.store import ReleaseError, ReleaseStore
+
+settings = Settings.from_environment()
+limit_threads(settings.threads)  # before torch, which `model` imports, reads it
+
+from model import Model, Request  # noqa: E402
+
+# Without `location`: finding the caller costs more than the rest of a log line.
+logger = Logger(service="lambda-torch", level=settings.log_level, location=None)
+cors = answers.Cors(settings.cors_origins)
+router = APIGatewayHttpResolver()
+
+METHODS = {"/predict": ("POST",), "/": ("POST",), "/health": ("GET",)}
+
+
+# A client that sends this header gets the same release each time while a canary runs; without it, equal bodies do.
+CANARY_KEY = "x-canary-key"
+
+
+def _open_store() -> ReleaseStore:
+    if settings.bucket is None:
+        raise ReleaseError("no_bucket", "The function's variable MODEL_BUCKET is not set, so it has nowhere to look.")
+    return ReleaseStore(fetching.open_client(), settings.bucket, settings.cache, settings.fetch_seconds)
+
+
+def _open_loader(store: ReleaseStore) -> Loader:
+    return Loader(store, Model, Request, settings.memory_mb * 1024 * 1024)
+
+
+def _report(event: str, facts: dict[str, Any]) -> None:
+    (logger.info if event == "swapped" else logger.error)(f"release {event}", extra=facts)
+
+
+current = CurrentRelease(
+    _open_store,
+    _open_loader,
+    settings.channel,
+    Pace(settings.refresh_seconds, settings.retry_seconds),
+    _report,
+)
+current.start()
+
+
+@router.post("/predict")
+@router.post("/")
+def predict() -> Response[str]:
+    """One request of the model, one response."""
+    http = router.current_event.raw_event
+    text = events.body_of(http, settings.max_body_bytes)
+    request = validation.parse(Request, text)
+    with current.use(lambda: http["headers"].get(CANARY_KEY, text).encode(errors="replace")) as loaded:
+        validation.check(loaded.model, request)
+        (response,) = loaded.model.predict([request])
+        return _ok(response.model_dump_json(), loaded.version)
+
+
+@router.get("/health")
+def health() -> Response[str]:
+    """Whether a release is served, which one, and since when."""
+    loaded = current.peek()
+    body = {
+        "status": "ok",
+        "release": loaded.version,
+        "since": loaded.since.isoformat(timespec="seconds"),
+        "channel": current.channel,
+        "refresh": asdict(current.counters),
+    }
+    return _ok(answers.json_text(body), loaded.version)
+
+
+@router.not_found
+def no_such_route(_: Exception) -> Response[str]:
+    """Preflights of known routes, 405 for their other methods, and 404 for the rest."""
+    http = router.current_event.request_context.http
+    path = str(router.current_event.raw_event["rawPath"])
+    methods = METHODS.get(path)
+    if methods is None:
+        raise ServiceError(404, "no_such_route", "There is no such route.", {"routes": sorted(METHODS)})
+    allowed = (*methods, "OPTIONS")
+    if http.method == "OPTIONS":
+        return Response(status_code=204, headers=dict(cors.preflight(allowed)))
+    raise ServiceError(
+        405,
+        "method_not_allowed",
+        f"{path} takes {' and '.join(methods)}.",
+        {"allowed": list(allowed)},
+        {"Allow": ", ".join(allowed)},
+    )
+
+
+def _ok(body: str, version: str) -> Response[str]:
+    return Response(status_code=200, content_type="application/json", headers={"X-Model-Version": version}, body=body)
+
+
+def _answer(http: dict[str, Any], context: Any) -> dict[str, Any]:
+    answered = router.resolve(http, context)
+    return answers.answer(answered["statusCode"], answered["body"] or "", answered["headers"])
+
+
+def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
+    """Answer one event of any kind that `serving.events` knows, always in the proxy form, never with an exception."""
+    started = time.perf_counter()
+    http: dict[str, Any] = {"headers": {}, "rawPath": "", "requestContext": {"http": {"method": ""}}}
+    try:
+        http = events.to_http(event)
+        result = _answer(http, context)
+    except ServiceError as error:
+        result = answers.answer(error.status, answers.json_text(error.body()), error.headers)
+    except Exception:
+        # A defect of ours or of the model's: the stack trace goes to the log, the client gets the request id to quote.
+        logger.exception("failed", extra={"request_id": getattr(context, "aws_request_id", None)})
+        failure = ServiceError(500, "internal_error", "The request failed inside the function; its log says why.")
+        result = answers.answer(failure.status, answers.json_text(failure.body()), {})
+    result["headers"].update(cors.headers(http["headers"].get("origin")))
+    logger.info(
+        "request",
+        extra={
+            "request_id": getattr(context, "aws_request_id", None),
+            "method": http["requestContext"]["http"]["method"],
+            "path": http["rawPath"][:100],
+            "status": result["statusCode"],
+            "release": result["headers"].get("X-Model-Version"),
+            "ms": round((time.perf_counter() - started) * 1000, 3),
+        },
+    )
+    return result

@@ -1,0 +1,54 @@
+"""Answers in the proxy form that API Gateway, function URLs and the 2018 post's callers take, with CORS on every one."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Scripts of another origin may read these: which release answered.
+EXPOSED_HEADERS = "X-Model-Version"
+ALLOWED_HEADERS = "Content-Type, Authorization, X-Api-Key, X-Amz-Date, X-Amz-Security-Token"
+PREFLIGHT_SECONDS = 600
+
+
+class Cors:
+    """CORS headers for an origin (Fetch standard, "CORS protocol").
+
+    Args:
+        origins: `("*",)` for every origin, or the origins that may call.
+    """
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        self._origins = frozenset(origins)
+        self._anyone = "*" in self._origins
+        self._first = origins[0]
+
+    def headers(self, origin: str | None) -> dict[str, str]:
+        """The headers for an answer to a page of `origin` (None: no browser, or the same origin)."""
+        if self._anyone:
+            return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": EXPOSED_HEADERS}
+        # Naming an allowed origin to a stranger lets nobody in: the browser compares it with the page's own.
+        allowed = origin if origin in self._origins else self._first
+        return {
+            "Access-Control-Allow-Origin": str(allowed),
+            "Access-Control-Expose-Headers": EXPOSED_HEADERS,
+            "Vary": "Origin",
+        }
+
+    def preflight(self, methods: Sequence[str]) -> dict[str, str]:
+        """What a preflight is told on top of `headers`."""
+        return {
+            "Access-Control-Allow-Methods": ", ".join(methods),
+            "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+            "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
+        }
+
+
+def answer(status: int, body: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    """One answer in the proxy form; `body` is JSON text, or empty."""
+    kind = {"Content-Type": "application/json"} if body else {}
+    return {"statusCode": status, "headers": {**kind, **headers}, "body": body, "isBase64Encoded": False}
+
+
+def json_text(value: Any) -> str:
+    """Compact JSON; NaN and infinities, which JSON does not have, are an error here and not at the client."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,128 @@
+"""From a pointer to a model that may serve: fetched, verified, built, and held to its golden examples."""
+
+import gc
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from serving import contents, golden
+from serving.contract import ModelClass, ServedModel
+from serving.documents import Manifest, ReleaseRef
+from serving.golden import GoldenError
+from serving.store import ReleaseError, ReleaseStore
+
+# What a model needs beside its weights while it is built and warmed up: activations, allocator slack, Python objects.
+WORKING_BYTES = 64 * 1024 * 1024
+
+
+class Loaded:
+    """A model in service: its release, and since when (UTC) it answers."""
+
+    def __init__(self, model: ServedModel, ref: ReleaseRef, since: datetime) -> None:
+        self._model: ServedModel | None = model
+        self.ref = ref
+        self.since = since
+
+    @property
+    def model(self) -> ServedModel:
+        """The model. Not to be asked for after `unload`."""
+        assert self._model is not None
+        return self._model
+
+    @property
+    def version(self) -> str:
+        """The release's version."""
+        return self.ref.version
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the model is there."""
+        return self._model is not None
+
+    def unload(self) -> None:
+        """Give the model's memory back, whoever still holds this object."""
+        self._model = None
+        gc.collect()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A release on disk, verified: the next step is to build its model."""
+
+    ref: ReleaseRef
+    manifest: Manifest
+    folder: Path
+
+
+class Loader:
+    """Prepares and builds releases.
+
+    Args:
+        store: where releases are read.
+        model_class: `Model` of `src/model`.
+        request_class: `Request` of `src/model`, for the golden examples.
+        memory_bytes: the function's memory.
+    """
+
+    def __init__(
+        self, store: ReleaseStore, model_class: ModelClass, request_class: type[BaseModel], memory_bytes: int
+    ) -> None:
+        self._store = store
+        self._model_class = model_class
+        self._request_class = request_class
+        self._memory_bytes = memory_bytes
+
+    def prepare(self, ref: ReleaseRef) -> Prepared:
+        """Fetch and verify. Raises ReleaseError."""
+        manifest = self._store.manifest(ref)
+        prepared = Prepared(ref, manifest, self._store.fetch(manifest))
+        try:
+            contents.check(prepared.folder, manifest.files)
+        except ValueError as error:
+            raise ReleaseError("release_refused", f"Release {ref.version}: {error}") from error
+        return prepared
+
+    def build(self, prepared: Prepared) -> Loaded:
+        """Build the model, warm it up, and check its golden examples.
+
+        Raises:
+            ReleaseError: `release_refused` with the model's own reason, or the example that failed.
+        """
+        version = prepared.ref.version
+        try:
+            model = self._model_class.load(prepared.folder)
+            if prepared.manifest.golden:
+                golden.check(model, self._request_class, prepared.manifest.golden)
+            else:
+                warm_up(model)
+        except GoldenError as error:
+            raise ReleaseError("release_refused", f"Release {version} does not answer as recorded: {error}") from error
+        except Exception as error:
+            # Whatever a model's own code raises on a release it cannot use: the release is refused, the function lives on.
+            raise ReleaseError("release_refused", f"Release {version} does not load: {error}") from error
+        return Loaded(model, prepared.ref, datetime.now(UTC))
+
+    def fits_beside(self, prepared: Prepared) -> bool:
+        """Whether the model can be built while the one in service stays in memory."""
+        return resident_bytes() + prepared.manifest.size + WORKING_BYTES <= self._memory_bytes
+
+
+def warm_up(model: ServedModel) -> None:
+    """One prediction, so that the first client does not pay for what torch sets up on first use."""
+    example: Callable[[], Any] | None = getattr(model, "example", None)
+    if example is not None:
+        model.predict([example()])
+
+
+def resident_bytes() -> int:
+    """This process's resident memory (proc(5), /proc/self/statm); 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

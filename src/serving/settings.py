@@ -1,0 +1,88 @@
+"""Every environment variable that the function reads, read once into a typed object.
+
+No other module of the function looks at `os.environ`; botocore reads its own (`AWS_ENDPOINT_URL_S3`, `AWS_REGION`, credentials).
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+
+# AWS Lambda gives one vCPU at this memory size and a proportional share below and above it (Lambda developer guide, "Memory").
+MEGABYTES_PER_CPU = 1769
+
+
+def _comma_separated(value: object) -> object:
+    """`"a, b"` to `("a", "b")`, as environment variables carry lists."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+class SettingsError(Exception):
+    """An environment variable has a value that cannot be used. The message names the variable and the rule it breaks."""
+
+
+class Settings(BaseModel):
+    """What the environment says. Aliases are the variables' names; the defaults are what a bare deployment gets."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    bucket: Annotated[str | None, Field(alias="MODEL_BUCKET", min_length=1)] = None
+    """The bucket that holds the releases. Without it the function starts and answers 503 with what to do."""
+
+    cors_origins: Annotated[
+        tuple[str, ...], BeforeValidator(_comma_separated), Field(alias="CORS_ORIGINS", min_length=1)
+    ] = ("*",)
+    """Origins that browsers may call from: `*`, or a comma-separated list such as `https://a.example,https://b.example`."""
+
+    max_body_bytes: Annotated[PositiveInt, Field(alias="MAX_BODY_BYTES")] = 1_048_576
+    """Largest request body in bytes, after base64 decoding. Lambda itself takes 6 MB, API Gateway 10 MB."""
+
+    channel: Annotated[str, Field(alias="RELEASE_CHANNEL", pattern="^[a-z0-9][a-z0-9-]{0,62}$")] = "live"
+    """The channel whose release is served."""
+
+    refresh_seconds: Annotated[float, Field(alias="RELEASE_REFRESH_SECONDS", ge=0, allow_inf_nan=False)] = 15.0
+    """Seconds between two looks at the channel's pointer, while requests come."""
+
+    fetch_seconds: Annotated[float, Field(alias="RELEASE_FETCH_SECONDS", gt=0, allow_inf_nan=False)] = 60.0
+    """How long fetching one release may take in all."""
+
+    retry_seconds: Annotated[float, Field(alias="RELEASE_RETRY_SECONDS", ge=0, allow_inf_nan=False)] = 5.0
+    """Seconds between two looks into the bucket while there is no usable release: a storm of requests is not one of S3 calls."""
+
+    cache: Annotated[Path, Field(alias="RELEASE_CACHE")] = Path(tempfile.gettempdir()) / "releases"
+    """Where fetched releases are kept; on Lambda only /tmp can be written."""
+
+    memory_mb: Annotated[PositiveInt, Field(alias="AWS_LAMBDA_FUNCTION_MEMORY_SIZE")] = MEGABYTES_PER_CPU
+    """The function's memory in MB, which decides its share of CPU. Set by Lambda."""
+
+    log_level: Annotated[str, Field(alias="LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")] = "INFO"
+    """Level of the structured log."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings; an empty variable counts as unset, as SAM's `Parameters` produce them.
+
+        Raises:
+            SettingsError: a variable's value breaks its rule.
+        """
+        try:
+            return cls.model_validate({name: value for name, value in environment.items() if value != ""})
+        except ValidationError as error:
+            problems = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_url=False))
+            raise SettingsError(f"The function's environment cannot be used. {problems}") from None
+
+    @property
+    def threads(self) -> int:
+        """Threads worth starting: one a whole vCPU that the memory size pays for (two are visible from 128 to 3,008 MB)."""
+        return max(1, self.memory_mb // MEGABYTES_PER_CPU)
+
+
+def limit_threads(threads: int) -> None:
+    """Tell OpenMP and MKL their thread count; takes effect only before torch is imported. What the user set stays."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, str(threads))

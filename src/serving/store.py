@@ -1,0 +1,236 @@
+"""The read side of a bucket of releases: channels, manifests, and verified folders in a local cache."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from serving import documents, fetching
+from serving.documents import MANIFEST_NAME, MAX_DOCUMENT_BYTES, Channel, Manifest, ReleaseRef, channel_key, file_key
+from serving.fetching import FetchError, NotModified
+from serving.freshness import Freshness
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# Folders that an interrupted fetch left are somebody's work for so long, and rubbish afterwards.
+STALE_SECONDS = 3600
+_STAGING = "fetching-"
+_LOCK = "lock"
+
+
+class ReleaseError(Exception):
+    """A release cannot be used. `code` is for programs, the message says what is wrong with which object.
+
+    Codes: `no_bucket` (MODEL_BUCKET is not set), `no_release` (nothing was published on this channel yet), `release_refused`
+    (an object is missing, damaged, not of this format, or fails its golden examples), `storage_unavailable` (S3 did not answer,
+    or the cache cannot be written; worth trying again).
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class PointerState:
+    """A channel as it was read, with the ETag that tells whether it changed since."""
+
+    channel: Channel
+    etag: str
+
+
+class ReleaseStore:
+    """Reads a bucket.
+
+    Args:
+        client: a boto3 S3 client.
+        bucket: the bucket's name.
+        cache: local folder for fetched releases; made when needed.
+        fetch_seconds: how long fetching one release may take in all.
+    """
+
+    def __init__(self, client: "S3Client", bucket: str, cache: Path, fetch_seconds: float) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._cache = cache
+        self._fetch_seconds = fetch_seconds
+        self._looks: dict[str, Freshness] = {}
+
+    def channel(self, name: str, etag: str | None = None) -> PointerState | None:
+        """The channel's pointer; None where it still has the given ETag (one conditional GET, RFC 9110 section 13.1.2).
+
+        A pointer that changed is read twice: the cheap look only tells that something is new.
+
+        Raises:
+            ReleaseError: `no_release` where there is no such channel, `release_refused`, or `storage_unavailable`.
+        """
+        key = channel_key(name)
+        if etag is not None and self._freshness(key).unchanged(etag):
+            return None
+        condition = {} if etag is None else {"IfNoneMatch": etag}
+        try:
+            content, found = fetching.read_small(self._client, self._bucket, key, MAX_DOCUMENT_BYTES, **condition)
+            return PointerState(documents.parse(Channel, content), found)
+        except NotModified:
+            return None
+        except FileNotFoundError:
+            raise ReleaseError(
+                "no_release",
+                f"There is no release on the channel {name!r} yet. "
+                f"Publish one: lambda-torch publish FOLDER --bucket {self._bucket}",
+            ) from None
+        except ValueError as error:
+            raise ReleaseError("release_refused", f"{key} is not of this format: {error}") from None
+        except FetchError as error:
+            raise ReleaseError("storage_unavailable", str(error)) from error
+
+    def _freshness(self, key: str) -> Freshness:
+        if key not in self._looks:
+            self._looks[key] = Freshness(
+                self._client, self._bucket, key, fetching.CONNECT_SECONDS, fetching.READ_SECONDS
+            )
+        return self._looks[key]
+
+    def manifest(self, ref: ReleaseRef) -> Manifest:
+        """The manifest that a pointer names.
+
+        Raises:
+            ReleaseError: `release_refused` with the reason, or `storage_unavailable`.
+        """
+        key = file_key(ref.version, MANIFEST_NAME)
+        try:
+            content, _ = fetching.read_small(self._client, self._bucket, key, MAX_DOCUMENT_BYTES)
+        except FileNotFoundError:
+            raise ReleaseError("release_refused", f"{key} is missing, but the channel names that release") from None
+        except ValueError as error:
+            raise ReleaseError("release_refused", f"{key} is not of this format: {error}") from None
+        except FetchError as error:
+            raise ReleaseError("storage_unavailable", str(error)) from error
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != ref.manifest_sha256:
+            raise ReleaseError(
+                "release_refused", f"{key} has SHA-256 {digest}, but the channel says {ref.manifest_sha256}"
+            )
+        try:
+            manifest = documents.parse(Manifest, content)
+        except ValueError as error:
+            raise ReleaseError("release_refused", f"{key} is not of this format: {error}") from None
+        if manifest.version != ref.version:
+            raise ReleaseError("release_refused", f"{key} describes another release, {manifest.version}")
+        return manifest
+
+    def fetch(self, manifest: Manifest) -> Path:
+        """Bring a release's files into the cache, each verified, and return their folder.
+
+        The folder appears in one rename when everything in it was verified, so another process, or a later start, never meets
+        half a release. A folder that is there already is verified again: /tmp may have been written by somebody else.
+
+        Raises:
+            ReleaseError: `release_refused` with the object and the reason, or `storage_unavailable`.
+        """
+        folder = self._cache / manifest.version
+        if _is_complete(folder, manifest):
+            return folder
+        staging: Path | None = None
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(dir=self._cache, prefix=_STAGING))
+            deadline = time.monotonic() + self._fetch_seconds
+            for name, entry in manifest.files.items():
+                target = staging / PurePosixPath(name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._fetch_file(file_key(manifest.version, name), entry, target, deadline)
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                staging.rename(folder)
+            except OSError:
+                # Another process of this machine was quicker; what it made counts only if it verifies.
+                if not _is_complete(folder, manifest):
+                    raise
+        except OSError as error:
+            raise ReleaseError(
+                "storage_unavailable",
+                f"Cannot write the release ({manifest.size} bytes) to {self._cache}: {error.strerror or error}",
+            ) from error
+        finally:
+            if staging is not None:
+                shutil.rmtree(staging, ignore_errors=True)
+        return folder
+
+    def _fetch_file(self, key: str, entry: documents.FileEntry, target: Path, deadline: float) -> None:
+        try:
+            digest = fetching.fetch(self._client, self._bucket, key, entry.size, target, deadline)
+        except FileNotFoundError:
+            raise ReleaseError("release_refused", f"{key} is missing, but the manifest lists it") from None
+        except FetchError as error:
+            code = "storage_unavailable" if error.retryable else "release_refused"
+            raise ReleaseError(code, str(error)) from error
+        if digest != entry.sha256:
+            raise ReleaseError("release_refused", f"{key} has SHA-256 {digest}, but the manifest says {entry.sha256}")
+
+    def keep_only(self, versions: Collection[str]) -> None:
+        """Remove every other release from the cache, and what interrupted fetches left an hour ago or earlier.
+
+        A process that still maps a removed file keeps reading it: the file goes when the last one lets go. While another process
+        builds a model from the cache (`reading`), nothing is removed; the next call makes up for it.
+        """
+        with self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
+            for path in self._cache.iterdir() if alone else ():
+                if path.name in versions or path.name == _LOCK:
+                    continue
+                if path.name.startswith(_STAGING) and _age(path) < STALE_SECONDS:
+                    continue
+                shutil.rmtree(path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """While this lasts, no process removes anything from the cache."""
+        with self._locked(fcntl.LOCK_SH):
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, operation: int) -> Iterator[bool]:
+        """Hold the cache's lock (flock(2)); False where it is not to be had: another process has it, or the disk is full."""
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._cache / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            yield False
+            return
+        try:
+            try:
+                fcntl.flock(descriptor, operation)
+            except OSError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(descriptor)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _is_complete(folder: Path, manifest: Manifest) -> bool:
+    """Whether the folder holds every file of the manifest with the right size and content."""
+    try:
+        return all(
+            (path := folder / PurePosixPath(name)).is_file()
+            and path.stat().st_size == entry.size
+            and documents.digest_of(path) == entry.sha256
+            for name, entry in manifest.files.items()
+        )
+    except OSError:
+        return False
