@@ -1,0 +1,10 @@
+"""A second model to serve: sentence embeddings (all-MiniLM-L6-v2) from plain torch modules, with no hub and no transformers.
+
+`serving` uses three names of it and nothing else: `Model`, `Request` and `Response`. It knows torch, and nothing of AWS. Its
+modules import each other relatively, so the folder works as `model` in the function and under its full name in the tests.
+"""
+
+from .schema import Request, Response
+from .sentences import Model
+
+__all__ = ["Model", "Request", "Response"]
