@@ -1,0 +1,162 @@
+"""Reading a PyTorch checkpoint without running any of it, and writing its tensors as safetensors.
+
+`torch.save` writes a pickle, and a pickle can name any function to be called while it is read. It is read here with
+`torch.load(weights_only=True)`, an unpickler that knows tensors and plain values only; there is no way to ask for more.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from serving import programs
+
+# Where training code usually keeps the state dict in a checkpoint: PyTorch Lightning and many more; the PyTorch tutorials; timm.
+USUAL_PLACES = ("state_dict", "model_state_dict", "model", "module", "ema")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        tensors: the state dict: contiguous tensors on the CPU, none of which shares memory with another.
+        others: names, beside those of the tensors, of what is no tensor.
+        shared: groups of names that shared memory in the file.
+        place: where in the file the state dict is; empty if it is all of it.
+        beside: what else the file has beside that place (epoch, optimiser state).
+    """
+
+    tensors: dict[str, Tensor]
+    others: tuple[str, ...]
+    shared: tuple[tuple[str, ...], ...]
+    place: str
+    beside: tuple[str, ...]
+
+
+def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
+    """Read the state dict in a file that `torch.save` wrote.
+
+    Args:
+        path: the file. A zip file (what `torch.save` has written since PyTorch 1.6) is mapped, not read into memory.
+        key: where the state dict is, keys separated by dots; None tries the whole file, then `USUAL_PLACES`.
+
+    Raises:
+        ValueError: the file is missing or broken, names more than tensors and plain values, or has no state dict there.
+    """
+    loaded = _load(path)
+    place, found = _state_dict(path, loaded, key)
+    tensors = {name: value for name, value in found if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path}: there is no tensor{f' under {place}' if place else ''}. {_keys(loaded)}")
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+            raise ValueError(
+                f"{path}: {name} is {tensor.layout} {tensor.dtype} on {tensor.device}, which safetensors has not"
+            )
+    shared = _shared(tensors)
+    # safetensors has no views: a tensor that shares memory with another gets memory of its own.
+    apart = {name for names in shared for name in names}
+    return Checkpoint(
+        {
+            name: (tensor.detach().clone() if name in apart else tensor.detach()).contiguous()
+            for name, tensor in tensors.items()
+        },
+        tuple(name for name, value in found if not isinstance(value, Tensor)),
+        shared,
+        place,
+        tuple(str(name) for name in loaded if name != place.split(".")[0]) if place else (),
+    )
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before is still there.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
+        new = Path(scratch, "new")
+        try:
+            save_file(dict(tensors), new, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
+        new.chmod(0o644)
+        new.replace(path)
+
+
+def _load(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            mapped = file.read(4) == b"PK\x03\x04"  # torch.load refuses to map its older format
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        if mapped:
+            programs.records_of(torch._C.PyTorchFileReader(str(path)), path.stat().st_size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except programs.ProgramError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except Exception as error:  # a broken file can raise almost anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "WeightsUnpickler" in str(error) or "weights_only" in str(error).lower():
+            named = next(
+                (line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), ""
+            )
+            raise ValueError(
+                f"{path}: refused, since reading it would run code: it holds more than tensors and plain values. {named}\n"
+                "Next: where the file was made, save the state dict alone: torch.save(model.state_dict(), 'model.pth')"
+            ) from error
+        raise ValueError(f"{path}: torch.save did not write this, or it is not whole ({reason})") from error
+
+
+def _state_dict(path: Path, loaded: Any, key: str | None) -> tuple[str, list[tuple[str, Any]]]:
+    """Where the state dict is, and its entries."""
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"{path}: holds a {type(loaded).__name__}, not a state dict (names with their tensors)")
+    if key is not None:
+        value: Any = loaded
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                raise ValueError(f"{path}: there is nothing under {key}. {_keys(loaded)}")
+            value = value[part]
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{path}: {key} is no state dict")
+        return key, _entries(path, value)
+    if not any(isinstance(value, Tensor) for value in loaded.values()):
+        for place in USUAL_PLACES:
+            if isinstance(loaded.get(place), Mapping):
+                inner, entries = _state_dict(path, loaded[place], None)
+                return (f"{place}.{inner}" if inner else place), entries
+    return "", _entries(path, loaded)
+
+
+def _entries(path: Path, value: Mapping[Any, Any]) -> list[tuple[str, Any]]:
+    if odd := [name for name in value if not isinstance(name, str)]:
+        raise ValueError(f"{path}: {odd[0]!r} is no name of a tensor, so this is no state dict")
+    return list(value.items())
+
+
+def _keys(loaded: Any) -> str:
+    names = [str(name) for name in loaded] if isinstance(loaded, Mapping) else []
+    return f"It has: {', '.join(names[:10])}" if names else "It is empty"
+
+
+def _shared(tensors: Mapping[str, Tensor]) -> tuple[tuple[str, ...], ...]:
+    """Groups of names whose tensors live in one storage."""
+    by_storage: dict[int, list[str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.numel():
+            by_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append(name)
+    return tuple(tuple(names) for names in by_storage.values() if len(names) > 1)

@@ -1,0 +1,137 @@
+"""`lambda-torch invoke`: one event in, one answer out."""
+
+import json
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from lambda_torch.commands._running import options_of, reports_to, run_options, signals_interrupt
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lambda_torch.emulator.environment import Outcome
+    from lambda_torch.emulator.run import Options
+
+ANSWER_SECONDS = 900  # the longest that a function may take
+
+
+@click.command()
+@click.argument("event", type=click.File("rb"))
+@click.option(
+    "--url",
+    help="A Lambda emulator's address, such as http://127.0.0.1:8080. Default: that of a running `lambda-torch serve`; without "
+    "one, or with --release, the function is started for this event.",
+)
+@run_options
+@click.pass_context
+def command(
+    context: click.Context,
+    event: IO[bytes],
+    url: str | None,
+    model: Path | None,
+    release: Path | None,
+    layer: str,
+    memory: int,
+    timeout: int,
+    variables: dict[str, str],
+) -> None:
+    """Send the event in the file EVENT (JSON; - is standard input) to the function and print its answer.
+
+    The exit status is 1 when the function failed: an answer with an HTTP error status is an answer. --model, --release,
+    --layer, --memory, --timeout and --env are for a function that is started for this event.
+
+    \b
+    Example:
+        lambda-torch invoke events/bare.json
+    """
+    from rich.console import Console
+
+    from lambda_torch.emulator.errors import EmulatorError
+    from lambda_torch.emulator.run import find_running
+    from lambda_torch.releases.errors import ReleasesError
+
+    content = _checked(event)
+    console = Console(stderr=True, highlight=False)
+    with signals_interrupt():
+        try:
+            note = None if url or release else find_running()
+            if url or note:
+                outcome = _post(_invoke_url(url or (note.invoke_url if note else "")), content)
+            else:
+                options = options_of(
+                    context,
+                    console,
+                    model=model,
+                    release=release,
+                    layer=layer,
+                    memory=memory,
+                    timeout=timeout,
+                    variables=variables,
+                )
+                outcome = _start_and_invoke(options, content, console)
+        except (EmulatorError, ReleasesError) as error:
+            raise click.ClickException(str(error)) from error
+        except (KeyboardInterrupt, click.Abort):
+            console.print("Stopped.")
+            sys.exit(130)
+    click.echo(_pretty(outcome.payload))
+    sys.exit(1 if outcome.failed else 0)
+
+
+def _checked(event: IO[bytes]) -> bytes:
+    content = event.read()
+    name = getattr(event, "name", "the event")
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise click.ClickException(f"{name} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise click.ClickException(f"{name} is not an event: an event is a JSON object.")
+    return content
+
+
+def _invoke_url(url: str) -> str:
+    """An emulator's address with the Invoke API's path, which is all that one knows."""
+    from lambda_torch.emulator.environment import INVOKE_PATH
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise click.BadParameter(f"{url} is not an http:// address", param_hint="--url")
+    return url if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}{INVOKE_PATH}"
+
+
+def _post(url: str, content: bytes) -> "Outcome":
+    """Send the event over HTTP, to our Invoke API or to a bare emulator."""
+    import requests
+
+    from lambda_torch.emulator.environment import outcome_of
+    from lambda_torch.emulator.errors import EmulatorError
+
+    try:
+        answer = requests.post(url, content, timeout=ANSWER_SECONDS)
+    except requests.RequestException as error:
+        raise EmulatorError(
+            f"Nothing answers at {url}: {error}. Next: lambda-torch serve, or leave --url out."
+        ) from error
+    if "x-amzn-ErrorType" in answer.headers:
+        raise EmulatorError(f"{url} refuses the event: {answer.text}")
+    outcome = outcome_of(answer.status_code, answer.content)
+    return outcome if not answer.headers.get("X-Amz-Function-Error") else type(outcome)(outcome.payload, failed=True)
+
+
+def _start_and_invoke(options: "Options", content: bytes, console: "Console") -> "Outcome":
+    from lambda_torch.emulator.run import running
+
+    with running(options, None, reports_to(console)) as run:
+        return run.pool.submit(content).result()
+
+
+def _pretty(payload: bytes) -> str:
+    try:
+        return json.dumps(json.loads(payload), indent=2, ensure_ascii=False)
+    except ValueError:
+        return payload.decode(errors="replace")

@@ -1,0 +1,177 @@
+"""`lambda-torch layer`: look into layers, and record what your own model touches."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lambda_torch import project
+from lambda_torch.commands._model import model_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from builder.ledger import Report
+
+REPORT = project.BUILD / "report.json"
+
+
+def _use_builder() -> None:
+    if str(project.LAYER_SOURCE) not in sys.path:
+        sys.path.insert(0, str(project.LAYER_SOURCE))
+
+
+@click.group()
+def command() -> None:
+    """Look into layers, and record what your own model touches in torch.
+
+    `make layer` builds the layer.
+    """
+    _use_builder()
+
+
+@command.command()
+@click.argument("path", type=click.Path(path_type=Path), default=project.LAYER)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a treemap to this file, too.")
+@click.option("--rows", type=click.IntRange(1), default=12, show_default=True, help="Lines of each table.")
+def inspect(path: Path, as_json: bool, html: Path | None, rows: int) -> None:
+    """Show where every byte of the layer in PATH went: a folder or a zip file, ours or any other. Default: build/layer.
+
+    The exit status is 1 when Lambda would refuse it: more than 262,144,000 bytes unzipped.
+
+    \b
+    Example:
+        lambda-torch layer inspect
+        lambda-torch layer inspect ~/Downloads/somebodys-layer.zip --html layer.html
+    """
+    from builder import ledger, table, treemap
+    from builder.errors import BuildError
+
+    try:
+        report = ledger.inspect(path)
+    except BuildError as error:
+        raise click.ClickException(str(error)) from error
+    _complete(report, path)
+    if html is not None:
+        html.write_text(treemap.draw(report.tree(), f"{path.name}: {report.unzipped_bytes:,} bytes"), encoding="utf-8")
+    click.echo(json.dumps(report.to_json(), indent=1) if as_json else table.text(report, rows=rows).strip("\n"))
+    if report.headroom_bytes < 0:
+        sys.exit(1)
+
+
+def _complete(report: "Report", path: Path) -> None:
+    """Add what only the build knows (its steps, the zip's size), if this is the very tree that the report is of."""
+    from builder.ledger import Step, tree_sha256
+
+    if path.resolve() != project.LAYER or not REPORT.is_file():
+        return
+    built = json.loads(REPORT.read_text(encoding="utf-8"))
+    if built.get("tree_sha256") == tree_sha256(path):
+        report.steps = [Step(**step) for step in built["steps"]]
+        report.zip_bytes, report.tree_sha256 = built["zip_bytes"], built["tree_sha256"]
+
+
+@command.command()
+@click.argument("events", type=click.Path(path_type=Path, exists=True, dir_okay=False), nargs=-1)
+@click.option(
+    "--name", default="model", show_default=True, help="What the profile is called; one of that name is replaced."
+)
+@click.option(
+    "--release",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The release folder that the handler serves. Default: build/release, trained first if it is not there.",
+)
+@model_option
+@click.pass_context
+def record(
+    context: click.Context, events: tuple[Path, ...], name: str, release: Path | None, model: Path | None
+) -> None:
+    """Send EVENTS (default: events/*.json) through src/app.py on a recording copy of torch, and keep what they touch.
+
+    The profile is a JSON file in layers/torch/profiles. The next `make layer` keeps hot what any profile there has, so that your
+    model never waits for a cold page. Commit it.
+
+    \b
+    Example:
+        lambda-torch layer record
+        lambda-torch layer record my-events/*.json --name resnet
+    """
+    from rich.console import Console
+
+    from builder.errors import BuildError
+    from lambda_torch.commands._running import options_of, signals_interrupt
+    from lambda_torch.emulator.errors import EmulatorError
+    from lambda_torch.releases.errors import ReleasesError
+
+    if not name.replace("-", "").isalnum():
+        raise click.BadParameter(f"{name!r}: letters, digits and hyphens", param_hint="--name")
+    console = Console(stderr=True, highlight=False)
+    chosen = events or tuple(sorted(project.EVENTS.glob("*.json")))
+    with signals_interrupt():
+        try:
+            options = options_of(
+                context, console, model=model, release=release, layer="stock", memory=3008, timeout=30, variables={}
+            )
+            _record(console, chosen, name, options.release, model, options.software.folders)
+        except (BuildError, EmulatorError, ReleasesError) as error:
+            raise click.ClickException(str(error)) from error
+        except (KeyboardInterrupt, click.Abort):
+            console.print("Stopped. Nothing was changed.")
+            sys.exit(130)
+
+
+def _record(
+    console: "Console",
+    events: tuple[Path, ...],
+    name: str,
+    release: Path,
+    model: Path | None,
+    packages: tuple[Path, ...],
+) -> None:
+    import tempfile
+
+    import boto3  # noqa: F401  # said to be missing here, rather than inside the recorded process
+
+    from builder import profiles
+    from builder.__main__ import default_requirements
+    from builder.console import Console as Steps
+    from builder.pipeline import Build, Options
+    from builder.record import record_command
+    from lambda_torch.emulator.processes import Processes
+    from lambda_torch.emulator.storage import CREDENTIALS, REGION, Storage
+    from lambda_torch.emulator.task_root import task_root
+    from lambda_torch.releases.bucket import Bucket
+    from lambda_torch.releases.publishing import publish
+
+    steps = Steps(sys.stderr)
+    build = Build(Options(default_requirements(), project.LAYER, project.BUILD / "cache" / "layer"), steps)
+    with build.alone(), tempfile.TemporaryDirectory(prefix="record-") as folder, Processes() as processes:
+        installed, staged = build.stage()
+        scratch = Path(folder)
+        storage = Storage(processes, scratch, "models")
+        publish(release, Bucket(storage.client(), "models"))
+        code = project.SRC if model is None else task_root(scratch / "task", model)
+        variables = {
+            "MODEL_BUCKET": "models",
+            "AWS_ENDPOINT_URL_S3": storage.url,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            **CREDENTIALS,
+            "TMPDIR": folder,
+            "HOME": folder,
+        }
+        with steps.step("record", f"{len(events)} events through the handler") as step:
+            driver = Path(__file__).parents[1] / "emulator" / "replay.py"
+            command = [str(driver), *(str(event.resolve()) for event in events)]
+            profile = record_command(
+                staged, build.options.work, installed.wheels, command, variables, [code, *packages], step.say
+            )
+            path = profiles.FOLDER / profiles.file_name(installed.wheels, profile.machine, name)
+            profile.save(path)
+            step.result = (
+                f"{len(profile.hot):,} modules and {profile.pages.count() * 4096 / 1e6:.1f} MB of libraries, in {path}"
+            )
+    console.print("Next: make layer")

@@ -1,0 +1,33 @@
+"""`lambda-torch promote`: a release becomes a channel's current one."""
+
+import click
+
+from lambda_torch.commands._bucket import (
+    bucket_options,
+    channel_option,
+    dry_run_option,
+    json_option,
+    opened,
+    print_json,
+)
+
+
+@click.command()
+@click.argument("version")
+@bucket_options
+@channel_option
+@dry_run_option
+@json_option
+def command(version: str, bucket: str, endpoint_url: str | None, channel: str, dry_run: bool, as_json: bool) -> None:
+    """Make VERSION the current release (its first letters are enough; `canary` and `previous` mean the channel's)."""
+    from lambda_torch.releases.channels import promote
+
+    with opened(bucket, endpoint_url) as opened_bucket:
+        ref = opened_bucket.release(opened_bucket.resolve(version, channel)).ref
+        moved, before = promote(opened_bucket, channel, ref, dry_run=dry_run)
+    if as_json:
+        print_json({"channel": channel, "dry_run": dry_run, **moved.model_dump(mode="json")})
+    elif before == ref.version:
+        click.echo(f"{channel} serves {ref.version} already.")
+    else:
+        click.echo(f"{channel} {'would serve' if dry_run else 'now serves'} {ref.version}.")

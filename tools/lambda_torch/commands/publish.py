@@ -1,0 +1,102 @@
+"""`lambda-torch publish`: a release folder becomes a channel's current release."""
+
+import math
+from pathlib import Path
+
+import click
+
+from lambda_torch.commands._bucket import (
+    bucket_options,
+    channel_option,
+    dry_run_option,
+    json_option,
+    opened,
+    print_json,
+)
+from lambda_torch.commands._model import golden_of, model_option
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@model_option
+@bucket_options
+@channel_option
+@click.option("--no-promote", is_flag=True, help="Upload only; no channel is moved.")
+@click.option("--note", default="", help="One line for people, kept with the release.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME=NUMBER", help="A figure to keep with the release.")
+@click.option(
+    "--golden",
+    "golden_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help='A JSON list of {"request", "response", "tolerance"}: what the release must answer before it may serve. A response that '
+    "is left out is recorded. Without a file, golden.json beside the model is taken, or else the model's own example recorded.",
+)
+@dry_run_option
+@json_option
+def command(
+    folder: Path,
+    model: Path | None,
+    bucket: str,
+    endpoint_url: str | None,
+    channel: str,
+    no_promote: bool,
+    note: str,
+    metrics: tuple[str, ...],
+    golden_file: Path | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Upload the release FOLDER and make it current.
+
+    The release is loaded first and must answer its golden examples: what cannot be served moves no channel. Its name is the
+    SHA-256 of its content; files that the bucket has already are not sent again. Running functions take it up within seconds.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from lambda_torch.releases.publishing import publish
+
+    figures = dict(map(_metric, metrics))
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    with opened(bucket, endpoint_url) as opened_bucket, Progress(*columns, console=console) as bar:
+        task = bar.add_task(f"Publishing {folder}", total=total)
+        done = publish(
+            folder,
+            opened_bucket,
+            channel=None if no_promote else channel,
+            note=note,
+            metrics=figures,
+            golden_file=golden_file or golden_of(model),
+            progress=lambda _, sent: bar.update(task, advance=sent),
+            dry_run=dry_run,
+        )
+    if as_json:
+        facts = {"version": done.version, "sent": done.sent, "existed": done.existed, "previous": done.previous}
+        print_json({**facts, "channel": None if no_promote else channel, "dry_run": dry_run})
+        return
+    would = "would be " if dry_run else ""
+    console.print(f"{len(done.sent)} files {would}sent." if done.sent else "Every file was in the bucket already.")
+    if done.existed and (note or metrics or golden_file):
+        console.print("The release was published before: its note, metrics and golden examples stay as they were.")
+    if not no_promote:
+        if done.previous == done.version:
+            console.print(f"It was the current release of {channel} before.")
+        else:
+            instead = f", in place of {done.previous[:16]}" if done.previous else ""
+            console.print(f"{channel} {would or 'now '}serves it{instead}.")
+    click.echo(done.version)
+
+
+def _metric(text: str) -> tuple[str, float]:
+    name, separator, number = text.partition("=")
+    try:
+        if not name or not separator:
+            raise ValueError
+        value = float(number)
+        if not math.isfinite(value):
+            raise ValueError
+        return name, value
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not NAME=NUMBER with a finite number", param_hint="--metric") from None

@@ -1,0 +1,146 @@
+"""`lambda-torch serve`: from a release folder to a local address."""
+
+import json
+import shlex
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lambda_torch.commands._running import options_of, reports_to, run_options, signals_interrupt
+
+if TYPE_CHECKING:
+    import socket
+
+    from rich.console import Console
+
+    from lambda_torch.emulator.gateway import Handled
+    from lambda_torch.emulator.run import Options
+    from lambda_torch.emulator.storage import Storage
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="0 takes any free port.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 serves other machines too.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1000), default=2, show_default=True, help="Environments at a time, at most."
+)
+@click.option(
+    "--payload",
+    type=click.Choice(["v1", "v2"]),
+    default="v1",
+    show_default=True,
+    help="Events as a REST API sends them (v1), or as an HTTP API or function URL does (v2).",
+)
+@run_options
+@click.pass_context
+def command(
+    context: click.Context,
+    port: int,
+    host: str,
+    concurrency: int,
+    payload: str,
+    model: Path | None,
+    release: Path | None,
+    layer: str,
+    memory: int,
+    timeout: int,
+    variables: dict[str, str],
+) -> None:
+    """Serve the function at http://127.0.0.1:3000, with no Docker and no AWS account.
+
+    AWS's own Runtime Interface Emulator and runtime client run the function as Lambda would; S3 is moto's, and lasts as long as
+    the command. Ctrl-C ends it all.
+
+    \b
+    Example:
+        lambda-torch serve --port 8080 --layer stock
+        curl -d '{"category":"Russian","start_letters":"RUS"}' http://127.0.0.1:8080/predict
+    """
+    from rich.console import Console
+
+    from lambda_torch.emulator.errors import EmulatorError
+    from lambda_torch.emulator.run import listen
+    from lambda_torch.releases.errors import ReleasesError
+
+    console = Console(stderr=True, highlight=False)
+    serving = threading.Event()
+    with signals_interrupt():
+        try:
+            with listen(host, port) as taken:
+                options = options_of(
+                    context,
+                    console,
+                    model=model,
+                    release=release,
+                    layer=layer,
+                    memory=memory,
+                    timeout=timeout,
+                    variables=variables,
+                    concurrency=concurrency,
+                )
+                _serve(options, taken, payload, console, serving)
+        except (EmulatorError, ReleasesError) as error:
+            raise click.ClickException(str(error)) from error
+        except (KeyboardInterrupt, click.Abort):
+            console.print("Stopped.")
+            sys.exit(0 if serving.is_set() else 130)
+
+
+def _serve(
+    options: "Options", taken: "socket.socket", payload: str, console: "Console", serving: threading.Event
+) -> None:
+    import os
+
+    from lambda_torch.emulator import run
+    from lambda_torch.emulator.errors import EmulatorError
+    from lambda_torch.emulator.gateway import Gateway
+    from lambda_torch.emulator.invoke_api import InvokeApi
+    from lambda_torch.emulator.payloads import PAYLOADS, Request
+
+    started = time.monotonic()
+    form = PAYLOADS[payload]
+    reports = reports_to(console)
+    health = json.dumps(form.event(Request("GET", "/health"))).encode()
+    with run.running(options, health, reports) as running, run.listen("127.0.0.1", 0) as invocations:
+        identity = run.new_identity()
+        # An answer may have to wait for a start-up and for those that are before it in the queue.
+        invoke_api = InvokeApi(running.pool, identity, timeout_seconds=4 * options.timeout_seconds)
+        gateway = Gateway(running.pool, form, lambda handled: _access(console, handled))
+        with (
+            run.serving(invoke_api, invocations) as invoke_url,
+            run.Note(invoke_url, identity, os.getpid()).left(),
+            run.serving(gateway, taken) as url,
+        ):
+            init = f", start-up inside the function {running.init_ms:.0f} ms" if running.init_ms else ""
+            reports.step(f"Ready after {time.monotonic() - started:.1f} s{init}. Release {running.version}")
+            console.print(f"Lambda's Invoke API, which lambda-torch invoke uses: {invoke_url}", soft_wrap=True)
+            console.print(
+                f"To publish another release to it: {_publish_command(running.storage, options.model)}", soft_wrap=True
+            )
+            console.print("Ctrl-C ends it all. Try:")
+            click.echo(f"curl -d {shlex.quote(running.example)} {url}/predict")
+            serving.set()
+            while running.storage.alive:
+                time.sleep(0.5)
+            raise EmulatorError(f"The S3 server ended by itself. Its last lines:\n{running.storage.tail()}")
+
+
+def _publish_command(storage: "Storage", model: Path | None) -> str:
+    from lambda_torch.emulator.storage import CREDENTIALS
+
+    credentials = " ".join(f"{name}={value}" for name, value in CREDENTIALS.items())
+    other = f" --model {shlex.quote(str(model))}" if model is not None else ""
+    return f"{credentials} lambda-torch publish FOLDER{other} --bucket {storage.bucket} --endpoint-url {storage.url}"
+
+
+def _access(console: "Console", handled: "Handled") -> None:
+    from rich.text import Text
+
+    line = f"{handled.method} {handled.path} {handled.status} {handled.milliseconds:.1f} ms"
+    console.print(Text(line), soft_wrap=True)
+    if handled.problem:
+        console.print(Text(f"  {handled.problem}", "yellow"), soft_wrap=True)

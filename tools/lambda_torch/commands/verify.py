@@ -1,0 +1,33 @@
+"""`lambda-torch verify`: read every byte of a release and compare it with the manifest."""
+
+import click
+
+from lambda_torch.commands._bucket import bucket_options, channel_option, json_option, opened, print_json
+
+
+@click.command()
+@click.argument("version")
+@bucket_options
+@channel_option
+@json_option
+def command(version: str, bucket: str, endpoint_url: str | None, channel: str, as_json: bool) -> None:
+    """Check that VERSION is whole: every file there, every byte as published. Exit status 1 where it is not."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    from lambda_torch.releases.catalog import verify
+
+    with opened(bucket, endpoint_url) as opened_bucket:
+        release = opened_bucket.release(opened_bucket.resolve(version, channel))
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(f"Verifying {release.ref.version[:16]}", total=release.manifest.size)
+            problems = verify(opened_bucket, release, lambda count: bar.update(task, advance=count))
+    if as_json:
+        print_json({"version": release.ref.version, "problems": problems})
+    else:
+        for problem in problems:
+            click.echo(problem, err=True)
+        click.echo(f"{release.ref.version} {'is damaged' if problems else 'is whole'}.")
+    if problems:
+        raise SystemExit(1)

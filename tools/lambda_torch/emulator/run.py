@@ -1,0 +1,250 @@
+"""The whole run: storage with a release in it, the pool, and the note that tells `lambda-torch invoke` where it is."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lambda_torch import project
+from lambda_torch.emulator.environment import Environment, Function
+from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.emulator.invoke_api import IDENTITY_PATH
+from lambda_torch.emulator.pool import Pool
+from lambda_torch.emulator.processes import Processes
+from lambda_torch.emulator.software import Software
+from lambda_torch.emulator.storage import Storage
+from lambda_torch.emulator.task_root import task_root
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+    from serving.documents import Manifest
+
+# As in template.yaml; a test compares them.
+HANDLER = "app.lambda_handler"
+MEMORY_MB = 3008
+TIMEOUT_SECONDS = 30
+
+BUCKET = "models"
+FOLDER = project.BUILD / "emulator"
+NOTE = FOLDER / "serving.json"
+
+BACKLOG = 128
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run may be asked for.
+
+    Attributes:
+        release: the release folder to publish.
+        variables: more environment variables for the function.
+        model: a folder whose package `model` takes the place of src/model; None leaves src/ as it is.
+        golden: what the release must answer, as for `publish`; None records the model's own example.
+    """
+
+    software: Software
+    release: Path
+    concurrency: int = 2
+    memory_mb: int = MEMORY_MB
+    timeout_seconds: int = TIMEOUT_SECONDS
+    variables: Mapping[str, str] = field(default_factory=dict)
+    model: Path | None = None
+    golden: Path | None = None
+
+
+@dataclass(frozen=True)
+class Reports:
+    """How a run tells what it does: steps of the start, notes while it runs, and lines of the function's log."""
+
+    step: Callable[[str], None]
+    note: Callable[[str], None]
+    log: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A running function.
+
+    Attributes:
+        version: the release that was published for it.
+        example: a request that it answers, as JSON text.
+        init_ms: milliseconds of the first environment's start-up; None if it is not known.
+    """
+
+    pool: Pool
+    storage: Storage
+    version: str
+    example: str
+    init_ms: float | None
+
+
+@contextmanager
+def running(options: Options, first_event: bytes | None, reports: Reports) -> Iterator[Run]:
+    """Start everything, and end everything: no process and no file of the run is left.
+
+    The function's own start-up is done when the block begins if there is a `first_event`, and at the first event otherwise.
+
+    Raises:
+        EmulatorError, lambda_torch.releases.errors.ReleasesError: with what failed and what to do.
+    """
+    from lambda_torch.releases.bucket import Bucket
+    from lambda_torch.releases.publishing import publish
+
+    scratch = _scratch_folder()
+    try:
+        with Processes() as processes:
+            reports.step("Starting the S3 server (moto)")
+            storage = Storage(processes, scratch, BUCKET)
+            reports.step(f"Publishing {options.release} to s3://{BUCKET} at {storage.url}")
+            bucket = Bucket(storage.client(), BUCKET)
+            release = publish(options.release, bucket, golden_file=options.golden).release
+            reports.step(f"Starting the function on {options.software.label}")
+            function = Function(
+                project.SRC if options.model is None else task_root(scratch / "task", options.model),
+                HANDLER,
+                options.software,
+                memory_mb=options.memory_mb,
+                timeout_seconds=options.timeout_seconds,
+                variables={"MODEL_BUCKET": BUCKET, "AWS_ENDPOINT_URL_S3": storage.url, **options.variables},
+            )
+
+            def make(number: int) -> Environment:
+                return Environment(function, processes, scratch, f"environment {number}", reports.log)
+
+            with contextlib.closing(Pool(make, options.concurrency, first_event, reports.note)) as pool:
+                pool.start()
+                yield Run(pool, storage, release.ref.version, example_of(release.manifest), pool.init_ms())
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch_folder() -> Path:
+    """A folder for this run's files. Those of runs that were killed, and could not remove theirs, go."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for folder in FOLDER.glob("run-*"):
+        if not Path("/proc", folder.name.split("-")[1]).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=FOLDER))
+
+
+def example_of(manifest: "Manifest") -> str:
+    """A request as JSON text: the one that documents the model's requests, or the release's first golden example."""
+    from model import Request
+
+    extra = Request.model_config.get("json_schema_extra")
+    documented = extra.get("examples") if isinstance(extra, dict) else None
+    known = [*(documented if isinstance(documented, list) else ()), *(each.request for each in manifest.golden), {}]
+    return json.dumps(known[0], ensure_ascii=False, separators=(",", ":"))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take a port before long work is done; connections are refused until a server listens on it.
+
+    Raises:
+        EmulatorError: it is in use, or may not be used.
+    """
+    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        # A port that was in use a minute ago can be bound again at once; one that somebody listens on cannot.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, port))
+    except OSError as error:
+        taken.close()
+        raise EmulatorError(_port_problem(host, port, error)) from error
+    return taken
+
+
+def _port_problem(host: str, port: int, error: OSError) -> str:
+    import errno
+
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} is in use by another program. Next: stop it, or take another one, such as {port % 65535 + 1}."
+        )
+    if error.errno == errno.EACCES:
+        return f"Port {port} may only be used by root. Next: take one from 1024 on."
+    return f"{host}:{port} cannot be used: {error.strerror or error}."
+
+
+@contextmanager
+def serving(app: "WSGIApplication", taken: socket.socket) -> Iterator[str]:
+    """Serve a WSGI application on a port taken by `listen`, in threads, until the block ends. Gives its URL."""
+    from werkzeug.serving import make_server
+
+    from lambda_torch.emulator.gateway import RequestHandler
+
+    host, port = taken.getsockname()[:2]
+    try:
+        taken.listen(BACKLOG)
+    except OSError as error:  # somebody else took it, in the same way, meanwhile
+        raise EmulatorError(_port_problem(host, port, error)) from error
+    server = make_server(host, port, app, threaded=True, request_handler=RequestHandler, fd=taken.fileno())
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name=f"port {port}")
+    thread.start()
+    try:
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        taken.close()
+
+
+@dataclass(frozen=True)
+class Note:
+    """Where a run can be invoked, left in a file below build/ while it lasts."""
+
+    invoke_url: str
+    identity: str
+    process: int
+
+    @contextmanager
+    def left(self) -> Iterator[None]:
+        """Leave the note; take it away in the end, unless another run's has replaced it."""
+        NOTE.parent.mkdir(parents=True, exist_ok=True)
+        scratch = NOTE.with_suffix(f".{os.getpid()}")
+        scratch.write_text(json.dumps(asdict(self)))
+        scratch.replace(NOTE)
+        try:
+            yield
+        finally:
+            if _read_note() == self:
+                NOTE.unlink(missing_ok=True)
+
+
+def new_identity() -> str:
+    """A text that no other run has."""
+    return uuid.uuid4().hex
+
+
+def find_running() -> Note | None:
+    """The note of a run that really runs: its address answers with the note's identity. A stale note is ignored."""
+    note = _read_note()
+    if note is None:
+        return None
+    try:
+        with urllib.request.urlopen(note.invoke_url + IDENTITY_PATH, timeout=2) as answer:  # noqa: S310
+            said: bytes = answer.read(100)
+    except (OSError, ValueError):
+        return None
+    return note if said.decode(errors="replace") == note.identity else None
+
+
+def _read_note() -> Note | None:
+    try:
+        fields = json.loads(NOTE.read_text())
+        note = Note(**fields)
+    except (OSError, ValueError, TypeError):
+        return None
+    return note if isinstance(note.invoke_url, str) and note.invoke_url.startswith("http://127.0.0.1:") else None

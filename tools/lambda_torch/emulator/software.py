@@ -1,0 +1,155 @@
+"""Which interpreter, which torch and which packages the function gets.
+
+On Lambda the function finds its own requirements in the task root, torch in a layer below /opt, and boto3 in the runtime. Here:
+
+    stock   everything comes from the site-packages that this command runs in
+    layer   torch and NumPy from a layer's folder and from nowhere else; the function's requirements and the runtime's packages
+            from folders of their own, made once with pip
+"""
+
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lambda_torch import project
+from lambda_torch.emulator.errors import EmulatorError
+
+FUNCTION_REQUIREMENTS = project.SRC / "requirements.txt"
+PINS = project.ROOT / "requirements" / "dev.txt"
+RUNTIME_PACKAGES = ("awslambdaric", "boto3")  # what AWS's Python runtime brings and the function may use
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Software:
+    """What the function's interpreter finds beside the function's code.
+
+    Attributes:
+        label: says to people which torch it is.
+        folders: what comes after the task root on `sys.path`, in order.
+        opt: the layer's folder, which Lambda mounts at /opt; None without a layer.
+    """
+
+    label: str
+    folders: tuple[Path, ...]
+    opt: Path | None = None
+
+
+def interpreter() -> str:
+    """The Python that this environment was made from: without the environment's packages when started with `-I -S`."""
+    return getattr(sys, "_base_executable", None) or sys.executable
+
+
+def stock() -> Software:
+    """The packages that this very command runs with."""
+    paths = sysconfig.get_paths()
+    folders = tuple(Path(folder) for folder in dict.fromkeys((paths["purelib"], paths["platlib"])))
+    return Software(f"stock PyTorch, from {folders[0]}", folders)
+
+
+def with_layer(layer: Path, report: Report) -> Software:
+    """torch from a layer's folder (what is `/opt` on Lambda, so with `python/` in it).
+
+    Raises:
+        EmulatorError: it is no layer, it was built for another Python, or pip cannot install the other packages.
+    """
+    layer = layer.resolve()
+    site = layer / "python" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    places = [folder for folder in (site, layer / "python") if folder.is_dir()]
+    if not any((folder / "torch").is_dir() for folder in places):
+        raise EmulatorError(
+            f"{layer} is not a torch layer: there is no python/torch in it. Next: make layer, or LAYER=stock."
+        )
+    for folder in places:
+        _check_python(folder)
+    function = _installed("requirements", ["--no-deps", "--requirement", str(FUNCTION_REQUIREMENTS)], report)
+    runtime = _installed("runtime", ["--constraint", str(PINS), *RUNTIME_PACKAGES], report)
+    return Software(f"the layer in {layer}", (function, *places, runtime), layer)
+
+
+def choose(layer: str, report: Report) -> Software:
+    """What `--layer` means: `stock`, a layer's folder, or `auto`: the built layer if there is one."""
+    if layer == "stock":
+        return stock()
+    if layer == "auto":
+        return with_layer(project.LAYER, report) if (project.LAYER / "python").is_dir() else stock()
+    if layer == "layer":
+        return with_layer(project.LAYER, report)
+    return with_layer(Path(layer), report)
+
+
+def _check_python(folder: Path) -> None:
+    """A layer's compiled modules carry the Python that they are for in their names."""
+    wanted = sysconfig.get_config_var("EXT_SUFFIX")
+    modules = sorted((folder / "torch").glob("_C.*.so"))
+    if modules and not any(module.name.endswith(wanted) for module in modules):
+        raise EmulatorError(
+            f"The layer in {folder.parent} holds {modules[0].name}, but this Python loads *{wanted}. "
+            "Next: build it with this Python (make layer), or LAYER=stock."
+        )
+
+
+def _installed(name: str, arguments: list[str], report: Report) -> Path:
+    """A folder made by `pip install --target`, kept below build/ under the hash of all that it depends on."""
+    pins = FUNCTION_REQUIREMENTS.read_bytes() + PINS.read_bytes()
+    key = hashlib.sha256(repr((sys.version, platform.machine(), arguments)).encode() + pins).hexdigest()[:16]
+    folder = project.BUILD / "emulator" / f"{name}-{key}"
+    if folder.is_dir():
+        return folder
+    report(f"Installing the {'runtime' if name == 'runtime' else 'function'}'s packages (once)")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder.parent))
+    try:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"),
+                *("--target", str(scratch), *arguments),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise EmulatorError(
+                f"pip could not install the packages of the function's {name}: {done.stderr.strip()}\n"
+                "Next: check the network, or use LAYER=stock, which needs none."
+            )
+        # Another run may have made the same folder meanwhile: a full one is never replaced.
+        if not folder.is_dir():
+            scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def emulator_binary() -> Path:
+    """AWS's Runtime Interface Emulator, which the aws-sam-cli package carries.
+
+    Raises:
+        EmulatorError: not on Linux, or the package is not there.
+    """
+    from importlib.util import find_spec
+
+    architecture = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine())
+    if sys.platform != "linux" or architecture is None:
+        raise EmulatorError(
+            f"Lambda's emulator is a program for Linux on x86_64 or arm64, and this is {platform.platform()}. "
+            "Next: use Linux (WSL, a virtual machine), or `sam local start-api` with Docker."
+        )
+    package = find_spec("samcli")
+    for folder in package.submodule_search_locations or () if package else ():
+        binary = Path(folder) / "local" / "rapid" / f"aws-lambda-rie-{architecture}"
+        if os.access(binary, os.X_OK):
+            return binary
+    raise EmulatorError("Lambda's emulator is not there: it comes with the aws-sam-cli package. Next: make setup")

@@ -1,0 +1,23 @@
+"""The function's task root with another model in it: what a deployment gets when a folder's `model` replaces src/model."""
+
+from pathlib import Path
+
+from lambda_torch import project
+
+# Never the function's: the model that is replaced, and what Python left there.
+LEFT_OUT = {"model", "__pycache__"}
+
+
+def task_root(folder: Path, model: Path) -> Path:
+    """Make `folder`, with links to everything in src/ but its model, and to the package `model` in the folder `model`.
+
+    Raises:
+        ValueError: there is no such package.
+    """
+    package = project.model_package(model)
+    folder.mkdir()
+    for entry in project.SRC.iterdir():
+        if entry.name not in LEFT_OUT:
+            (folder / entry.name).symlink_to(entry)
+    (folder / "model").symlink_to(package)
+    return folder

@@ -1,0 +1,56 @@
+"""Writing a release folder, all or nothing."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model import Model
+from model.config import CONFIG_FILE, WEIGHTS_FILE, Config
+
+
+def check_output(output: Path) -> None:
+    """Refuse, before any work, to write where something else than a release is.
+
+    Raises:
+        ValueError: `output` is a file, or a folder with other files than a release's.
+    """
+    if output.is_dir():
+        others = sorted(path.name for path in output.iterdir() if path.name not in (CONFIG_FILE, WEIGHTS_FILE))
+        if others:
+            raise ValueError(
+                f"{output} holds other files than a release's ({', '.join(others[:3])}). Name a new folder with --output"
+            )
+    elif output.exists() or output.is_symlink():
+        raise ValueError(f"{output} is not a folder. Name a new folder with --output")
+
+
+def write_release(output: Path, config: Config, weights: Mapping[str, Tensor]) -> None:
+    """Write a release folder, load it back and predict once, and only then put it in the place of an older one.
+
+    Raises:
+        ValueError: `output` is not for us to replace, or the release does not load.
+        OSError: it cannot be written; an older release is still there.
+    """
+    check_output(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+        new, old = Path(scratch, "new"), Path(scratch, "old")
+        new.mkdir()
+        (new / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        save_file(dict(weights), new / WEIGHTS_FILE)
+        model = Model.load(new)
+        model.predict([model.example()])
+        if not output.exists():
+            new.rename(output)
+            return
+        output.rename(old)
+        try:
+            new.rename(output)
+        except OSError:
+            old.rename(output)
+            raise
+        shutil.rmtree(old)

@@ -1,0 +1,207 @@
+"""A bucket of releases, as the tools see it: its channels, its manifests, and what it holds."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from lambda_torch.releases.errors import ConflictError, ReleasesError, explained
+from serving import documents
+from serving.documents import MANIFEST_NAME, MAX_DOCUMENT_BYTES, Channel, Manifest, ReleaseRef, channel_key, file_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release in the bucket: its manifest, and how a channel refers to it."""
+
+    ref: ReleaseRef
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class ChannelState:
+    """A channel as it was read; `channel` and `etag` are None where it does not exist yet."""
+
+    name: str
+    channel: Channel | None
+    etag: str | None
+
+
+Change = Callable[[Channel | None, datetime], Channel]
+"""From what a channel names (None: it does not exist) and the time of the change to what it is to name."""
+
+
+class Bucket:
+    """Reads and moves what a bucket holds.
+
+    Every write of a channel is conditional (S3 `If-Match`, `If-None-Match`): of two who move it at once, the second is told.
+    """
+
+    def __init__(self, client: "S3Client", name: str) -> None:
+        self.client = client
+        self.name = name
+
+    def channel(self, name: str) -> ChannelState:
+        """Read a channel.
+
+        Raises:
+            ReleasesError: the bucket cannot be read, or the pointer is garbage.
+        """
+        with explained(self.name):
+            try:
+                response = self.client.get_object(Bucket=self.name, Key=channel_key(name))
+            except self.client.exceptions.NoSuchKey:
+                return ChannelState(name, None, None)
+            try:
+                return ChannelState(name, documents.parse(Channel, self._small(response)), response["ETag"])
+            except ValueError as error:
+                raise ReleasesError(
+                    f"{channel_key(name)} is not of this format: {error}\n"
+                    f"Next: remove it, or restore an earlier version of that object, then promote a release again."
+                ) from None
+
+    def channels(self) -> list[ChannelState]:
+        """All channels, by name."""
+        keys = (key for key in self._keys("channels/") if key.endswith(".json"))
+        names = [key.removeprefix("channels/").removesuffix(".json") for key in keys]
+        return [self.channel(name) for name in sorted(names)]
+
+    def move(self, state: ChannelState, change: Change, *, dry_run: bool = False) -> Channel:
+        """Write what `change` makes of a channel, unless somebody moved it since it was read.
+
+        Raises:
+            ConflictError: somebody did.
+            ReleasesError: the bucket cannot be written.
+        """
+        moved = change(state.channel, datetime.now(UTC).replace(microsecond=0))
+        if dry_run:
+            return moved
+        key, body = channel_key(state.name), documents.dump(moved)
+        with explained(self.name):
+            from botocore.exceptions import ClientError
+
+            try:
+                if state.etag is None:
+                    self.client.put_object(
+                        Bucket=self.name, Key=key, Body=body, ContentType="application/json", IfNoneMatch="*"
+                    )
+                else:
+                    self.client.put_object(
+                        Bucket=self.name, Key=key, Body=body, ContentType="application/json", IfMatch=state.etag
+                    )
+            except ClientError as error:
+                # 409 is S3's answer to conditional writes that arrive together, 404 to If-Match on what was removed meanwhile.
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 409, 412):
+                    if self._holds(key, body):
+                        # The answer to this write was lost, and botocore sent it again.
+                        return moved
+                    raise ConflictError(
+                        f"Somebody else moved the channel {state.name!r} since this command read it; nothing was changed.\n"
+                        f"Next: see what it names now (lambda-torch releases --bucket {self.name}), then run the command again."
+                    ) from None
+                raise
+        return moved
+
+    def undo(self, before: ChannelState, moved: Channel) -> None:
+        """Take back a move, unless somebody moved the channel again meanwhile."""
+        now = self.channel(before.name)
+        if now.channel != moved:
+            return
+        key = channel_key(before.name)
+        with explained(self.name):
+            if before.channel is None:
+                self.client.delete_object(Bucket=self.name, Key=key)
+                return
+        earlier = before.channel
+        self.move(now, lambda _, updated: earlier.model_copy(update={"updated": updated}))
+
+    def _holds(self, key: str, body: bytes) -> bool:
+        try:
+            return self._small(self.client.get_object(Bucket=self.name, Key=key)) == body
+        except (self.client.exceptions.NoSuchKey, ValueError):
+            return False
+
+    @staticmethod
+    def _small(response: "GetObjectOutputTypeDef") -> bytes:
+        """A document's bytes. Raises ValueError where there are more than a document can have."""
+        if response["ContentLength"] > MAX_DOCUMENT_BYTES:
+            response["Body"].close()
+            raise ValueError(f"{response['ContentLength']} bytes are more than such a document can have")
+        return response["Body"].read()
+
+    def versions(self) -> list[str]:
+        """The versions of all complete releases (those that have a manifest)."""
+        suffix = f"/{MANIFEST_NAME}"
+        return sorted(
+            key.split("/")[1] for key in self._keys("releases/") if key.endswith(suffix) and key.count("/") == 2
+        )
+
+    def release(self, version: str) -> Release:
+        """Read a release's manifest.
+
+        Raises:
+            ReleasesError: there is none, or it is damaged.
+        """
+        key = file_key(version, MANIFEST_NAME)
+        with explained(self.name):
+            try:
+                response = self.client.get_object(Bucket=self.name, Key=key)
+            except self.client.exceptions.NoSuchKey:
+                raise ReleasesError(
+                    f"There is no release {version} in {self.name}.\nNext: lambda-torch releases --bucket {self.name} lists them."
+                ) from None
+            try:
+                content = self._small(response)
+                manifest = documents.parse(Manifest, content)
+                if manifest.version != version:
+                    raise ValueError(f"it describes another release, {manifest.version}")
+            except ValueError as error:
+                raise ReleasesError(
+                    f"{key} is damaged: {error}\nNext: delete that object and publish the release again."
+                ) from None
+        return Release(ReleaseRef(version=version, manifest_sha256=hashlib.sha256(content).hexdigest()), manifest)
+
+    def releases(self) -> Iterator[Release]:
+        """All complete releases, newest first. Damaged manifests are an error, as `release` tells it."""
+        found = [self.release(version) for version in self.versions()]
+        yield from sorted(found, key=lambda each: (each.manifest.created, each.ref.version), reverse=True)
+
+    def resolve(self, word: str, channel: str) -> str:
+        """The version that a person means: `current`, `previous`, `canary` of the channel, or the beginning of a version.
+
+        Raises:
+            ReleasesError: it means none, or several.
+        """
+        if word in ("current", "previous", "canary"):
+            named = self.channel(channel).channel
+            ref: ReleaseRef | None = getattr(named, word) if named else None
+            if ref is None:
+                raise ReleasesError(f"The channel {channel!r} has no {word} release.")
+            return ref.version
+        matches = [version for version in self.versions() if version.startswith(word.lower())]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            some = ", ".join(version[:16] for version in matches[:5])
+            raise ReleasesError(f"{word!r} begins {len(matches)} versions.\nNext: give more of it: {some}")
+        raise ReleasesError(
+            f"No release begins with {word!r}.\nNext: lambda-torch releases --bucket {self.name} lists them."
+        )
+
+    def objects(self, version: str) -> dict[str, int]:
+        """Every object below a release: key to size in bytes."""
+        return dict(self._sizes(f"releases/{version}/"))
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        return (key for key, _ in self._sizes(prefix))
+
+    def _sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        with explained(self.name):
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                for item in page.get("Contents", []):
+                    yield item["Key"], item["Size"]

@@ -1,0 +1,183 @@
+"""Looking at what a bucket holds, and cleaning up: list, diff, verify, gc."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lambda_torch.releases.bucket import Bucket, Release
+from lambda_torch.releases.errors import ReleasesError, explained
+from serving.documents import MANIFEST_NAME, file_key
+
+CHUNK_BYTES = 1024 * 1024
+DELETE_AT_ONCE = 1000  # S3's limit for one DeleteObjects call
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of the list.
+
+    Attributes:
+        release: the release.
+        roles: what names it: `live: current`, `live: canary 10%`, ...
+    """
+
+    release: Release
+    roles: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        manifest = self.release.manifest
+        return {
+            "version": manifest.version,
+            "created": manifest.created.isoformat(),
+            "size": manifest.size,
+            "note": manifest.note,
+            "metrics": manifest.metrics,
+            "frameworks": manifest.frameworks,
+            "channels": list(self.roles),
+        }
+
+
+def roles(bucket: Bucket) -> dict[str, tuple[str, ...]]:
+    """For each version that a channel names, how."""
+    found: dict[str, tuple[str, ...]] = {}
+    for state in bucket.channels():
+        if state.channel is None:
+            continue
+        named = [("current", state.channel.current), ("previous", state.channel.previous)]
+        if canary := state.channel.canary:
+            named.append((f"canary {canary.share * 100:.3g}%", canary))
+        for role, ref in named:
+            if ref is not None:
+                found[ref.version] = (*found.get(ref.version, ()), f"{state.name}: {role}")
+    return found
+
+
+def listing(bucket: Bucket) -> list[Listed]:
+    """All releases, newest first, with what names them."""
+    named = roles(bucket)
+    return [Listed(release, named.get(release.ref.version, ())) for release in bucket.releases()]
+
+
+def age(created: datetime, now: datetime) -> str:
+    """How long ago, in one unit: `3 days`."""
+    seconds = max(0, int((now - created).total_seconds()))
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = seconds // length
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return "now"
+
+
+def difference(one: Release, other: Release) -> dict[str, Any]:
+    """What changed from one release to another: files, metrics, golden examples."""
+    a, b = one.manifest, other.manifest
+    files = {
+        name: {
+            "change": "added"
+            if name not in a.files
+            else "removed"
+            if name not in b.files
+            else "same"
+            if a.files[name].sha256 == b.files[name].sha256
+            else "changed",
+            "sizes": [a.files[name].size if name in a.files else None, b.files[name].size if name in b.files else None],
+        }
+        for name in sorted({*a.files, *b.files})
+    }
+    metrics = {name: [a.metrics.get(name), b.metrics.get(name)] for name in sorted({*a.metrics, *b.metrics})}
+    requests = [example.request for example in a.golden]
+    requests += [example.request for example in b.golden if example.request not in requests]
+    golden = [
+        {"request": request, "responses": [_response(a.golden, request), _response(b.golden, request)]}
+        for request in requests
+    ]
+    return {
+        "versions": [a.version, b.version],
+        "files": files,
+        "metrics": metrics,
+        "golden": golden,
+        "frameworks": [a.frameworks, b.frameworks],
+    }
+
+
+def _response(examples: list[Any], request: Any) -> Any:
+    return next((example.response for example in examples if example.request == request), None)
+
+
+def verify(bucket: Bucket, release: Release, progress: Callable[[int], None] | None = None) -> list[str]:
+    """Read every byte of a release and compare; the problems found, none for a whole release.
+
+    Args:
+        progress: told how many bytes were read.
+    """
+    manifest, problems = release.manifest, _misnamed(bucket, release)
+    for name, entry in manifest.files.items():
+        key = file_key(manifest.version, name)
+        digest, size = hashlib.sha256(), 0
+        with explained(bucket.name):
+            try:
+                body = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"]
+            except bucket.client.exceptions.NoSuchKey:
+                problems.append(f"{key} is missing")
+                continue
+            for chunk in body.iter_chunks(CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+                if progress:
+                    progress(len(chunk))
+        if size != entry.size:
+            problems.append(f"{key} has {size} bytes, but the manifest says {entry.size}")
+        elif digest.hexdigest() != entry.sha256:
+            problems.append(f"{key} has SHA-256 {digest.hexdigest()}, but the manifest says {entry.sha256}")
+    return problems
+
+
+def _misnamed(bucket: Bucket, release: Release) -> list[str]:
+    """Channels that name this release with the hash of another manifest: functions refuse what they point to."""
+    return [
+        f"the channel {state.name!r} names this release with another manifest's hash: promote it again"
+        for state in bucket.channels()
+        if state.channel is not None
+        for ref in (state.channel.current, state.channel.previous, state.channel.canary)
+        if ref is not None and ref.version == release.ref.version and ref.manifest_sha256 != release.ref.manifest_sha256
+    ]
+
+
+def collect_garbage(bucket: Bucket, keep: int, *, dry_run: bool = False) -> list[Release]:
+    """Remove the oldest releases beyond the newest `keep`, never one that a channel names; returns what was removed.
+
+    A release stops being one when its manifest goes, so that goes first, and only then the files. Somebody may name it at that
+    very moment: after its manifest went, the channels are read again, and a release that one of them names now gets it back. (Who
+    moves a channel looks afterwards whether the manifest is still there, so one of the two always notices.) What an interrupted
+    run left is not touched: it looks like a publication that has not finished.
+
+    Raises:
+        ReleasesError: the bucket cannot be read or written.
+    """
+    if keep < 0:
+        raise ReleasesError("--keep takes 0 or more.")
+    removable = [listed.release for listed in listing(bucket)[keep:] if not listed.roles]
+    return [release for release in removable if dry_run or _remove(bucket, release.ref.version)]
+
+
+def _remove(bucket: Bucket, version: str) -> bool:
+    """Remove a release; False where a channel turned out to name it."""
+    if version in roles(bucket):
+        return False
+    keys, key = sorted(bucket.objects(version)), file_key(version, MANIFEST_NAME)
+    with explained(bucket.name):
+        manifest = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"].read()
+        bucket.client.delete_object(Bucket=bucket.name, Key=key)
+        if version in roles(bucket):
+            bucket.client.put_object(Bucket=bucket.name, Key=key, Body=manifest, ContentType="application/json")
+            return False
+        keys.remove(key)
+        for start in range(0, len(keys), DELETE_AT_ONCE):
+            batch = [{"Key": each} for each in keys[start : start + DELETE_AT_ONCE]]
+            answer = bucket.client.delete_objects(Bucket=bucket.name, Delete={"Objects": batch, "Quiet": True})  # type: ignore[typeddict-item]
+            for error in answer.get("Errors", []):
+                raise ReleasesError(f"{error.get('Key')} could not be removed: {error.get('Message')}")
+    return True

@@ -1,0 +1,90 @@
+"""Moving a channel: promote, roll back, and run a canary. Each is one conditional write."""
+
+from datetime import datetime
+
+from lambda_torch.releases.bucket import Bucket, Change, ChannelState
+from lambda_torch.releases.errors import ReleasesError
+from serving.documents import SCHEMA_VERSION, Canary, Channel, ReleaseRef
+
+
+def promote(bucket: Bucket, channel: str, ref: ReleaseRef, *, dry_run: bool = False) -> tuple[Channel, str | None]:
+    """Make a release current; what was current becomes previous, and a canary ends.
+
+    Returns:
+        What the channel names now, and the version that it named before (None: it is new).
+    """
+    state = bucket.channel(channel)
+    before = state.channel
+    if before is not None and before.current == ref and before.canary is None:
+        return before, ref.version
+
+    def change(now: Channel | None, updated: datetime) -> Channel:
+        previous = None if now is None else now.previous if now.current.version == ref.version else now.current
+        return Channel(schema_version=SCHEMA_VERSION, current=ref, previous=previous, updated=updated)
+
+    return _move(bucket, state, change, ref, dry_run=dry_run), before.current.version if before else None
+
+
+def rollback(bucket: Bucket, channel: str, *, dry_run: bool = False) -> Channel:
+    """Make the previous release current again, and the current one previous; a canary ends.
+
+    Raises:
+        ReleasesError: there is no previous release, or it is no longer whole.
+    """
+    state = bucket.channel(channel)
+    if state.channel is None or state.channel.previous is None:
+        raise ReleasesError(
+            f"The channel {channel!r} has no previous release.\n"
+            "Next: promote one by its version; lambda-torch releases lists them."
+        )
+    # A release that was removed by hand, or whose manifest was replaced, must not become current.
+    back = state.channel.previous
+    if bucket.release(back.version).ref != back:
+        raise ReleasesError(
+            f"The manifest of the previous release, {back.version}, is not the one that was promoted.\n"
+            f"Next: look at it (lambda-torch verify {back.version[:16]}), then promote a release by its version."
+        )
+
+    def change(now: Channel | None, updated: datetime) -> Channel:
+        assert now is not None
+        assert now.previous is not None
+        return Channel(schema_version=SCHEMA_VERSION, current=now.previous, previous=now.current, updated=updated)
+
+    return _move(bucket, state, change, back, dry_run=dry_run)
+
+
+def set_canary(
+    bucket: Bucket, channel: str, ref: ReleaseRef | None, share: float = 0.0, *, dry_run: bool = False
+) -> Channel:
+    """Let a release answer a share of the requests; None ends the canary.
+
+    Raises:
+        ReleasesError: the channel has no current release, or the release is current already.
+    """
+    state = bucket.channel(channel)
+    if state.channel is None:
+        raise ReleasesError(f"The channel {channel!r} has no release yet.\nNext: lambda-torch publish FOLDER")
+    if ref is not None and state.channel.current.version == ref.version:
+        raise ReleasesError(f"Release {ref.version} is the current one of {channel!r} already.")
+
+    def change(now: Channel | None, updated: datetime) -> Channel:
+        assert now is not None
+        canary = None if ref is None else Canary(**ref.model_dump(), share=share)
+        return Channel(
+            schema_version=SCHEMA_VERSION, current=now.current, previous=now.previous, canary=canary, updated=updated
+        )
+
+    return _move(bucket, state, change, ref, dry_run=dry_run)
+
+
+def _move(bucket: Bucket, state: ChannelState, change: Change, ref: ReleaseRef | None, *, dry_run: bool) -> Channel:
+    """Move a channel to name a release, and back again if the release was removed (`gc`) in that very moment."""
+    moved = bucket.move(state, change, dry_run=dry_run)
+    if ref is None or dry_run:
+        return moved
+    try:
+        bucket.release(ref.version)
+    except ReleasesError as error:
+        bucket.undo(state, moved)
+        raise ReleasesError(f"The channel {state.name!r} was not moved: {error}") from error
+    return moved

@@ -1,0 +1,47 @@
+"""What can go wrong with a bucket of releases, each with the next step."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ReleasesError(Exception):
+    """Nothing that readers see was changed. The message says why and what to do."""
+
+
+class ConflictError(ReleasesError):
+    """Somebody else moved the channel since it was read."""
+
+
+# What people meet with S3, and what then helps. Matched against botocore's error code or exception name.
+NEXT_STEPS = {
+    "NoSuchBucket": "Look up its name in the stack's outputs (sam list stack-outputs), or create it.",
+    "NoCredentialsError": "Sign in (aws configure, or aws sso login), or set AWS_PROFILE.",
+    "PartialCredentialsError": "Sign in (aws configure, or aws sso login), or set AWS_PROFILE.",
+    "ProfileNotFound": "Set AWS_PROFILE to a profile of ~/.aws/config, or make it (aws configure --profile NAME).",
+    "NoRegionError": "Set AWS_DEFAULT_REGION, or a region in ~/.aws/config.",
+    "ExpiredToken": "Sign in again (aws sso login).",
+    "UnauthorizedSSOTokenError": "Sign in again (aws sso login).",
+    "InvalidAccessKeyId": "Sign in with an identity of the bucket's account.",
+    "AccessDenied": "Use an identity that may list, read and write the bucket (s3:ListBucket, GetObject, PutObject).",
+    "403": "Use an identity that may list, read and write the bucket (s3:ListBucket, GetObject, PutObject).",
+    "EndpointConnectionError": "Check the network, the region and AWS_ENDPOINT_URL_S3.",
+    "ConnectTimeoutError": "Check the network, the region and AWS_ENDPOINT_URL_S3.",
+    "SlowDown": "Wait a minute and run the command again: it goes on where it stopped.",
+}
+
+
+@contextmanager
+def explained(bucket: str) -> Iterator[None]:
+    """Turn what boto3 raises into a ReleasesError with the next step."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError, Boto3Error) as error:
+        code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+        names = [code, type(error).__name__]
+        # S3UploadFailedError carries the cause in its text only.
+        step = next((text for name, text in NEXT_STEPS.items() if name in names or f"({name})" in str(error)), None)
+        advice = step or "Run the command again: it goes on where it stopped."
+        raise ReleasesError(f"The bucket {bucket} cannot be used: {error}\nNext: {advice}") from error

@@ -1,0 +1,292 @@
+"""Publishing: a folder becomes a release in the bucket, and the release becomes a channel's current one.
+
+The order is what makes it safe: files, then the manifest that vouches for them, then the pointer. A reader, or a publisher that
+is interrupted, never meets a pointer to something that is not whole.
+"""
+
+import json
+import platform
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+
+from pydantic import JsonValue, ValidationError
+
+from lambda_torch import project
+from lambda_torch.releases import channels
+from lambda_torch.releases.bucket import Bucket, Release
+from lambda_torch.releases.errors import ReleasesError, explained
+from serving import contents, documents, golden
+from serving.contract import ServedModel
+from serving.documents import MANIFEST_NAME, SCHEMA_VERSION, FileEntry, GoldenExample, Manifest, file_key, version_of
+
+Progress = Callable[[str, int], None]
+"""Told `(file name, bytes sent)` as an upload proceeds."""
+
+# Numbers that are recorded on one CPU are checked on another, whose vector units round differently.
+RECORDED_TOLERANCE = 1e-4
+FILES_AT_ONCE = 4
+FRAMEWORKS = ("torch", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publication did, or would do.
+
+    Attributes:
+        release: the release.
+        sent: names of the files that were uploaded; the others were in the bucket already.
+        existed: whether the release was complete before; its manifest then stays as it is.
+        previous: what the channel named before; None for a new channel, or where no channel was to be moved.
+    """
+
+    release: Release
+    sent: tuple[str, ...]
+    existed: bool
+    previous: str | None
+
+    @property
+    def version(self) -> str:
+        """The release's version."""
+        return self.release.ref.version
+
+
+def publish(
+    folder: Path,
+    bucket: Bucket,
+    *,
+    channel: str | None = "live",
+    note: str = "",
+    metrics: Mapping[str, float] | None = None,
+    golden_file: Path | None = None,
+    progress: Progress | None = None,
+    dry_run: bool = False,
+) -> Published:
+    """Upload a release folder, and make it the channel's current release once it has answered its golden examples.
+
+    Args:
+        folder: the release folder; everything in it belongs to the release.
+        bucket: where to.
+        channel: the channel to move; None uploads only.
+        note: one line for people, kept in the manifest.
+        metrics: numbers for people, kept in the manifest beside the model's own.
+        golden_file: a JSON list of `{"request", "response", "tolerance"}`; a response that is left out is recorded from this
+            release. Without a file, the model's own example is recorded.
+        progress: told how many bytes of which file were sent.
+        dry_run: check everything, change nothing.
+
+    Raises:
+        ReleasesError: the folder cannot be served, or the bucket cannot be written.
+    """
+    if not folder.is_dir():
+        raise ReleasesError(f"{folder} is not a folder.\nNext: make a release: lambda-torch train --output {folder}")
+    try:
+        files = documents.describe(folder)
+        contents.check(folder, files)
+    except ValueError as error:
+        raise ReleasesError(f"{folder} cannot be published: {error}") from error
+    model = load(folder)
+    examples = golden_examples(model, golden_file)
+    measured = {**getattr(model, "metrics", {}), **(metrics or {})}
+    try:
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            version=version_of(files),
+            created=datetime.now(UTC).replace(microsecond=0),
+            note=note,
+            files=files,
+            frameworks=_frameworks(),
+            metrics=measured,
+            golden=examples,
+        )
+        # What readers would refuse is refused here.
+        documents.parse(Manifest, documents.dump(manifest))
+    except ValueError as error:
+        raise ReleasesError(f"The release cannot be described: {_first_problem(error)}") from error
+    existed = manifest.version in bucket.versions()
+    if not existed:
+        # Before anything is sent: a manifest stays as it is for good, and one that its own release fails would bar that release.
+        check_golden(model, manifest)
+    sent = _send_files(bucket, manifest, folder, progress, dry_run=dry_run)
+    if not existed and not dry_run:
+        _put_manifest(bucket, manifest)
+    release = Release(_ref(manifest), manifest) if dry_run and not existed else bucket.release(manifest.version)
+    if release.manifest != manifest:
+        check_golden(model, release.manifest)
+    previous = None
+    if channel is not None:
+        _, previous = channels.promote(bucket, channel, release.ref, dry_run=dry_run)
+    return Published(release, sent, existed, previous)
+
+
+def _first_problem(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def load(folder: Path) -> ServedModel:
+    """Load the release as the function would and predict once.
+
+    Raises:
+        ReleasesError: with the model's own reason.
+    """
+    from model import Model
+    from serving.loading import warm_up
+
+    try:
+        model: ServedModel = Model.load(folder)
+        warm_up(model)
+    except Exception as error:
+        raise ReleasesError(f"{folder} is not a release that {_model_folder()} can serve: {error}") from error
+    return model
+
+
+def _model_folder() -> str:
+    """Which folder's model this is, for messages."""
+    import model
+
+    folder = Path(model.__file__).parent
+    return str(folder.relative_to(project.ROOT) if folder.is_relative_to(project.ROOT) else folder)
+
+
+def golden_examples(model: ServedModel, file: Path | None) -> list[GoldenExample]:
+    """The golden examples of a file, or the model's own example; missing responses are recorded from the model.
+
+    Raises:
+        ReleasesError: the file is not a list of examples, or the model refuses a request of it.
+    """
+    from model import Request
+
+    if file is None:
+        example = getattr(model, "example", None)
+        if example is None:
+            return []
+        request: JsonValue = example().model_dump(mode="json", exclude_unset=True)
+        return [_recorded(model, {"request": request})]
+    try:
+        entries = json.loads(file.read_bytes(), parse_constant=_no_constant)
+        fields = set(GoldenExample.model_fields)
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) and "request" in entry and set(entry) <= fields for entry in entries
+        ):
+            raise ValueError('it is not a list of {"request": ..., "response": ..., "tolerance": ...}')
+        for entry in entries:
+            Request.model_validate_json(json.dumps(entry["request"]))
+        return [
+            GoldenExample.model_validate(entry) if "response" in entry else _recorded(model, entry) for entry in entries
+        ]
+    except ValueError as error:
+        raise ReleasesError(f"{file} holds no golden examples for this model: {_first_problem(error)}") from error
+    except Exception as error:
+        # A file that cannot be read, or whatever a model's own code raises for a request that it does not answer.
+        raise ReleasesError(
+            f"{file} holds no golden examples for this model: {type(error).__name__}: {error}"
+        ) from error
+
+
+def check_golden(model: ServedModel, manifest: Manifest) -> None:
+    """Let the release answer the golden examples of the manifest that a channel would name.
+
+    Raises:
+        ReleasesError: an example failed; no channel was moved.
+    """
+    from model import Request
+
+    try:
+        golden.check(model, Request, manifest.golden)
+    except golden.GoldenError as error:
+        raise ReleasesError(
+            f"Release {manifest.version} does not answer as recorded: {error}\n"
+            "No channel was moved. Next: mend the model, or leave the response out of the file, so that it is recorded anew."
+        ) from error
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _recorded(model: ServedModel, entry: dict[str, JsonValue]) -> GoldenExample:
+    from model import Request
+
+    tolerance = entry.get("tolerance", RECORDED_TOLERANCE)
+    response = golden.answer(model, Request, entry["request"])
+    return GoldenExample.model_validate({"request": entry["request"], "response": response, "tolerance": tolerance})
+
+
+def _frameworks() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in FRAMEWORKS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _ref(manifest: Manifest) -> documents.ReleaseRef:
+    import hashlib
+
+    digest = hashlib.sha256(documents.dump(manifest)).hexdigest()
+    return documents.ReleaseRef(version=manifest.version, manifest_sha256=digest)
+
+
+def _send_files(
+    bucket: Bucket, manifest: Manifest, folder: Path, progress: Progress | None, *, dry_run: bool
+) -> tuple[str, ...]:
+    """Upload what the bucket has not; each file is sent in parts that go side by side (boto3's transfer manager)."""
+
+    def send(item: tuple[str, FileEntry]) -> str | None:
+        name, entry = item
+        key = file_key(manifest.version, name)
+        if _has(bucket, key, entry):
+            if progress:
+                progress(name, entry.size)
+            return None
+        if not dry_run:
+            bucket.client.upload_file(
+                str(folder / PurePosixPath(name)),
+                bucket.name,
+                key,
+                ExtraArgs={"Metadata": {"sha256": entry.sha256}},
+                Callback=(lambda count: progress(name, count)) if progress else None,
+            )
+        return name
+
+    with explained(bucket.name), ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        return tuple(name for name in pool.map(send, manifest.files.items()) if name is not None)
+
+
+def _has(bucket: Bucket, key: str, entry: FileEntry) -> bool:
+    """Whether the bucket holds this content: the size, and the hash that the uploader noted. `verify` reads the bytes."""
+    from botocore.exceptions import ClientError
+
+    try:
+        head = bucket.client.head_object(Bucket=bucket.name, Key=key)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in ("404", "NoSuchKey"):
+            return False
+        raise
+    return head["ContentLength"] == entry.size and head["Metadata"].get("sha256") == entry.sha256
+
+
+def _put_manifest(bucket: Bucket, manifest: Manifest) -> None:
+    """Write the manifest, unless somebody who published the same content was quicker: theirs then stays."""
+    from botocore.exceptions import ClientError
+
+    with explained(bucket.name):
+        try:
+            bucket.client.put_object(
+                Bucket=bucket.name,
+                Key=file_key(manifest.version, MANIFEST_NAME),
+                Body=documents.dump(manifest),
+                ContentType="application/json",
+                IfNoneMatch="*",
+            )
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (409, 412):
+                raise

@@ -1,0 +1,47 @@
+"""`sam build --use-container` with all that it needs on this machine."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from lambda_torch import project
+from lambda_torch.sam import command, pip_settings
+from lambda_torch.sam.docker import host
+from lambda_torch.sam.runtime import Runtime, template_for
+
+BUILT_TEMPLATE = Path(".aws-sam", "build", "template.yaml")
+
+
+def build(runtime: Runtime, say: Callable[[str], None], root: Path = project.ROOT) -> None:
+    """Build function and layer in Amazon's build image, as far as they changed since the last build.
+
+    The output of SAM goes to this process's standard error.
+
+    Raises:
+        SamError: the build failed. SAM has then removed what an earlier build made.
+        DockerError: Docker cannot be used.
+    """
+    say(f"sam build --use-container for {runtime.name} (the layer takes some minutes the first time)")
+    with pip_settings.for_containers(host()) as variables:
+        options = [f"--container-env-var={name}={value}" for name, value in variables.items()]
+        done = subprocess.run(
+            [command.executable(), *arguments(runtime, root), *options],
+            cwd=root,
+            env=command.environment(),
+            stdin=subprocess.DEVNULL,
+        )
+    if done.returncode or not (root / BUILT_TEMPLATE).is_file():
+        raise command.SamError(
+            f"sam build failed with status {done.returncode}; its last lines say why. "
+            "Next: correct that and run it again; make serve works without a build."
+        )
+
+
+def arguments(runtime: Runtime, root: Path) -> list[str]:
+    """The arguments of `sam` that build for this runtime, without those that this machine needs."""
+    template = template_for(runtime, root / project.TEMPLATE.name)
+    if template.parent == root:
+        return ["build", "--use-container"]
+    # SAM looks for its configuration, and for the sources, beside the template.
+    config = ["--config-file", str(root / "samconfig.toml"), "--base-dir", str(root)]
+    return ["build", "--use-container", "--template-file", str(template), *config]

@@ -1,0 +1,91 @@
+"""Docker, as far as SAM needs it: whether it is usable, and how a container reaches this machine."""
+
+import ipaddress
+import json
+import os
+import shutil
+import subprocess
+from typing import NamedTuple
+
+QUICK_SECONDS = 20
+
+
+class DockerError(Exception):
+    """Docker cannot be used; with the next step."""
+
+
+class Host(NamedTuple):
+    """How containers reach a server on this machine.
+
+    Attributes:
+        bind: the address that the server listens on: no other machine can reach it there.
+        name: what a container calls it.
+    """
+
+    bind: str
+    name: str
+
+
+def check() -> None:
+    """Find out whether there is a Docker daemon that answers.
+
+    Raises:
+        DockerError: there is none, it does not run, or this user may not use it.
+    """
+    if shutil.which("docker") is None:
+        raise DockerError(
+            "Docker is not installed. Next: install it (https://docs.docker.com/get-docker/, or docker.io on Debian); "
+            "without Docker, make serve runs the same function."
+        )
+    done = _run("version", "--format", "{{.Server.Version}}")
+    if done.returncode == 0:
+        return
+    said = done.stderr.strip() or done.stdout.strip()
+    if "permission denied" in said.lower():
+        raise DockerError(
+            f"Docker runs, but user {os.environ.get('USER') or os.getuid()} may not use it. "
+            'Next: sudo usermod -aG docker "$USER", and log in again.'
+        )
+    raise DockerError(
+        f"Docker is installed, but no daemon answers ({said.splitlines()[-1] if said else 'it says nothing'}). "
+        "Next: start it (Docker Desktop, or sudo systemctl start docker)."
+    )
+
+
+def docker(*arguments: str) -> str:
+    """What a quick docker command prints. Raises `DockerError` with its message if it fails."""
+    done = _run(*arguments)
+    if done.returncode:
+        raise DockerError(f"docker {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def has_image(name: str) -> bool:
+    """Whether the daemon has an image."""
+    return _run("image", "inspect", name).returncode == 0
+
+
+def host() -> Host:
+    """How containers reach servers on this machine. Raises `DockerError` if Docker does not tell."""
+    if "Docker Desktop" in docker("info", "--format", "{{.OperatingSystem}}"):
+        return Host("127.0.0.1", "host.docker.internal")
+    # On Linux the default network's gateway is this machine, at an address that only containers can reach.
+    told = docker("network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}")
+    for network in json.loads(told) or ():
+        # A daemon that has not been restarted since it made the network does not name the gateway: it is the first address.
+        subnet = ipaddress.ip_network(network["Subnet"])
+        if subnet.version == 4:
+            gateway = network.get("Gateway") or str(next(subnet.hosts()))
+            return Host(gateway, gateway)
+    raise DockerError(
+        "Docker's default network has no address. Next: restart Docker, and see docker network inspect bridge."
+    )
+
+
+def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=QUICK_SECONDS)
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(arguments, 127, "", "docker: command not found")
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(arguments, 124, "", f"no answer within {QUICK_SECONDS} s")

@@ -1,0 +1,109 @@
+"""Which Python is built for: the one place that decides.
+
+It is the template's runtime wherever PyTorch has a wheel for it in reach of this machine's pip. On a machine that is cut off
+from PyTorch's index, and has a wheel for its own Python only, it is that Python: then a copy of the template is built that names
+it.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lambda_torch import project
+
+VARIABLE = "LAMBDA_TORCH_RUNTIME"
+REQUIREMENTS = project.LAYER_SOURCE / "requirements.txt"
+# Where the "+cpu" builds are for a pip whose configuration names no mirror of them.
+INDEX = "https://download.pytorch.org/whl/cpu"
+_SECONDS = 120
+
+
+class RuntimeUnknownError(Exception):
+    """No runtime can be built for; with the next step."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A Lambda runtime.
+
+    >>> Runtime("python3.13").version
+    '3.13'
+    """
+
+    name: str
+
+    @property
+    def version(self) -> str:
+        """Python's version, "3.13"."""
+        return self.name.removeprefix("python")
+
+
+def of_template(template: Path = project.TEMPLATE) -> Runtime:
+    """The runtime that the template names. Raises `RuntimeUnknownError` unless it names exactly one."""
+    named = set(re.findall(r"\bpython3\.\d+\b", template.read_text()))
+    if len(named) != 1:
+        raise RuntimeUnknownError(
+            f"{template} names {' and '.join(sorted(named)) or 'no Python runtime'}. "
+            "Next: name one and the same in the function's Runtime and the layer's CompatibleRuntimes."
+        )
+    return Runtime(named.pop())
+
+
+def choose(say: Callable[[str], None], template: Path = project.TEMPLATE) -> Runtime:
+    """The runtime to build for on this machine. LAMBDA_TORCH_RUNTIME=python3.12 decides it without asking pip.
+
+    Raises:
+        RuntimeUnknownError: pip has no wheel of torch for any; with what it said.
+    """
+    wanted = of_template(template)
+    asked = os.environ.get(VARIABLE, "")
+    if asked:
+        if not re.fullmatch(r"python3\.\d+", asked):
+            raise RuntimeUnknownError(f"{VARIABLE}={asked} is no runtime. Next: give one such as {wanted.name}.")
+        return Runtime(asked)
+    own = Runtime(f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    said = ""
+    for candidate in dict.fromkeys((wanted, own)):
+        has, said = _has_wheel(candidate)
+        if has:
+            if candidate != wanted:
+                say(f"pip finds no wheel of torch for {wanted.name} here: building for {candidate.name} instead")
+            return candidate
+    raise RuntimeUnknownError(
+        f"pip finds no wheel of torch for {wanted.name} or {own.name}:\n{said}\nNext: check the network and pip's index."
+    )
+
+
+def template_for(runtime: Runtime, template: Path = project.TEMPLATE) -> Path:
+    """A template for this runtime: the project's own, or a copy below build/ (its paths are relative to the project's folder)."""
+    named = of_template(template)
+    if named == runtime:
+        return template
+    copy = project.BUILD / "sam" / f"template-{runtime.name}.yaml"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    text = template.read_text().replace(named.name, runtime.name)
+    if not copy.exists() or copy.read_text() != text:
+        copy.write_text(text)
+    return copy
+
+
+def _has_wheel(runtime: Runtime) -> tuple[bool, str]:
+    """Whether pip could install torch for this runtime, and what it says if not."""
+    torch = next(line for line in REQUIREMENTS.read_text().splitlines() if line.startswith("torch=="))
+    with tempfile.TemporaryDirectory() as target:
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run"]
+        command += ["--no-deps", "--only-binary=:all:", "--ignore-installed", "--target", target]
+        command += ["--platform", "manylinux_2_28_x86_64", "--python-version", runtime.version, torch.strip()]
+        for options in ([], ["--extra-index-url", INDEX, "--retries", "0", "--timeout", "10"]):
+            try:
+                done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=_SECONDS)
+            except subprocess.TimeoutExpired:
+                return False, f"no answer within {_SECONDS} s"
+            if done.returncode == 0:
+                return True, ""
+    return False, done.stderr.strip()[-1000:]

@@ -1,0 +1,163 @@
+"""A running box: events in, answers out."""
+
+import contextlib
+import http.client
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lambda_torch.emulator.environment import INVOKE_PATH, Outcome, outcome_of
+from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.emulator.processes import Child, LineSink, Processes, free_port
+from lambda_torch.emulator.storage import CREDENTIALS, REGION
+from lambda_torch.testbox import sandbox
+from lambda_torch.testbox.errors import BoxError
+from lambda_torch.testbox.limits import Limits
+from lambda_torch.testbox.rootfs import Rootfs
+
+START_SECONDS = 30.0
+_ATTEMPTS = 3
+
+
+def why_not() -> str | None:
+    """Why no box can be had on this machine, in one line with the next step; None if one can."""
+    if sys.platform != "linux":
+        return "a test box needs Linux"
+    reason = sandbox.why_not()
+    if reason:
+        return reason
+    try:
+        with Limits(128):
+            return None
+    except BoxError as error:
+        return str(error)
+
+
+class Box:
+    """One execution environment in a sandbox with Lambda's limits; a context manager.
+
+    Its network is the machine's own. The function starts at the first event.
+
+    Args:
+        rootfs: its files.
+        handler: `module.function`.
+        memory_mb: MB, enforced, with CPU in proportion.
+        timeout_seconds: the emulator ends the function's process after that.
+        variables: the function's own environment variables.
+        on_line: gets the log, line by line.
+
+    Raises:
+        BoxError: it cannot be had on this machine.
+
+    Example:
+        with Rootfs(task, layer) as files, Box(files, "app.lambda_handler", memory_mb=1769) as box:
+            print(box.invoke(b'{"category": "Russian", "start_letters": "RUS"}').payload)
+    """
+
+    def __init__(
+        self,
+        rootfs: Rootfs,
+        handler: str,
+        *,
+        memory_mb: int = 3008,
+        timeout_seconds: int = 30,
+        variables: Mapping[str, str] | None = None,
+        on_line: LineSink | None = None,
+    ) -> None:
+        self._timeout = timeout_seconds
+        self._one_at_a_time = threading.Lock()
+        self._stack = contextlib.ExitStack()
+        try:
+            self.limits = self._stack.enter_context(Limits(memory_mb))
+            self._processes = self._stack.enter_context(Processes())
+            environment = _environment(handler, memory_mb, timeout_seconds) | dict(variables or {})
+            self._child, self._port = self._start(rootfs, environment, on_line)
+        except EmulatorError as error:
+            self._stack.close()
+            raise BoxError(f"The test box does not start. {error}") from error
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _start(self, rootfs: Rootfs, environment: dict[str, str], on_line: LineSink | None) -> tuple[Child, int]:
+        for attempt in range(1, _ATTEMPTS + 1):
+            port, runtime_port = free_port(), free_port()
+            emulator = [
+                *("/var/rapid/aws-lambda-rie", "--log-level", "info"),
+                *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
+                *("--runtime-api-address", f"127.0.0.1:{runtime_port}"),
+                *("/var/lang/bin/python3", "-I", "-S", "-B", "-u", "/var/runtime/bootstrap.py"),
+            ]
+            line = [*self.limits.joining(), *sandbox.command(rootfs, environment, emulator)]
+            child = self._processes.start(
+                "the test box", line, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, Path("/"), on_line
+            )
+            try:
+                child.wait_listening(port, START_SECONDS)
+                return child, port
+            except EmulatorError:
+                self._processes.stop(child)
+                if attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    def invoke(self, event: bytes) -> Outcome:
+        """Send one event (JSON) and wait for the answer.
+
+        Raises:
+            BoxError: the emulator is gone, as when the memory limit ended it together with the function.
+        """
+        with self._one_at_a_time:
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=2 * self._timeout + 15)
+            with contextlib.closing(connection):
+                try:
+                    connection.request("POST", INVOKE_PATH, event, {"Content-Type": "application/json"})
+                    response = connection.getresponse()
+                    return outcome_of(response.status, response.read())
+                except (OSError, http.client.HTTPException) as error:
+                    raise BoxError(
+                        f"The test box is gone: {error or type(error).__name__}\n{self._child.tail()}"
+                    ) from error
+
+    def log(self) -> str:
+        """The last lines of the function's log, with the emulator's notes."""
+        return self._child.tail()
+
+    def stop(self) -> None:
+        """End its processes and remove its control group."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _environment(handler: str, memory_mb: int, timeout_seconds: int) -> dict[str, str]:
+    """The variables that Lambda sets, "Defined runtime environment variables"."""
+    return {
+        "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+        "LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        "HOME": "/home/sbx_user1051",
+        "_HANDLER": handler,
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info[0]}.{sys.version_info[1]}",
+        "AWS_LAMBDA_FUNCTION_NAME": "PredictFunction",
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb),
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout_seconds),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_FORMAT": "JSON",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        **CREDENTIALS,
+    }
