@@ -1,0 +1,40 @@
+"""What several rooms of the tests share."""
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Machines are shared and noisy: no test fails for being slow.
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# What a trained release depends on: these files, these packages and the settings below.
+SOURCES = ("tools/lambda_torch/names/*.py", "src/model/*.py")
+PACKAGES = ("faker", "anyascii", "torch", "safetensors")
+BATCHES = 150
+
+
+@pytest.fixture(scope="session")
+def release() -> Path:
+    """A release folder of the sample model, trained briefly (names look rough), for reading only: copy it to change it.
+
+    It is kept below build/, under the hash of what it depends on, so that only the first run waits for it.
+    """
+    from lambda_torch.names.data import from_faker
+    from lambda_torch.names.folder import write_release
+    from lambda_torch.names.training import Settings, train
+
+    digest = hashlib.sha256(repr((BATCHES, [version(package) for package in PACKAGES])).encode())
+    for pattern in SOURCES:
+        for path in sorted(ROOT.glob(pattern)):
+            digest.update(path.read_bytes())
+    folder = ROOT / "build" / "tests" / f"release-{digest.hexdigest()[:16]}"
+    if not folder.exists():
+        settings = Settings(batches=BATCHES)
+        write_release(folder, *train(from_faker(settings.max_length), settings))
+    return folder

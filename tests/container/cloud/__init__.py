@@ -1,0 +1,12 @@
+"""A cloud to deploy to: moto's server, with what it lacks for SAM.
+
+`sam deploy` against moto alone reports success and creates nothing, since moto does not know the SAM transform. These modules
+add, each in one place, what a SAM application's stack needs. They replace moto's own functions, some of them private, so moto is
+pinned (requirements/dev.in), and `patches` refuses any other version.
+
+    transform    AWS::Serverless-2016-10-31, by AWS's own aws-sam-translator; the outputs of a change set
+    gateway      REST APIs with a body, their deployments and stages
+    functions    layers of functions, and invoking them: in AWS's runtime image, read-only, with the memory limit
+
+Not added: execute-api (`sam local start-api` answers HTTP), IAM (everything is allowed), drift, nested stacks.
+"""

@@ -1,0 +1,24 @@
+"""Applies all additions to moto, in this process."""
+
+from importlib.metadata import version
+
+# The version whose functions the additions replace.
+MOTO = "5.2.5"
+
+
+def apply() -> None:
+    """Replace what the modules of this package replace.
+
+    Raises:
+        RuntimeError: moto is another version than the one they were written for.
+    """
+    if version("moto") != MOTO:
+        raise RuntimeError(
+            f"tests/container/cloud was written for moto {MOTO}, and this is {version('moto')}. "
+            "Next: run its tests with the new version, adapt what fails, and change MOTO in patches.py."
+        )
+    from container.cloud import functions, gateway, transform
+
+    transform.apply()
+    gateway.apply()
+    functions.apply()

@@ -1,0 +1,118 @@
+"""The project as its users meet it: the real SAM CLI, in a copy of the checkout, building and running in containers.
+
+All of it is skipped where Docker is not usable. One `sam build --use-container` serves all tests.
+"""
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from container.images import build as images_
+from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.emulator.processes import Processes, free_port
+from lambda_torch.project import ROOT
+from lambda_torch.sam import checkout, command, docker, local, pip_settings, runtime
+from lambda_torch.sam.runtime import Runtime
+
+HERE = Path(__file__).resolve().parent
+COPY = ROOT / "build" / "tests" / "container" / "project"
+BUILD_SECONDS = 2400
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whichever test comes first waits for the images and the build of the whole layer."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def python_runtime() -> Runtime:
+    """The runtime that is built for on this machine."""
+    return runtime.choose(print)
+
+
+@pytest.fixture(scope="session")
+def images(python_runtime: Runtime) -> None:
+    """Docker, with AWS's images or their stand-ins."""
+    try:
+        docker.check()
+        images_.provide(python_runtime.version, print)
+    except (docker.DockerError, images_.ImagesError) as error:
+        pytest.skip(f"container tests: {error}")
+
+
+class Done(NamedTuple):
+    """What a sam command left."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def said(self) -> str:
+        """All of it, for messages and searches."""
+        return self.stdout + self.stderr
+
+
+class Project(NamedTuple):
+    """A copy of the checkout, as someone who cloned it has it."""
+
+    folder: Path
+
+    def sam(self, *arguments: str, variables: Mapping[str, str] | None = None) -> Done:
+        """Run `sam` with these arguments in the folder, as if typed there."""
+        done = subprocess.run(
+            [command.executable(), *arguments],
+            cwd=self.folder,
+            env=command.environment(variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_SECONDS,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def project(python_runtime: Runtime) -> Project:
+    """The copy that the tests build and run. Its folder stays, so that a second run builds only what changed."""
+    checkout.copy(COPY, python_runtime)
+    return Project(COPY)
+
+
+@pytest.fixture(scope="session")
+def container_pip(images: None) -> Iterator[list[str]]:
+    """Options of `sam build` with which pip in the container finds what this machine's pip finds."""
+    with pip_settings.for_containers(docker.host()) as variables:
+        yield [f"--container-env-var={name}={value}" for name, value in variables.items()]
+
+
+@pytest.fixture(scope="session")
+def built(project: Project, container_pip: list[str]) -> Project:
+    """The project after `sam build --use-container`."""
+    done = project.sam("build", "--use-container", *container_pip)
+    assert done.status == 0, done.said[-4000:]
+    return project
+
+
+@pytest.fixture(scope="session")
+def variables(release: Path, images: None) -> Iterator[local.Variables]:
+    """Moto's S3 on this machine, reachable from containers, with a release in it; a file for `--env-vars` names it."""
+    with Processes() as processes, local.storage(release, processes, print) as (_, written):
+        yield written
+
+
+@pytest.fixture(scope="session")
+def api(built: Project, variables: local.Variables) -> Iterator[local.Api]:
+    """`sam local start-api`, with the warm containers of samconfig.toml."""
+    lines: list[str] = []
+    with Processes() as processes:
+        try:
+            with local.start_api(processes, variables, free_port(), lines.append, built.folder) as running:
+                yield running
+        except EmulatorError as error:
+            raise AssertionError("\n".join(lines)) from error

@@ -1,0 +1,268 @@
+"""Makes stand-ins for AWS's images, for machines that cannot pull these.
+
+    make images            (PYTHONPATH=tests:tools python -m container.images.build)
+    make images-remove     (the same with --remove)
+
+`sam build --use-container` and `sam local` ask for public.ecr.aws/sam/build-python<V> and public.ecr.aws/lambda/python:<V>. Where
+the real ones are there or can be pulled, they are used, and this does nothing. Otherwise images with the same names and contracts
+(paths, variables, entry point, `sys.path`, the build protocol) are made from Debian's packages of this machine's own release,
+this machine's CPython, and PyPI: so the very same tests run everywhere.
+
+What differs from the real ones: Debian's glibc is newer than Amazon Linux's (the layer's builder checks every library's symbol
+versions for that), and Python's patch release is this machine's.
+
+Needs a Docker daemon, mmdebstrap (Debian and its derivatives), and the network to the package mirrors.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
+from pathlib import Path
+
+from container.images import recipe
+from lambda_torch.emulator.software import emulator_binary
+from lambda_torch.sam.docker import DockerError, docker, has_image
+
+HERE = Path(__file__).resolve().parent
+CONTEXT_FILES = ("Dockerfile", "lambda-entrypoint.sh", "bootstrap", "bootstrap.py", "lambda-builders")
+EXECUTABLE = ("lambda-entrypoint.sh", "bootstrap", "lambda-builders")
+PINS = HERE.parents[2] / "requirements" / "dev.txt"
+
+# A registry that is not there is told within seconds; a pull that goes on is a network that works.
+PULL_SECONDS = 600
+
+Say = Callable[[str], None]
+
+
+class ImagesError(Exception):
+    """The images cannot be had; with the next step."""
+
+
+def provide(version: str, say: Say) -> dict[str, str]:
+    """Have both images for Python `version` ("3.11"), and return where each is from: "present", "pulled" or "made".
+
+    Raises:
+        ImagesError: one can neither be pulled nor made.
+        DockerError: there is no daemon to have it.
+    """
+    wanted = {recipe.runtime_image(version): "runtime", recipe.build_image(version): "build"}
+    origin: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for image, target in wanted.items():
+        label = _label(image)
+        if has_image(image) and label in ("", _digest(version)):
+            origin[image] = "present"
+        elif label == "" and _pull(image, say):
+            origin[image] = "pulled"
+        else:
+            missing[image] = target
+    if missing:
+        _make(version, missing, say)
+        origin |= dict.fromkeys(missing, "made")
+    return origin
+
+
+def remove() -> list[str]:
+    """Remove the images that this made, and those that SAM built on them. AWS's own stay."""
+    listed = docker("image", "ls", "--quiet", "--filter", f"label={recipe.LABEL}").split()
+    for image in dict.fromkeys(listed):
+        docker("image", "rm", "--force", image)
+    return listed
+
+
+def _label(image: str) -> str:
+    """The digest of the recipe that a stand-in was made by; empty for other images, or none."""
+    if not has_image(image):
+        return ""
+    return docker(
+        "image", "inspect", "--format", f'{{{{with .Config.Labels}}}}{{{{index . "{recipe.LABEL}"}}}}{{{{end}}}}', image
+    ).strip()
+
+
+def _digest(version: str) -> str:
+    """What a stand-in depends on, as a short hash."""
+    packages = [f"{name}=={importlib.metadata.version(name)}" for name in recipe.RUNTIME_PACKAGES]
+    digest = hashlib.sha256(repr((version, sys.version, packages, _builders())).encode())
+    for name in (*CONTEXT_FILES, "recipe.py", "build.py"):
+        digest.update((HERE / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _builders() -> str:
+    """aws-lambda-builders, at the version with which this SAM CLI speaks."""
+    return f"aws-lambda-builders=={importlib.metadata.version('aws-lambda-builders')}"
+
+
+def _pull(image: str, say: Say) -> bool:
+    say(f"Pulling {image}")
+    try:
+        done = subprocess.run(
+            ["docker", "pull", "--quiet", image], capture_output=True, text=True, timeout=PULL_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def _make(version: str, targets: dict[str, str], say: Say) -> None:
+    started = time.monotonic()
+    if version != f"{sys.version_info[0]}.{sys.version_info[1]}":
+        raise ImagesError(
+            f"The images for Python {version} cannot be pulled, and their stand-ins can only be made with a Python {version}: "
+            f"this is {sys.version.split()[0]}. Next: make the virtual environment with it (make setup PYTHON=python{version}), "
+            "or connect to public.ecr.aws."
+        )
+    if shutil.which("mmdebstrap") is None:
+        raise ImagesError(
+            f"{' and '.join(targets)} cannot be pulled, and making stand-ins needs mmdebstrap. "
+            "Next: apt-get install mmdebstrap (as .ci/run does)."
+        )
+    with tempfile.TemporaryDirectory(prefix="images-") as folder, ThreadPoolExecutor(4) as pool:
+        context = Path(folder)
+        say(f"Making stand-ins for {' and '.join(targets)}: Debian's packages, this machine's Python {version}")
+        packages = {
+            "runtime": recipe.names(recipe.LIBRARIES),
+            "build": recipe.names(recipe.LIBRARIES + recipe.TOOLS),
+        }
+        work = [pool.submit(_rootfs, context / f"{target}.tar", packages[target]) for target in targets.values()]
+        work.append(pool.submit(_python, context / "python.tar"))
+        work.append(pool.submit(_install, context / "runtime", [*recipe.RUNTIME_PACKAGES]))
+        work.append(pool.submit(_install, context / "builders", [_builders(), "setuptools", "wheel"]))
+        for name in CONTEXT_FILES:
+            shutil.copyfile(HERE / name, context / name)
+            (context / name).chmod(0o755 if name in EXECUTABLE else 0o644)
+        shutil.copyfile(emulator_binary(), context / "aws-lambda-rie")
+        (context / "aws-lambda-rie").chmod(0o755)
+        shutil.copyfile(_certificates(), context / "ca-certificates.crt")
+        for each in work:
+            each.result()
+        for image, target in targets.items():
+            _build(context, image, target, _digest(version))
+            say(f"Made {image} after {time.monotonic() - started:.0f} s")
+
+
+def _rootfs(output: Path, packages: list[str]) -> None:
+    """A Debian tree as a tar file. Packages are only unpacked: their scripts set up services, which no container has."""
+    accounts = 'for f in passwd group; do cp "$1/usr/share/base-passwd/$f.master" "$1/etc/$f"; done'
+    folders = 'mkdir -p "$1/opt" "$1/var/task" "$1/var/runtime" "$1/var/lang" "$1/etc/ssl/certs"'
+    names = 'echo "hosts: files dns" >"$1/etc/nsswitch.conf"'
+    clean = " ".join(f'"$1{folder}"/*' for folder in recipe.USELESS) + ' "$1"/dev/*'
+    # The sources are this machine's own, whatever mirror they name.
+    sources = [
+        str(path)
+        for path in (Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*"))
+        if path.is_file()
+    ]
+    command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(packages)}"]
+    for hook in (accounts, folders, names, f"rm -rf {clean}"):
+        command.append(f"--customize-hook={hook}")
+    done = subprocess.run([*command, _release(), str(output), *sources], capture_output=True, text=True)
+    if done.returncode:
+        raise ImagesError(
+            f"mmdebstrap failed:\n{done.stderr.strip()[-2000:]}\nNext: check the network to the Debian mirror."
+        )
+
+
+def _release() -> str:
+    fields = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    try:
+        return fields["VERSION_CODENAME"].strip('"')
+    except KeyError:
+        raise ImagesError(
+            "Stand-ins can only be made on Debian and its derivatives. Next: connect to public.ecr.aws."
+        ) from None
+
+
+def _python(output: Path) -> None:
+    """This machine's CPython as a tar file, laid out for /var/lang: bin, lib, include."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    prefix = Path(sys.base_prefix)
+
+    def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        if any(
+            fnmatch(member.name, pattern) or fnmatch(Path(member.name).name, pattern)
+            for pattern in recipe.PYTHON_LEFT_OUT
+        ):
+            return None
+        member.uid = member.gid = 0
+        return member
+
+    with tempfile.TemporaryDirectory() as scratch, tarfile.open(output, "w") as tar:
+        binaries = [
+            Path(sys.base_prefix, "bin", f"python{version}"),
+            *sorted(prefix.glob(f"lib/libpython{version}.so*")),
+        ]
+        for binary in binaries:
+            # Debug information makes these four times as large.
+            stripped = Path(scratch, binary.name)
+            shutil.copy(binary, stripped)
+            subprocess.run(["strip", "--strip-unneeded", stripped], check=False, capture_output=True)
+            tar.add(stripped, binary.relative_to(prefix), filter=wanted)
+        tar.add(sysconfig.get_path("stdlib"), f"lib/python{version}", filter=wanted)
+        tar.add(sysconfig.get_path("include"), f"include/python{version}", filter=wanted)
+        for name in ("python3", "python"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, f"python{version}"
+            tar.addfile(link)
+        packages = tarfile.TarInfo(f"lib/python{version}/site-packages")
+        packages.type, packages.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(packages)
+
+
+def _install(target: Path, packages: list[str]) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile"]
+    done = subprocess.run(
+        [*command, "--constraint", str(PINS), "--target", str(target), *packages], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise ImagesError(f"pip cannot install {', '.join(packages)}:\n{done.stderr.strip()[-2000:]}")
+
+
+def _certificates() -> Path:
+    """The certificates that this machine trusts."""
+    paths = ssl.get_default_verify_paths()
+    for candidate in (os.environ.get("SSL_CERT_FILE"), paths.cafile, "/etc/ssl/certs/ca-certificates.crt"):
+        if candidate and Path(candidate).is_file():
+            return Path(candidate)
+    import certifi
+
+    return Path(certifi.where())
+
+
+def _build(context: Path, image: str, target: str, digest: str) -> None:
+    command = ["docker", "build", "--quiet", "--target", target, "--build-arg", f"ROOTFS={target}.tar"]
+    command += ["--label", f"{recipe.LABEL}={digest}", "--tag", image, str(context)]
+    # The classic builder: the newer one is a plug-in that Debian does not install with docker.io.
+    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise ImagesError(f"docker build of {image} failed:\n{(done.stderr or done.stdout).strip()[-2000:]}")
+
+
+def main() -> None:
+    """Provide both images for the runtime that is built for here, or remove what was made."""
+    from lambda_torch.sam import runtime
+
+    try:
+        if "--remove" in sys.argv[1:]:
+            print(f"Removed {len(remove())} images")
+            return
+        for image, origin in provide(runtime.choose(print).version, print).items():
+            print(f"{image}: {origin}")
+    except (ImagesError, DockerError) as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from container.conftest import Project
+from lambda_torch.emulator.processes import free_port
+from lambda_torch.project import ROOT
+from lambda_torch.sam import docker
+from lambda_torch.sam.network import LABEL
+
+COMMAND = str(Path(sys.executable).with_name("lambda-torch"))
+
+
+def local(release: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run `lambda-torch local`, which must end by itself."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools"), **variables}
+    return subprocess.run(
+        [COMMAND, "local", "--release", str(release), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_without_docker_make_serve_is_named(release: Path, tmp_path: Path) -> None:
+    """Where there is no docker command, the message says what to install, and what works without."""
+    done = local(release, PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "Docker is not installed" in done.stderr
+    assert "make serve" in done.stderr
+
+
+def fake_docker(folder: Path, says: str) -> str:
+    """A docker command whose every call fails with this message; the PATH that finds it."""
+    script = folder / "docker"
+    script.write_text(f"#!/bin/sh\necho '{says}' >&2\nexit 1\n")
+    script.chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize(
+    ("says", "told", "next_step"),
+    [
+        (
+            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+            "no daemon answers",
+            "start it",
+        ),
+        (
+            "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+            "may not use it",
+            "usermod -aG docker",
+        ),
+    ],
+    ids=["not running", "no permission"],
+)
+def test_a_docker_that_cannot_be_used_is_told_apart(
+    release: Path, tmp_path: Path, says: str, told: str, next_step: str
+) -> None:
+    """A daemon that does not run, and one that this user may not use, have different next steps."""
+    done = local(release, PATH=fake_docker(tmp_path, says))
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert next_step in done.stderr
+
+
+def test_a_port_in_use_is_told_before_the_long_work(images: None, release: Path) -> None:
+    """Nothing is built or started for a port that somebody else has."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = local(release, "--port", str(port))
+    assert done.returncode == 1
+    assert f"Port {port} is in use" in done.stderr
+    assert "sam build" not in done.stderr
+
+
+def test_an_image_that_cannot_be_had_is_named(built: Project) -> None:
+    """`sam build` with a build image that is nowhere ends with its name, and leaves no container."""
+    missing = "localhost:1/no/such-image:latest"
+    done = built.sam("build", "--use-container", "--no-cached", "--build-image", missing, "--build-dir", "unused")
+    assert done.status != 0
+    assert missing.rpartition(":")[0] in done.said
+    assert docker.docker("ps", "--quiet", "--filter", f"ancestor={missing}") == ""
+
+
+def test_a_failed_build_leaves_no_container(images: None, tmp_path: Path, python_runtime: object) -> None:
+    """A layer whose make fails ends the build with make's message; no container stays."""
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer" / "Makefile").write_text("build-Layer:\n\t@echo no compiler for this >&2; exit 1\n")
+    name = python_runtime.name  # type: ignore[attr-defined]
+    (tmp_path / "template.yaml").write_text(
+        "Transform: AWS::Serverless-2016-10-31\nResources:\n  Layer:\n    Type: AWS::Serverless::LayerVersion\n"
+        "    Metadata:\n      BuildMethod: makefile\n    Properties:\n      ContentUri: layer\n"
+        f"      CompatibleRuntimes: [{name}]\n"
+    )
+    before = docker.docker("ps", "--all", "--quiet")
+    done = Project(tmp_path).sam("build", "--use-container")
+    assert done.status != 0
+    assert "no compiler for this" in done.said
+    assert docker.docker("ps", "--all", "--quiet") == before
+
+
+def test_make_local_serves_and_leaves_nothing_when_it_is_ended(built: Project, release: Path) -> None:
+    """`lambda-torch local` in the built project prints a curl line that works; ended, it leaves no container and no network."""
+    port = free_port()
+    environment = {**os.environ, "PYTHONPATH": str(built.folder / "tools")}
+    line = [sys.executable, "-c", "from lambda_torch.cli import main; main()", "local", "--no-build"]
+    line += ["--release", str(release)]
+    with subprocess.Popen(
+        [*line, "--port", str(port)],
+        cwd=built.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            shown = process.stdout.readline()
+            assert shown.startswith("curl "), process.communicate()
+            done = subprocess.run(
+                ["/bin/sh", "-c", f"{shown.strip()} --silent --show-error"], capture_output=True, text=True, timeout=300
+            )
+            assert done.stdout.startswith("["), done
+        finally:
+            process.terminate()
+            process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert docker.docker("network", "ls", "--quiet", "--filter", f"label={LABEL}={process.pid}") == ""
+    assert docker.docker("ps", "--all", "--quiet", "--filter", f"network=lambda-torch-{process.pid}") == ""

@@ -1,0 +1,206 @@
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from container.conftest import Done, Project
+from container.deployment import STACK, Cloud, cloud, invoke, typed
+from lambda_torch.project import EVENTS
+from lambda_torch.sam import command
+
+GUIDED = "guided-stack"
+# What a person answers at `sam deploy --guided`: another stack, one other parameter, the defaults for the rest.
+ANSWERS = [
+    (r"Stack Name \[.*?\]", GUIDED),
+    (r"AWS Region \[.*?\]", ""),
+    (r"Parameter MemorySize \[.*?\]", "1769"),
+    (r"Parameter \w+ \[.*?\]", ""),
+    (r"Confirm changes before deploy \[.*?\]", "y"),
+    (r"Allow SAM CLI IAM role creation \[.*?\]", ""),
+    (r"Disable rollback \[.*?\]", ""),
+    (r"has no authentication\. Is this okay\? \[.*?\]", "y"),
+    (r"Save arguments to configuration file \[.*?\]", "y"),
+    (r"SAM configuration file \[.*?\]", "guided.toml"),
+    (r"SAM configuration environment \[.*?\]", ""),
+    (r"Deploy this changeset\? \[.*?\]", "y"),
+]
+
+
+@pytest.fixture(scope="module")
+def to(images: None) -> Iterator[Cloud]:
+    """Where these tests deploy to."""
+    with cloud() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def deployed(built: Project, to: Cloud) -> Done:
+    """`sam deploy` with samconfig.toml's defaults."""
+    done = built.sam("deploy", "--no-confirm-changeset", variables=to.variables)
+    assert done.status == 0, done.said[-4000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def published(deployed: Done, to: Cloud, release: Path) -> str:
+    """The command that the stack's outputs name, run as it is there, with this release: the bucket's name."""
+    outputs = to.outputs()
+    program, *arguments = shlex.split(outputs["PublishCommand"].replace("build/release", str(release)))
+    assert program == "lambda-torch"
+    subprocess.run(
+        [str(Path(sys.executable).with_name("lambda-torch")), *arguments],
+        env=command.environment(to.variables),
+        check=True,
+    )
+    return outputs["ModelBucketName"]
+
+
+def edit(project: Project, container_pip: list[str], line: str) -> None:
+    """Add a line to the function and build it."""
+    with (project.folder / "src" / "app.py").open("a") as source:
+        source.write(f"\n{line}\n")
+    done = project.sam("build", "--use-container", *container_pip)
+    assert done.status == 0, done.said[-4000:]
+    assert "Valid cache found, copying previously built resources for following layers (TorchLayer)" in done.said
+
+
+def renamed(name: str) -> str:
+    """A line for app.py that makes every answer carry a header."""
+    return f"_{name} = lambda_handler; lambda_handler = lambda e, c: (a := _{name}(e, c), a['headers'].update(X_{name}='1'))[0]"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def source_restored(built: Project) -> Iterator[None]:
+    """Edits of these tests do not outlive them."""
+    source = built.folder / "src" / "app.py"
+    before = source.read_text()
+    yield
+    source.write_text(before)
+
+
+def test_package_uploads_function_and_layer(built: Project, to: Cloud, tmp_path: Path) -> None:
+    """`sam package` leaves a template that names the uploaded zips."""
+    to.s3.create_bucket(Bucket="packages")
+    output = tmp_path / "packaged.yaml"
+    done = built.sam(
+        "package",
+        "--s3-bucket",
+        "packages",
+        "--output-template-file",
+        str(output),
+        variables=to.variables,
+    )
+    assert done.status == 0, done.said
+    text = output.read_text()
+    assert text.count("s3://packages/") == 2
+    assert all(f"s3://packages/{key}" in text for key in to.keys("packages"))
+
+
+def test_the_outputs_are_printed(deployed: Done, to: Cloud) -> None:
+    """After a deploy the terminal shows the URL, the bucket and the command that publishes a model."""
+    outputs = to.outputs()
+    shown = "".join(deployed.stdout.split())
+    assert outputs["PredictUrl"].endswith("/prod/predict")
+    for name in ("PredictUrl", "ModelBucketName", "PublishCommand", "PredictFunctionName"):
+        assert "".join(outputs[name].split()) in shown
+
+
+def test_without_a_release_the_deployed_function_says_how_to_publish(built: Project, deployed: Done, to: Cloud) -> None:
+    """A new stack has no model yet: its function answers 503 with the command."""
+    answer = invoke(built, to, EVENTS / "api-v1.json")
+    assert answer["statusCode"] == 503
+    assert f"--bucket {to.outputs()['ModelBucketName']}" in answer["body"]
+
+
+def test_the_deployed_function_answers(built: Project, published: str, to: Cloud) -> None:
+    """After the printed publish command, the deployed function gives names."""
+    answer = invoke(built, to, EVENTS / "api-v1.json")
+    assert answer["statusCode"] == 200, answer
+    assert len(answer["headers"]["X-Model-Version"]) == 64
+
+
+def test_a_second_deploy_with_nothing_changed_says_so(built: Project, deployed: Done, to: Cloud) -> None:
+    """Deploying again succeeds, and changes nothing."""
+    done = built.sam("deploy", "--no-confirm-changeset", variables=to.variables)
+    assert done.status == 0, done.said
+    assert f"No changes to deploy. Stack {STACK} is up to date" in done.said
+
+
+def test_an_update_changes_the_function_alone(
+    built: Project, published: str, to: Cloud, container_pip: list[str]
+) -> None:
+    """After an edit in src/, a deploy modifies the function, keeps the layer, and the new code answers."""
+    edit(built, container_pip, renamed("updated"))
+    done = built.sam("deploy", "--no-confirm-changeset", variables=to.variables)
+    assert done.status == 0, done.said
+    changes = [line.split()[1:4] for line in done.stdout.splitlines() if line.startswith(("+ ", "* ", "- "))]
+    assert [change[:2] for change in changes] == [["Modify", "PredictFunction"]]
+    assert invoke(built, to, EVENTS / "api-v1.json")["headers"]["X_updated"] == "1"
+
+
+def test_sync_replaces_the_code_without_a_deploy(
+    built: Project, published: str, to: Cloud, container_pip: list[str], tmp_path: Path
+) -> None:
+    """`sam sync --code` sends an edited function to the stack, without CloudFormation."""
+    edit(built, container_pip, renamed("synced"))
+    arguments = ["--code", "--no-watch", "--stack-name", STACK, "--resource-id", "PredictFunction", "--use-container"]
+    # Of the two ways to hand variables to a container, sync knows the file.
+    variables = dict(option.partition("=")[2].split("=", 1) for option in container_pip)
+    (tmp_path / "variables.json").write_text(json.dumps({"Parameters": variables}))
+    arguments += ["--container-env-var-file", str(tmp_path / "variables.json")]
+    # SAM asks whether it is a development stack.
+    done = typed(built, ["sync", *arguments], [(r"\[Y/n\]", "y")], to.variables)
+    assert done.status == 0, done.said
+    assert invoke(built, to, EVENTS / "api-v1.json")["headers"]["X_synced"] == "1"
+
+
+def test_delete_keeps_the_releases(built: Project, published: str, to: Cloud) -> None:
+    """`sam delete` removes the stack; the bucket and its releases stay, as the template says."""
+    before = to.keys(published)
+    done = built.sam("delete", "--stack-name", STACK, "--no-prompts", "--region", "us-east-1", variables=to.variables)
+    assert done.status == 0, done.said
+    assert STACK not in to.stacks()
+    assert to.keys(published) == before
+    assert before
+
+
+def test_guided_deploy_as_a_person_types_it(built: Project, to: Cloud) -> None:
+    """`sam deploy --guided` asks for the parameters, shows the changes, deploys, and saves the answers for the next time."""
+    saved = built.folder / "guided.toml"
+    try:
+        done = typed(built, ["deploy", "--guided"], ANSWERS, to.variables)
+        assert done.status == 0, done.said[-4000:]
+        assert f"Successfully created/updated stack - {GUIDED}" in done.said
+        function = to.outputs(GUIDED)["PredictFunctionName"]
+        assert to.client("lambda").get_function(FunctionName=function)["Configuration"]["MemorySize"] == 1769
+        assert f'stack_name = "{GUIDED}"' in saved.read_text()
+        again = built.sam("deploy", "--config-file", "guided.toml", "--no-confirm-changeset", variables=to.variables)
+        assert f"No changes to deploy. Stack {GUIDED} is up to date" in again.said
+    finally:
+        saved.unlink(missing_ok=True)
+    gone = built.sam("delete", "--stack-name", GUIDED, "--no-prompts", "--region", "us-east-1", variables=to.variables)
+    assert gone.status == 0, gone.said
+    assert GUIDED not in to.stacks()
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"AWS_PROFILE": "nobody"}, "nobody"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}, "credentials"),
+    ],
+    ids=["absent profile", "no credentials"],
+)
+def test_without_credentials_nothing_is_deployed(
+    built: Project, to: Cloud, variables: dict[str, str], says: str
+) -> None:
+    """A deploy with an absent profile, or none, ends with a message that names it, and makes no stack."""
+    before = to.stacks()
+    done = built.sam("deploy", "--no-confirm-changeset", "--stack-name", "never", variables=to.variables | variables)
+    assert done.status != 0
+    assert says in done.said
+    assert to.stacks() == before

@@ -1,0 +1,86 @@
+"""Real processes: AWS's emulator with AWS's runtime client and a small function, and moto's S3 server."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lambda_torch.emulator import software
+from lambda_torch.emulator.environment import Environment, Function, Outcome
+from lambda_torch.emulator.pool import Pool
+from lambda_torch.emulator.processes import Processes
+
+PROBE = Path(__file__).with_name("function")
+
+MakeEnvironment = Callable[..., Environment]
+MakePool = Callable[..., Pool]
+
+
+def event(**members: Any) -> bytes:
+    """An event as it is sent."""
+    return json.dumps(members).encode()
+
+
+def said(outcome: Outcome) -> Any:
+    """What the function answered."""
+    return json.loads(outcome.payload)
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    """What ends all children of a module's tests."""
+    with Processes() as children:
+        yield children
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    """Whether the condition becomes true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.fixture
+def make_environment(processes: Processes, tmp_path: Path) -> Iterator[MakeEnvironment]:
+    """Makes environments of the probe; keyword arguments are the function's. They end with the test."""
+    made: list[Environment] = []
+
+    def make(name: str = "probe", on_line: Callable[[str], None] | None = None, **configuration: Any) -> Environment:
+        configuration.setdefault("software", software.stock())
+        function = Function(PROBE, "probe.handler", **configuration)
+        environment = Environment(function, processes, tmp_path, name, on_line)
+        made.append(environment)
+        return environment
+
+    yield make
+    for environment in made:
+        environment.stop()
+
+
+@pytest.fixture
+def make_pool(make_environment: MakeEnvironment) -> Iterator[MakePool]:
+    """Makes pools of probes; keyword arguments are the function's. They are closed with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(
+            concurrency: int = 2,
+            first_event: bytes | None = None,
+            on_note: Callable[[str], None] = lambda _: None,
+            **configuration: Any,
+        ) -> Pool:
+            pool = Pool(
+                lambda number: make_environment(f"environment {number}", **configuration),
+                concurrency,
+                first_event,
+                on_note,
+            )
+            return stack.enter_context(contextlib.closing(pool))
+
+        yield make

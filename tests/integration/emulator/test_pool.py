@@ -1,0 +1,111 @@
+"""A pool of environments takes events as Lambda would."""
+
+import os
+import signal
+from concurrent.futures import wait
+from pathlib import Path
+
+import pytest
+
+from integration.emulator.conftest import MakePool, event, said, wait_until
+from lambda_torch.emulator.environment import PAYLOAD_LIMIT
+from lambda_torch.emulator.errors import EmulatorError, InitError
+from lambda_torch.emulator.pool import PayloadTooLargeError
+
+
+def test_one_event_after_another_needs_one_environment(make_pool: MakePool) -> None:
+    """A client that waits for each answer is served by the same process all the time."""
+    pool = make_pool(concurrency=3)
+    pool.start()
+    processes = {said(pool.submit(event(n=n)).result())["pid"] for n in range(10)}
+    assert len(processes) == 1
+    assert pool.size == 1
+
+
+def test_events_at_the_same_time_start_another_environment_up_to_the_limit(make_pool: MakePool) -> None:
+    """Six events at the same time are served by two environments, each event exactly once, and none gets lost."""
+    pool = make_pool(concurrency=2)
+    pool.start()
+    results = [pool.submit(event(do="sleep", seconds=1.0, n=n)) for n in range(6)]
+    answers = [said(result.result()) for result in results]
+    assert [answer["event"]["n"] for answer in answers] == list(range(6))
+    assert len({answer["pid"] for answer in answers}) == pool.size == 2
+
+
+def test_the_first_event_is_sent_when_an_environment_starts(make_pool: MakePool) -> None:
+    """With a first event, the start-up is over when the pool has started, and its duration is known."""
+    pool = make_pool(first_event=event(hello="world"))
+    outcome = pool.start()
+    assert outcome is not None
+    assert said(outcome)["event"] == {"hello": "world"}
+    assert pool.init_ms()
+
+
+def test_a_function_that_does_not_start_is_told_at_the_start(make_pool: MakePool) -> None:
+    """A start-up that fails is an error of the pool's start, not of some later event."""
+    pool = make_pool(first_event=event(), variables={"FAIL_AT_START": "1"})
+    with pytest.raises(InitError, match="the start-up of the probe fails"):
+        pool.start()
+
+
+def test_a_lost_environment_is_replaced(make_pool: MakePool) -> None:
+    """An emulator that was killed while idle is replaced before the next event: no event is lost to it."""
+    notes: list[str] = []
+    pool = make_pool(on_note=notes.append)
+    pool.start()
+    before = said(pool.submit(event()).result())["pid"]
+    emulator = os.getsid(before)
+    os.kill(emulator, signal.SIGKILL)
+    assert wait_until(lambda: not Path(f"/proc/{emulator}/exe").exists())
+    outcome = pool.submit(event()).result()
+    assert not outcome.failed
+    assert said(outcome)["pid"] != before
+    assert notes == ["Environment 1 is gone: starting another."]
+
+
+def test_an_event_whose_environment_is_lost_fails_and_the_next_is_served(make_pool: MakePool) -> None:
+    """An emulator that is killed during an invocation fails that one only."""
+    pool = make_pool(concurrency=1)
+    pool.start()
+    emulator = os.getsid(said(pool.submit(event()).result())["pid"])
+    busy = pool.submit(event(do="sleep", seconds=60))
+    assert wait_until(busy.running)
+    os.kill(emulator, signal.SIGKILL)
+    assert said(busy.result())["errorType"] == "Sandbox.Failure"
+    assert not pool.submit(event()).result().failed
+
+
+def test_a_cancelled_event_is_never_run(make_pool: MakePool) -> None:
+    """An event that is cancelled while it waits does not reach the function."""
+    pool = make_pool(concurrency=1)
+    pool.start()
+    pool.submit(event()).result()
+    busy = pool.submit(event(do="sleep", seconds=1.0))
+    assert wait_until(busy.running)
+    dropped = pool.submit(event(do="exit"))
+    assert dropped.cancel()
+    last = pool.submit(event())
+    assert said(last.result())["pid"] == said(busy.result())["pid"]
+
+
+def test_closing_ends_what_is_under_way_and_what_waits(make_pool: MakePool) -> None:
+    """When the pool closes, an event under way fails, one that waits is cancelled, and new ones are refused."""
+    pool = make_pool(concurrency=1)
+    pool.start()
+    pool.submit(event()).result()
+    busy = pool.submit(event(do="sleep", seconds=60))
+    assert wait_until(busy.running)
+    waiting = pool.submit(event())
+    pool.close()
+    wait([busy], timeout=30)
+    assert busy.result().failed
+    assert waiting.cancelled()
+    with pytest.raises(EmulatorError, match="closed"):
+        pool.submit(event())
+
+
+def test_too_large_events_are_refused(make_pool: MakePool) -> None:
+    """An event over Lambda's limit does not reach an environment."""
+    pool = make_pool()
+    with pytest.raises(PayloadTooLargeError, match="6291456 bytes"):
+        pool.submit(b" " * (PAYLOAD_LIMIT + 1))

@@ -1,0 +1,55 @@
+"""The layer's byte budgets: a build that outgrows them fails here before it fails in a deploy."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from integration.layer.conftest import Layer
+
+# All of torch, NumPy and what they need; Lambda takes 262,144,000 bytes with the function's own code.
+UNZIPPED_BYTES = 200_000_000
+ZIP_BYTES = 120_000_000
+
+
+def _files(layer: Layer) -> dict[str, int]:
+    return {
+        path.relative_to(layer.root).as_posix(): path.stat().st_size for path in layer.root.rglob("*") if path.is_file()
+    }
+
+
+def test_the_unzipped_layer_keeps_within_its_budget(layer: Layer) -> None:
+    """All files of the layer together take 200,000,000 bytes or less, counted as Lambda counts them."""
+    files = _files(layer)
+    largest = sorted(files.items(), key=lambda item: -item[1])[:10]
+    assert sum(files.values()) <= UNZIPPED_BYTES, f"the largest: {largest}"
+
+
+def test_the_zip_keeps_within_its_budget(layer: Layer) -> None:
+    """The archive that is uploaded takes 120,000,000 bytes or less."""
+    assert layer.zip.stat().st_size <= ZIP_BYTES
+
+
+def test_the_report_states_what_is_there(layer: Layer) -> None:
+    """report.json's totals are the sizes of the tree and of the archive, and every part that it promises is in it."""
+    report = json.loads(layer.report.read_text())
+    assert report["unzipped_bytes"] == sum(_files(layer).values())
+    assert report["zip_bytes"] == layer.zip.stat().st_size
+    assert report["limit_bytes"] == 262_144_000
+    assert {"packages", "libraries", "steps"} <= report.keys()
+
+
+def test_the_zip_holds_the_tree(layer: Layer) -> None:
+    """The archive has the tree's files and no others, each with its size, and unpacks without damage."""
+    with zipfile.ZipFile(layer.zip) as archive:
+        listed = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
+        assert archive.testzip() is None
+    assert listed == _files(layer)
+
+
+def test_no_file_leaves_the_layer(layer: Layer) -> None:
+    """Nothing in the layer is a link, a device or writable for other users: zips and /opt keep plain files only."""
+    odd = [path for path in layer.root.rglob("*") if path.is_symlink() or not (path.is_file() or path.is_dir())]
+    assert odd == []

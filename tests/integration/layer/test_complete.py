@@ -1,0 +1,118 @@
+"""Nothing is missing: what stock torch does in a clean process, the finished layer does, and with equal bytes."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from builder import clean
+from builder.prune import rule_for
+from builder.results import differences, read_results
+from builder.untouched import CHECKS
+
+if TYPE_CHECKING:
+    from integration.layer.conftest import Layer
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+class Outcome(NamedTuple):
+    """What the checks gave on one tree."""
+
+    folder: Path
+    errors: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def outcomes(layer: Layer, stock: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
+    """Every check on the stock tree and on the layer's, at the same time."""
+
+    def check(tree: Path, folder: Path) -> Outcome:
+        process = clean.run(tree, "-m", "builder.untouched", "--output", str(folder), "--jobs", "1", timeout=1200)
+        errors = folder / "errors.json"
+        assert errors.exists(), process.stderr
+        return Outcome(folder, json.loads(errors.read_text()))
+
+    folder = tmp_path_factory.mktemp("untouched")
+    with ThreadPoolExecutor(2) as pool:
+        reference, tried = pool.map(check, (stock, layer.tree), (folder / "stock", folder / "layer"))
+    return reference, tried
+
+
+@pytest.mark.parametrize("name", [check.name for check in CHECKS])
+def test_code_that_the_workload_never_touches_works(outcomes: tuple[Outcome, Outcome], name: str) -> None:
+    """A check of cold code passes on the layer, alone on the path, with the bytes that stock torch gives."""
+    reference, tried = outcomes
+    assert name not in reference.errors, f"also on stock torch: {reference.errors[name]}"
+    assert name not in tried.errors, tried.errors[name]
+    expected, actual = (read_results(outcome.folder / f"{name}.safetensors")[0] for outcome in outcomes)
+    assert differences(expected, actual) == []
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
+def test_the_workload_gives_the_stock_bytes(layer: Layer, stock: Path, tmp_path: Path, capability: str) -> None:
+    """Under each CPU capability the inference workload gives the bytes that stock torch gives."""
+
+    def run(tree: Path, file: Path) -> None:
+        limit = {"ATEN_CPU_CAPABILITY": capability}
+        process = clean.run(tree, "-m", "builder.workload", "--output", str(file), extra=limit)
+        assert process.returncode == 0, process.stderr
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, (stock, layer.tree), (tmp_path / "stock", tmp_path / "layer")))
+    (expected, _), (actual, _) = read_results(tmp_path / "stock"), read_results(tmp_path / "layer")
+    assert differences(expected, actual) == []
+
+
+def _kept(installed: tuple[str, ...]) -> list[str]:
+    """Those files of the layer's packages that the rules of prune do not leave out."""
+    return [path for path in installed if rule_for(path) is None]
+
+
+def _module(path: str) -> str:
+    """The name under which the file at `path` is imported; empty if it is not a module."""
+    name = path.removesuffix(".py") if path.endswith(".py") else path.partition(".")[0] if ".cpython-" in path else ""
+    return name.removesuffix("/__init__").replace("/", ".")
+
+
+def test_every_module_is_found_with_its_source(
+    layer: Layer, stock: Path, installed: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Every module of torch and its dependencies, 4,000 and more, is found in the layer with the source that pip installed."""
+    names = sorted({name for path in _kept(installed) if (name := _module(path))})
+    assert len(names) > 4000
+    (tmp_path / "names.json").write_text(json.dumps(names))
+
+    def look_up(tree: Path, file: Path) -> dict[str, str]:
+        process = clean.run(tree, str(PROGRAMS / "modules.py"), str(tmp_path / "names.json"), str(file))
+        assert process.returncode == 0, process.stderr
+        found: dict[str, str] = json.loads(file.read_text())
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        expected, actual = pool.map(look_up, (stock, layer.tree), (tmp_path / "stock", tmp_path / "layer"))
+    different = {name: (expected[name], actual[name]) for name in names if expected[name] != actual[name]}
+    assert different == {}
+
+
+def test_every_data_file_is_there_unchanged(layer: Layer, stock: Path, installed: tuple[str, ...]) -> None:
+    """Every file that is neither a module nor a library (tables, templates, licences, metadata) lies in the layer as it was."""
+    data = [
+        path for path in _kept(installed) if not _module(path) and ".so" not in Path(path).name and "/bin/" not in path
+    ]
+    assert len(data) > 100
+    missing = [path for path in data if not (layer.tree / path).is_file()]
+    changed = [p for p in data if p not in missing and (layer.tree / p).read_bytes() != (stock / p).read_bytes()]
+    assert (missing, changed) == ([], [])
+
+
+def test_every_native_library_is_there(layer: Layer, installed: tuple[str, ...]) -> None:
+    """Every shared library and the shared memory manager lie where pip put them, the manager executable."""
+    native = [path for path in _kept(installed) if ".so" in Path(path).name or path.endswith("torch_shm_manager")]
+    assert len(native) > 20
+    assert [path for path in native if not (layer.tree / path).is_file()] == []
+    assert (layer.tree / "torch/bin/torch_shm_manager").stat().st_mode & 0o111

@@ -1,0 +1,217 @@
+import base64
+import json
+import time
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lambda_torch.project import EVENTS
+from lambda_torch.releases.bucket import Bucket
+from lambda_torch.releases.publishing import publish
+
+if TYPE_CHECKING:
+    from integration.conftest import StartFunction
+
+CONTEXT = SimpleNamespace(aws_request_id="7b61c6af-0000-4000-8000-000000000000")
+
+# Every file of events/, with the status it is answered with.
+STATUS = {
+    "api-v1": 200,
+    "api-v1-base64": 200,
+    "api-v1-health": 200,
+    "api-v1-root": 200,
+    "api-v1-sampled": 200,
+    "api-v2": 200,
+    "bad-api-v1-broken-json": 400,
+    "bad-api-v1-method": 405,
+    "bad-api-v1-no-such-route": 404,
+    "bad-api-v2-unknown-category": 400,
+    "bad-api-v2-wrong-type": 400,
+    "bad-bare-empty": 400,
+    "bad-bare-unknown-letters": 400,
+    "bad-preflight-no-such-route": 404,
+    "bare": 200,
+    "preflight-v1": 204,
+    "preflight-v2": 204,
+}
+
+
+def post(app: ModuleType, body: Any) -> tuple[int, Any]:
+    """Status and decoded body of `POST /predict` with this body (text as it is, anything else as JSON)."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    answer = app.lambda_handler({"httpMethod": "POST", "path": "/predict", "headers": {}, "body": text}, CONTEXT)
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def test_every_file_of_events_is_listed_here() -> None:
+    """A new event file comes with the answer it expects."""
+    assert {path.stem for path in EVENTS.glob("*.json")} == set(STATUS)
+
+
+@pytest.mark.parametrize("name", sorted(STATUS))
+def test_an_event_is_answered_as_documented(name: str, app: ModuleType) -> None:
+    """Every sample event gets its status, CORS headers, and a body of the documented form."""
+    answer = app.lambda_handler(json.loads((EVENTS / f"{name}.json").read_text()), CONTEXT)
+    assert answer["statusCode"] == STATUS[name]
+    assert answer["headers"]["Access-Control-Allow-Origin"] == "*"
+    if STATUS[name] == 204:
+        assert answer["body"] == ""
+        assert "POST" in answer["headers"]["Access-Control-Allow-Methods"]
+    elif STATUS[name] == 200:
+        assert len(answer["headers"]["X-Model-Version"]) == 64
+    else:
+        error = json.loads(answer["body"])["error"]
+        assert set(error) == {"code", "message", "details"}
+        assert "Traceback" not in answer["body"]
+
+
+@pytest.mark.parametrize("name", ["api-v1", "api-v1-base64", "api-v1-root", "api-v2", "bare"])
+def test_every_kind_of_event_gets_the_same_names(name: str, app: ModuleType) -> None:
+    """One name a start letter, each beginning with its letter, whichever door the request came through."""
+    answer = app.lambda_handler(json.loads((EVENTS / f"{name}.json").read_text()), CONTEXT)
+    names = json.loads(answer["body"])
+    assert [each[0] for each in names] == ["R", "U", "S"]
+    bare = app.lambda_handler({"category": "Russian", "start_letters": "RUS"}, CONTEXT)
+    assert json.loads(bare["body"]) == names
+
+
+def test_an_unknown_category_is_told_the_known_ones(app: ModuleType) -> None:
+    """The error for an unknown category lists the categories."""
+    status, body = post(app, {"category": "Klingon", "start_letters": "Q"})
+    assert status == 400
+    assert body["error"]["code"] == "unknown_category"
+    assert "Russian" in body["error"]["details"]["categories"]
+
+
+BAD_BODIES = [
+    ("", "invalid_json"),
+    ('{"category": "Russian", "start_letters": "RUS"', "invalid_json"),
+    ('"\\ud800"', "invalid_json"),
+    ("[" * 5000, "invalid_json"),
+    ("[]", "invalid_request"),
+    ({"category": 1, "start_letters": "R"}, "invalid_request"),
+    ({"category": "Russian"}, "invalid_request"),
+    ({"category": "Russian", "start_letters": "R", "tempreature": 1}, "invalid_request"),
+    ({"category": "Russian", "start_letters": "R", "temperature": 0}, "invalid_request"),
+    ({"category": "Russian", "start_letters": "R", "temperature": 2.1}, "invalid_request"),
+    ('{"category": "Russian", "start_letters": "R", "temperature": NaN}', "invalid_request"),
+    ('{"category": "Russian", "start_letters": "R", "temperature": 1e999}', "invalid_request"),
+    ({"category": "Russian", "start_letters": "R", "temperature": 1, "seed": -1}, "invalid_request"),
+    ({"category": "Russian", "start_letters": ""}, "empty_start_letters"),
+    ({"category": "Russian", "start_letters": "R" * 65}, "too_many_start_letters"),
+    ({"category": "Russian", "start_letters": "R1Я"}, "unknown_letters"),
+]
+
+
+@pytest.mark.parametrize(("body", "code"), BAD_BODIES)
+def test_a_bad_body_is_refused_with_its_reason(body: Any, code: str, app: ModuleType) -> None:
+    """Each way to get a body wrong has a 400 with a code, and none reaches the model."""
+    status, answer = post(app, body)
+    assert (status, answer["error"]["code"]) == (400, code)
+
+
+def test_a_body_over_the_cap_is_413(start_function: "StartFunction", bucket: Bucket) -> None:
+    """MAX_BODY_BYTES caps the body, plain and base64, before anything else looks at it."""
+    app = start_function(MODEL_BUCKET=bucket.name, MAX_BODY_BYTES="10")
+    assert post(app, "x" * 11)[0] == 413
+    event = {"httpMethod": "POST", "path": "/", "body": base64.b64encode(b"x" * 11).decode(), "isBase64Encoded": True}
+    assert app.lambda_handler(event, CONTEXT)["statusCode"] == 413
+
+
+def test_listed_origins_are_answered_by_name(start_function: "StartFunction", bucket: Bucket) -> None:
+    """With CORS_ORIGINS set, errors too name the caller's origin."""
+    app = start_function(MODEL_BUCKET=bucket.name, CORS_ORIGINS="https://a.example,https://b.example")
+    event = {"httpMethod": "GET", "path": "/nowhere", "headers": {"Origin": "https://b.example"}}
+    answer = app.lambda_handler(event, CONTEXT)
+    assert answer["statusCode"] == 404
+    assert answer["headers"]["Access-Control-Allow-Origin"] == "https://b.example"
+
+
+def test_sampling_repeats_with_its_seed(app: ModuleType) -> None:
+    """The same seed draws the same names, another seed others."""
+    request = {"category": "Italian", "start_letters": "ABCDEFGH", "temperature": 1.5, "seed": 1}
+    first, again, other = post(app, request), post(app, request), post(app, request | {"seed": 2})
+    assert first == again
+    assert first[1] != other[1]
+
+
+def test_without_a_release_the_function_starts_and_heals(
+    start_function: "StartFunction", bucket: Bucket, release: Path
+) -> None:
+    """An empty bucket gives 503 with the command that publishes; after publishing the same environment serves."""
+    app = start_function(MODEL_BUCKET=bucket.name, RELEASE_RETRY_SECONDS="0")
+    status, body = post(app, {"category": "Russian", "start_letters": "R"})
+    assert (status, body["error"]["code"]) == (503, "no_release")
+    assert f"lambda-torch publish FOLDER --bucket {bucket.name}" in body["error"]["message"]
+    publish(release, bucket)
+    assert post(app, {"category": "Russian", "start_letters": "R"})[0] == 200
+
+
+def test_a_missing_release_is_not_looked_for_at_every_request(
+    start_function: "StartFunction", bucket: Bucket, release: Path
+) -> None:
+    """Within RELEASE_RETRY_SECONDS of a failed look the answer stays 503, without another call to S3."""
+    app = start_function(MODEL_BUCKET=bucket.name, RELEASE_RETRY_SECONDS="3600")
+    publish(release, bucket)
+    assert post(app, {"category": "Russian", "start_letters": "R"})[0] == 503
+
+
+def test_without_a_bucket_the_answer_says_what_to_set(start_function: "StartFunction") -> None:
+    """A function without MODEL_BUCKET starts and names the variable."""
+    status, body = post(start_function(MODEL_BUCKET=""), {"category": "Russian", "start_letters": "R"})
+    assert (status, body["error"]["code"]) == (503, "no_bucket")
+    assert "MODEL_BUCKET" in body["error"]["message"]
+
+
+def test_health_tells_the_release_and_since_when(app: ModuleType) -> None:
+    """`GET /health` names the release that answers and the time it was loaded."""
+    answer = app.lambda_handler({"httpMethod": "GET", "path": "/health"}, CONTEXT)
+    body = json.loads(answer["body"])
+    assert body["status"] == "ok"
+    assert body["release"] == answer["headers"]["X-Model-Version"]
+    assert time.strptime(body["since"][:19], "%Y-%m-%dT%H:%M:%S") <= time.gmtime()
+
+
+def test_a_defect_is_500_without_a_stack_trace(app: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the model itself raises, the client gets a plain 500 with CORS headers, and the log the cause."""
+    monkeypatch.setattr(app.current.peek().model, "predict", lambda requests: 1 / 0)
+    answer = app.lambda_handler({"category": "Russian", "start_letters": "R"}, CONTEXT)
+    assert answer["statusCode"] == 500
+    assert "division" not in answer["body"]
+    assert answer["headers"]["Access-Control-Allow-Origin"] == "*"
+
+
+requests = st.fixed_dictionaries(
+    {},
+    optional={
+        "category": st.sampled_from(["Russian", "Klingon"]) | st.text(max_size=5) | st.integers(),
+        "start_letters": st.text("RUSabc", max_size=70) | st.text(max_size=5) | st.lists(st.text(max_size=1)),
+        "temperature": st.none() | st.floats(-1, 3) | st.just(float("nan")) | st.text(max_size=2),
+        "seed": st.none() | st.integers(-1, 2**64) | st.booleans(),
+        "extra": st.none(),
+    },
+)
+bodies = requests.map(json.dumps) | st.text(max_size=20) | st.binary(max_size=20)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    body=bodies,
+    method=st.sampled_from(["POST", "GET", "OPTIONS", "PUT", ""]) | st.text(max_size=4),
+    path=st.sampled_from(["/predict", "/", "/health", "/predict/"]) | st.text(max_size=10),
+)
+def test_any_request_is_answered_with_a_documented_status(
+    body: str | bytes, method: str, path: str, app: ModuleType
+) -> None:
+    """Whatever is sent, the answer is 200, 204 or a documented 4xx in the documented form."""
+    is_base64 = isinstance(body, bytes)
+    text = base64.b64encode(body).decode() if isinstance(body, bytes) else body
+    event = {"httpMethod": method, "path": path, "headers": {}, "body": text, "isBase64Encoded": is_base64}
+    answer = app.lambda_handler(event, CONTEXT)
+    assert answer["statusCode"] in (200, 204, 400, 404, 405, 413)
+    if answer["statusCode"] >= 400:
+        assert set(json.loads(answer["body"])["error"]) == {"code", "message", "details"}

@@ -1,0 +1,24 @@
+"""What the local run takes for granted is what the template deploys."""
+
+from samcli.yamlhelper import yaml_parse
+
+from lambda_torch import project
+from lambda_torch.commands import serve
+from lambda_torch.emulator import run
+
+
+def test_the_local_function_is_configured_as_in_the_template() -> None:
+    """Handler, memory, time limit and the variables of the local run are the template's."""
+    template = yaml_parse((project.ROOT / "template.yaml").read_text())
+    function = template["Resources"]["PredictFunction"]["Properties"]
+    assert function["Handler"] == run.HANDLER
+    assert (project.ROOT / function["CodeUri"]).resolve() == project.SRC
+    assert template["Parameters"]["MemorySize"]["Default"] == run.MEMORY_MB
+    assert template["Parameters"]["Timeout"]["Default"] == run.TIMEOUT_SECONDS
+    assert {"MODEL_BUCKET", "AWS_ENDPOINT_URL_S3"} <= function["Environment"]["Variables"].keys()
+
+
+def test_the_options_offer_the_same_defaults() -> None:
+    """`serve` offers the template's memory and time limit as its defaults."""
+    defaults = {parameter.name: parameter.default for parameter in serve.command.params}
+    assert (defaults["memory"], defaults["timeout"]) == (run.MEMORY_MB, run.TIMEOUT_SECONDS)

@@ -1,0 +1,137 @@
+"""The whole build, on tiny wheels that are called torch and numpy."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from builder import clean, native, profiles, selection
+from builder.console import Console
+from builder.errors import BuildError
+from builder.install import Wheel
+from builder.pages import PageSet
+from builder.pipeline import Build, Options
+from builder.profiles import Profile
+from layer_kit.wheels import make_wheel
+from paging.kit import compile_library, compiled_pager, plain_source
+
+
+def _compiled(output: Path, *, arch: str, recording: bool = False) -> Path:
+    """The pager as `build_pager` leaves it, compiled once for all tests."""
+    for name in (native.PAGER_NAME, native.COMPANION_NAME):
+        shutil.copy(compiled_pager(recording, arch) / name, output.with_name(name))
+    return output
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+    """A build of two small packages, one with a library that is split, with a recorded profile."""
+    index = tmp_path / "wheels"
+    library = compile_library(plain_source(), tmp_path / "libdeep.so")
+    code = b"import ctypes, os\nfrom torch.nn import layer\n"
+    code += b"deep = ctypes.CDLL(os.path.join(os.path.dirname(__file__), 'lib', 'libdeep.so'))\n"
+    code += b"deep.call.restype, deep.call.argtypes = ctypes.c_uint64, [ctypes.c_int, ctypes.c_uint64]\n"
+    files = {
+        "torch/__init__.py": code,
+        "torch/nn.py": b"layer = 1\n",
+        "torch/cold.py": b"deep = 1\n",
+        "torch/include/a.h": b"int a;\n",
+        "torch/lib/libdeep.so": library.read_bytes(),
+    }
+    torch = make_wheel(index, "torch", "0.1", files, requires="numpy")
+    numpy = make_wheel(index, "numpy", "0.2", {"numpy/__init__.py": b"", "numpy/tests/test_x.py": b""})
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setattr(selection, "THRESHOLD_BYTES", 50_000)
+    monkeypatch.setattr(native, "build_pager", _compiled)
+    (tmp_path / "requirements.txt").write_text("torch\n")
+    import hashlib
+    import platform
+
+    profile = Profile(
+        wheels={
+            name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in (("torch", torch), ("numpy", numpy))
+        },
+        python=str(sys.implementation.cache_tag),
+        machine=platform.machine(),
+        capabilities=("native",),
+        hot=("torch", "torch.nn"),
+        warm=frozenset(),
+        sources=frozenset(),
+        pages=PageSet(),
+    )
+    profile.save(tmp_path / "profiles" / "p.json")
+    return Options(
+        requirements=[tmp_path / "requirements.txt"],
+        output=tmp_path / "out" / "layer",
+        work=tmp_path / "work",
+        profiles=tmp_path / "profiles",
+        zip=tmp_path / "out" / "layer.zip",
+        report=tmp_path / "out" / "report.json",
+        treemap=tmp_path / "out" / "layer.html",
+        verify=False,
+    )
+
+
+def test_a_build_leaves_a_working_layer_and_its_accounts(options: Options) -> None:
+    """The layer runs with nothing else on the path; report, zip and picture are there; a second build gives equal bytes."""
+    shown = StringIO()
+    report = Build(options, Console(shown)).run()
+    done = clean.run(
+        options.output / "python", "-c", "import torch, torch.cold; print(torch.deep.call(3, 5) > 0, torch.layer)"
+    )
+    assert done.stdout.strip() == "True 1", done.stderr
+    value = json.loads((options.output.parent / "report.json").read_text())
+    assert value["unzipped_bytes"] == sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file())
+    assert [step["name"] for step in value["steps"]] == ["install", "prune", "strip", "record", "bundle", "split"]
+    assert value["zip_bytes"] == (options.output.parent / "layer.zip").stat().st_size
+    (library,) = [entry for entry in value["libraries"] if entry["path"].endswith("libdeep.so")]
+    assert 0 < library["bytes"] + library["cold_bytes"] < library["original_bytes"]
+    assert {section["name"] for section in library["sections"]} >= {".text", ".eh_frame"}
+    assert "install" in shown.getvalue()
+    assert Build(options, Console(StringIO())).run().tree_sha256 == report.tree_sha256
+    assert sorted(path.name for path in options.output.iterdir()) == ["python"]
+    assert sorted(path.name.split("-")[0] for path in options.work.iterdir()) == ["installed", "lock", "staged"]
+
+
+def test_over_the_budget_the_largest_are_named_and_the_old_layer_stays(options: Options) -> None:
+    """A layer that is too large fails the build with the largest things; what was there before is untouched."""
+    (options.output / "python").mkdir(parents=True)
+    (options.output / "python" / "old.py").write_text("")
+    with pytest.raises(BuildError, match=r"its budget is 1,000 .*\n.*libdeep\.so") as caught:
+        Build(replace(options, budget_bytes=1000), Console(StringIO())).run()
+    assert "extra-requirements.txt" in caught.value.next_step
+    assert [path.name for path in options.output.rglob("*")] == ["python", "old.py"]
+    assert not (options.output.parent / "layer.zip").exists()
+
+
+def test_what_a_killed_build_left_is_removed(options: Options) -> None:
+    """Scratch folders of a build that could not clean up go at the next one."""
+    for left in (options.output / ".building-x" / "layer", options.work / "recording-x", options.work / "installing-x"):
+        left.mkdir(parents=True)
+    Build(options, Console(StringIO())).run()
+    assert not list(options.output.glob(".building-*"))
+    assert sorted(path.name.split("-")[0] for path in options.work.iterdir()) == ["installed", "lock", "staged"]
+
+
+def test_a_profile_of_other_wheels_is_not_taken(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no profile fits the installed wheels, the workload is recorded and the profile stored under their hash."""
+    found = Profile.load(options.profiles / "p.json")
+    (options.profiles / "p.json").unlink()
+    replace(found, wheels={"torch": "0" * 64, "numpy": "0" * 64}).save(options.profiles / "other.json")
+    recorded: list[Path] = []
+
+    def record(staged: Path, *_: object) -> Profile:
+        recorded.append(staged)
+        return found
+
+    monkeypatch.setattr("builder.record.record_workload", record)
+    Build(options, Console(StringIO())).run()
+    assert recorded == [options.work / "staged"]
+    wheel = Wheel("torch", "0.1", found.wheels["torch"])
+    assert (options.profiles / profiles.file_name([wheel], found.machine, "workload")).is_file()
