@@ -1,0 +1,110 @@
+"""Fetching 1 GB from a loopback S3: the function's way against boto3's `download_file`, and what loading it then takes.
+
+Each fetch is a process of its own, in turns with the other's; reported are the medians of the rounds' ratios. Ours hashes every
+byte on the way, boto3's checks nothing. Memory is the peak of the process (VmHWM) less what it had before it began.
+"""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.loopback import serving
+
+SIZE = 1024**3
+ROUNDS = 6
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def peak_bytes(what: str = "VmHWM") -> int:
+    """This process's peak resident memory, or another line of /proc/self/status, in bytes."""
+    (kilobytes,) = re.findall(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(kilobytes) * 1024
+
+
+def child(way: str, target: str) -> None:
+    """One fetch (`ours`, `boto3`), or one load of what was fetched (`load`); prints seconds and memory as JSON."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+    from serving import fetching
+
+    client = fetching.open_client()
+    if way == "boto3":
+        import boto3
+
+        client = boto3.client("s3")
+    from safetensors.torch import load_file  # torch is in memory before the measurement, as in the function
+
+    client.head_object(Bucket="models", Key="weights.safetensors")
+    before, started, cpu = peak_bytes("VmRSS"), time.perf_counter(), time.process_time()
+    if way == "boto3":
+        client.download_file("models", "weights.safetensors", target)
+    else:
+        size, deadline = int(os.environ["OBJECT_BYTES"]), time.monotonic() + 600
+        fetching.fetch(client, "models", "weights.safetensors", size, Path(target), deadline)
+    if way == "load":
+        # Every page of every tensor is touched, as a first prediction would.
+        tensors = load_file(target)
+        assert all(float(tensor.sum()) == 0 for tensor in tensors.values())
+    took = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+    print(json.dumps({**took, "peak": peak_bytes() - before, "whole": peak_bytes()}))
+
+
+def _run(way: str, url: str, target: Path, size: int) -> dict[str, float]:
+    environment = {**os.environ, **CREDENTIALS, "AWS_ENDPOINT_URL_S3": url, "OBJECT_BYTES": str(size)}
+    command = [sys.executable, "-m", "benchmarks.fetching", way, str(target)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert target.stat().st_size == size
+    target.unlink()
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def measure() -> dict[str, Any]:
+    """`speed_ratio`, `cpu_ratio` (boto3 over ours), `peak_ratio` (ours over boto3), `peak_of_size`, `load_peak_of_size`."""
+    import torch
+    from safetensors.torch import save_file
+
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "source"
+        source.mkdir()
+        rows = SIZE // 4 // 8 // 4096
+        save_file({f"layer{number}": torch.zeros(rows, 4096) for number in range(8)}, source / "weights.safetensors")
+        size, target = (source / "weights.safetensors").stat().st_size, Path(scratch) / "target"
+        with serving("files", str(source)) as url:
+            rounds = []
+            for number in range(ROUNDS):
+                # In turns: who comes first meets a disk that is still writing back the file before.
+                ways = ("ours", "boto3") if number % 2 else ("boto3", "ours")
+                rounds.append({way: _run(way, url, target, size) for way in ways})
+            load = _run("load", url, target, size)
+
+    def ratio(over: str, under: str, figure: str) -> float:
+        return statistics.median(each[over][figure] / each[under][figure] for each in rounds)
+
+    def median(way: str, figure: str) -> float:
+        return statistics.median(each[way][figure] for each in rounds)
+
+    return {
+        "bytes": size,
+        "server": "benchmarks.loopback files (ranges by sendfile; moto keeps objects in Python and would be the bottleneck)",
+        "ours_s": round(median("ours", "seconds"), 3),
+        "boto3_s": round(median("boto3", "seconds"), 3),
+        "speed_ratio": round(ratio("boto3", "ours", "seconds"), 2),
+        "cpu_ratio": round(ratio("boto3", "ours", "cpu"), 2),
+        "ours_peak_mb": round(median("ours", "peak") / 1e6, 1),
+        "boto3_peak_mb": round(median("boto3", "peak") / 1e6, 1),
+        "peak_ratio": round(ratio("ours", "boto3", "peak"), 3),
+        "peak_of_size": round(median("ours", "peak") / size, 4),
+        "load_peak_of_size": round(load["peak"] / size, 3),
+        "load_whole_process_of_size": round(load["whole"] / size, 3),
+    }
+
+
+if __name__ == "__main__":
+    child(*sys.argv[1:])

@@ -1,0 +1,58 @@
+"""Releases: what a swap costs the requests, what fetching 1 GB takes, and what looking at the channel adds to a request."""
+
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks import fetching, swapping
+from lambda_torch import project
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures that the documents quote, in Markdown."""
+    swap, fetch, check = result["swap"], result["fetch"], result["check"]
+    rows = [
+        ("swap: failed requests", f"{swap['failed_requests']} of {swap['requests']:,}, in {swap['swaps']} swaps"),
+        (
+            "swap: p99 of a request during / before",
+            f"{swap['p99_during_ms']} / {swap['p99_before_ms']} ms = {swap['p99_ratio']} x",
+        ),
+        ("swap: promote to first answer of the new release", f"{swap['first_new_s']} s"),
+        ("swap: promote to last answer of the old release", f"{swap['last_old_s']} s"),
+        ("fetch of 1 GB: boto3 / ours", f"{fetch['boto3_s']} / {fetch['ours_s']} s = {fetch['speed_ratio']} x"),
+        ("fetch of 1 GB: CPU time, boto3 / ours", f"{fetch['cpu_ratio']} x"),
+        (
+            "fetch of 1 GB: memory, ours / boto3",
+            f"{fetch['ours_peak_mb']} / {fetch['boto3_peak_mb']} MB = {fetch['peak_ratio']} x",
+        ),
+        ("fetch and load of 1 GB: peak memory / size", f"{fetch['load_peak_of_size']} x"),
+        ("check: added to a request, median", f"{check['added_ms_median']} ms to {check['none_median_ms']} ms"),
+        ("check: added to a request, p99", f"{check['added_ms_p99']} ms to {check['none_p99_ms']} ms"),
+        ("check: CPU of one look", f"{check['cpu_ms_a_check']} ms"),
+    ]
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {figure} |" for name, figure in rows)])
+
+
+def main() -> None:
+    """Print the table and write build/bench/releases.json."""
+    from lambda_torch.names.default import a_release
+
+    folder = a_release()
+    project.use_function_code()
+    with tempfile.TemporaryDirectory() as scratch:
+        print("Swapping under load, and looking: two minutes", file=sys.stderr)
+        swap, check = swapping.measure(folder, Path(scratch))
+    print("Fetching 1 GB: two minutes", file=sys.stderr)
+    result = {"python": platform.python_version(), "swap": swap, "fetch": fetching.measure(), "check": check}
+    target = project.BUILD / "bench" / "releases.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(result, indent=1) + "\n")
+    print(table(result))
+    print(f"written to {target.relative_to(project.ROOT)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
