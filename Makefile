@@ -1,0 +1,75 @@
+# lambda-torch: every command a person needs. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+PORT ?= 3000
+LAYER ?= auto
+# A folder with a package `model` that takes the place of src/model
+MODEL ?=
+# Where torch's CPU wheel is looked for when pip's own configuration has none.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## Make .venv with everything pinned (the other commands do this by themselves)
+
+$(VENV)/.ready: requirements/dev.txt layers/torch/requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lambda-torch needs Python 3.11 or later, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Next: make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 1; }
+	@echo "Making $(VENV): a few minutes the first time"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet --requirement requirements/dev.txt
+	@echo "Installing torch (CPU build)"
+	@$(PIP) install --quiet --requirement layers/torch/requirements.txt 2>/dev/null \
+		|| $(PIP) install --quiet --requirement layers/torch/requirements.txt --extra-index-url $(TORCH_INDEX)
+	@$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+serve: $(VENV)/.ready ## Train the sample model if there is none, and serve it at http://127.0.0.1:3000 (PORT=..., LAYER=stock|PATH, MODEL=examples/embeddings)
+	@$(BIN)/lambda-torch serve --port $(PORT) --layer $(LAYER) $(if $(MODEL),--model $(MODEL))
+
+local: $(VENV)/.ready ## The same in AWS's own container: sam build --use-container, a local S3, sam local start-api (PORT=...; needs Docker)
+	@$(BIN)/lambda-torch local --port $(PORT)
+
+test: $(VENV)/.ready ## Run all tests
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.ready ## Lint and type-check
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.ready ## Run the benchmarks of the serving path; results in build/bench/
+	@$(BIN)/python -m benchmarks.serving
+
+layer: $(VENV)/.ready ## Build the torch layer: build/layer (what is /opt on Lambda), layer.zip, report.json, layer.html
+	@cd layers/torch && ../../$(BIN)/python -m builder --output ../../build/layer --zip ../../build/layer.zip --report ../../build/report.json --treemap ../../build/layer.html $(LAYER_OPTIONS)
+
+layer-record: ## Build the layer with the shipped workload recorded anew (after another torch version; commit layers/torch/profiles)
+	@$(MAKE) --no-print-directory layer LAYER_OPTIONS=--record
+
+bench-layer: $(VENV)/.ready ## Measure the layer beside its peers; results in build/bench/layer.json (needs make layer)
+	@$(BIN)/python -m benchmarks.layer
+
+images: $(VENV)/.ready ## Make stand-ins for AWS's images where these cannot be pulled (Debian; needs Docker and mmdebstrap)
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m container.images.build
+
+images-remove: $(VENV)/.ready ## Remove these stand-ins, and what SAM built on them
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m container.images.build --remove
+
+bench-releases: $(VENV)/.ready ## Measure swaps under load, fetching 1 GB, and looking for news; results in build/bench/releases.json
+	@$(BIN)/python -m benchmarks.releases
+
+lock: $(VENV)/.ready ## Pin every version again, from requirements/dev.in and src/requirements.in
+	@$(PIP) install --quiet uv
+	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" dev.in -o dev.txt
+	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt ../src/requirements.in -o ../src/requirements.txt
+
+clean: ## Remove what the other commands made, but .venv
+	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help setup serve local images images-remove test check layer layer-record bench bench-layer bench-releases lock clean
