@@ -18,6 +18,7 @@ from builder.split import LibraryPlan, prepare_recording, thin
 
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTIONS = 160
+BLOCK_BYTES = 16384
 PLAIN, THROWING = "package/lib/libplain.so", "package/lib/libthrowing.so"
 LAYOUTS = {"two segments": ["-Wl,-z,noseparate-code"], "four segments": ["-Wl,-z,separate-code"]}
 
@@ -117,7 +118,7 @@ class Tree:
     def split(self, plans: dict[str, LibraryPlan] | None = None, **options: Any) -> None:
         """Split its libraries, all cold unless plans say otherwise, into small blocks: many faults from little code."""
         self.add_pager()
-        thin(plans or {PLAIN: LibraryPlan(), THROWING: LibraryPlan()}, self.root, self.side_file, 16384, 3, **options)
+        thin(plans or {PLAIN: LibraryPlan(), THROWING: LibraryPlan()}, self.root, self.side_file, BLOCK_BYTES, 3, **options)
 
     def record(self) -> None:
         """Make it a recording tree."""

@@ -3,7 +3,6 @@
 import os
 import signal
 from concurrent.futures import wait
-from pathlib import Path
 
 import pytest
 
@@ -56,7 +55,8 @@ def test_a_lost_environment_is_replaced(make_pool: MakePool) -> None:
     before = said(pool.submit(event()).result())["pid"]
     emulator = os.getsid(before)
     os.kill(emulator, signal.SIGKILL)
-    assert wait_until(lambda: not Path(f"/proc/{emulator}/exe").exists())
+    # Its first thread is gone before the others are, and only with the last one the process has ended: what waitid(2) says.
+    assert wait_until(lambda: os.waitid(os.P_PID, emulator, os.WEXITED | os.WNOHANG | os.WNOWAIT))
     outcome = pool.submit(event()).result()
     assert not outcome.failed
     assert said(outcome)["pid"] != before

@@ -7,7 +7,7 @@ from textwrap import dedent
 import pytest
 
 from builder.split import LibraryPlan
-from paging.kit import FUNCTIONS, LAYOUTS, PLAIN, THROWING, USE_BOTH, Tree, compile_library, plain_source
+from paging.kit import BLOCK_BYTES, FUNCTIONS, LAYOUTS, PLAIN, THROWING, USE_BOTH, Tree, compile_library, plain_source
 
 
 def test_cold_code_computes_what_it_did(split: Tree, expected: list[int]) -> None:
@@ -33,7 +33,8 @@ def test_nothing_comes_before_it_is_touched(split: Tree) -> None:
     assert faults[1] == faults[2] < faults[3]
     assert last["libraries"] == 1
     assert last["blocks"] == last["faults"]
-    assert last["bytes"] <= last["blocks"] * 16384
+    # The library's code is one cold run of some 480 kB, for which `FAR_RUNS` has blocks of twice the size.
+    assert last["bytes"] <= last["blocks"] * BLOCK_BYTES * 2
     assert last["microseconds"] > 0
 
 
