@@ -6,27 +6,31 @@
 Refusals are `{"error": {"code", "message", "details"}}`; every answer carries CORS headers.
 """
 
-import time
+from serving import receipts
+
+start = receipts.Start()  # before the imports that it times
+
 from dataclasses import asdict
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
-from serving import answers, events, fetching, validation
+from serving import answers, events, fetching, metrics, validation
+from serving.accounts import Accounts
 from serving.current import CurrentRelease, Pace
 from serving.errors import ServiceError
 from serving.loading import Loader
+from serving.log import Log
 from serving.settings import Settings, limit_threads
 from serving.store import ReleaseError, ReleaseStore
 
 settings = Settings.from_environment()
 limit_threads(settings.threads)  # before torch, which `model` imports, reads it
 
-from model import Model, Request  # noqa: E402
+from model import Model, Request
 
-# Without `location`: finding the caller costs more than the rest of a log line.
-logger = Logger(service="lambda-torch", level=settings.log_level, location=None)
+log = Log(settings.log_level)
+accounts = Accounts(start, settings.initialization)
 cors = answers.Cors(settings.cors_origins)
 router = APIGatewayHttpResolver()
 
@@ -48,7 +52,9 @@ def _open_loader(store: ReleaseStore) -> Loader:
 
 
 def _report(event: str, facts: dict[str, Any]) -> None:
-    (logger.info if event == "swapped" else logger.error)(f"release {event}", extra=facts)
+    log.always(
+        "INFO" if event == "swapped" else "ERROR", f"release {event}", {**facts, **metrics.of_release(event, facts)}
+    )
 
 
 current = CurrentRelease(
@@ -58,7 +64,9 @@ current = CurrentRelease(
     Pace(settings.refresh_seconds, settings.retry_seconds),
     _report,
 )
-current.start()
+with start.recording():
+    current.start()
+start.ready()
 
 
 @router.post("/predict")
@@ -66,11 +74,13 @@ current.start()
 def predict() -> Response[str]:
     """One request of the model, one response."""
     http = router.current_event.raw_event
-    text = events.body_of(http, settings.max_body_bytes)
-    request = validation.parse(Request, text)
+    with receipts.phase("parse"):
+        text = events.body_of(http, settings.max_body_bytes)
+        request = validation.parse(Request, text)
     with current.use(lambda: http["headers"].get(CANARY_KEY, text).encode(errors="replace")) as loaded:
         validation.check(loaded.model, request)
-        (response,) = loaded.model.predict([request])
+        with receipts.phase("predict"):
+            (response,) = loaded.model.predict([request])
         return _ok(response.model_dump_json(), loaded.version)
 
 
@@ -119,28 +129,35 @@ def _answer(http: dict[str, Any], context: Any) -> dict[str, Any]:
 
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
     """Answer one event of any kind that `serving.events` knows, always in the proxy form, never with an exception."""
-    started = time.perf_counter()
+    receipt = receipts.Receipt()
+    code = None
     http: dict[str, Any] = {"headers": {}, "rawPath": "", "requestContext": {"http": {"method": ""}}}
-    try:
-        http = events.to_http(event)
-        result = _answer(http, context)
-    except ServiceError as error:
-        result = answers.answer(error.status, answers.json_text(error.body()), error.headers)
-    except Exception:
-        # A defect of ours or of the model's: the stack trace goes to the log, the client gets the request id to quote.
-        logger.exception("failed", extra={"request_id": getattr(context, "aws_request_id", None)})
-        failure = ServiceError(500, "internal_error", "The request failed inside the function; its log says why.")
-        result = answers.answer(failure.status, answers.json_text(failure.body()), {})
+    with receipt.recording(), receipt.phase("total"):
+        try:
+            http = events.to_http(event)
+            result = _answer(http, context)
+        except ServiceError as error:
+            code = error.code
+            result = answers.answer(error.status, answers.json_text(error.body()), error.headers)
+        except Exception:
+            # A defect of ours or of the model's: the trace goes to the log, the client gets the request id to quote.
+            log.failure("failed", {"request_id": getattr(context, "aws_request_id", None)})
+            failure = ServiceError(500, "internal_error", "The request failed inside the function; its log says why.")
+            code = failure.code
+            result = answers.answer(failure.status, answers.json_text(failure.body()), {})
+    account = accounts.of(receipt, code, current.age_seconds())
     result["headers"].update(cors.headers(http["headers"].get("origin")))
-    logger.info(
+    result["headers"]["Server-Timing"] = account.server_timing
+    log.always(
+        "INFO",
         "request",
-        extra={
+        {
             "request_id": getattr(context, "aws_request_id", None),
             "method": http["requestContext"]["http"]["method"],
             "path": http["rawPath"][:100],
             "status": result["statusCode"],
             "release": result["headers"].get("X-Model-Version"),
-            "ms": round((time.perf_counter() - started) * 1000, 3),
+            **account.facts,
         },
     )
     return result

@@ -4,10 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Scripts of another origin may read these: which release answered.
-EXPOSED_HEADERS = "X-Model-Version"
+# Scripts of another origin may read these: which release answered, and what the answer took.
+EXPOSED_HEADERS = "X-Model-Version, Server-Timing"
 ALLOWED_HEADERS = "Content-Type, Authorization, X-Api-Key, X-Amz-Date, X-Amz-Security-Token"
 PREFLIGHT_SECONDS = 600
+# Timing-Allow-Origin lets the browser's own tools and `performance.getEntries()` show Server-Timing (W3C Resource Timing).
+_FOR_ANYONE = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": EXPOSED_HEADERS,
+    "Timing-Allow-Origin": "*",
+}
 
 
 class Cors:
@@ -25,12 +31,13 @@ class Cors:
     def headers(self, origin: str | None) -> dict[str, str]:
         """The headers for an answer to a page of `origin` (None: no browser, or the same origin)."""
         if self._anyone:
-            return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": EXPOSED_HEADERS}
+            return dict(_FOR_ANYONE)
         # Naming an allowed origin to a stranger lets nobody in: the browser compares it with the page's own.
         allowed = origin if origin in self._origins else self._first
         return {
             "Access-Control-Allow-Origin": str(allowed),
             "Access-Control-Expose-Headers": EXPOSED_HEADERS,
+            "Timing-Allow-Origin": str(allowed),
             "Vary": "Origin",
         }
 

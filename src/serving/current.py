@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from serving import receipts
 from serving.documents import Channel, ReleaseRef
 from serving.errors import ServiceError
 from serving.loading import Loaded, Loader, Prepared
@@ -153,6 +154,11 @@ class CurrentRelease:
         self._look_if_due()
         return self._pick(lambda: b"", canary=False)
 
+    def age_seconds(self) -> float | None:
+        """How long ago the current release was made; None while there is none."""
+        serving = self._serving
+        return None if serving is None else time.time() - serving.current.created.timestamp()
+
     def _pick(self, key: Callable[[], bytes], *, canary: bool = True) -> Loaded:
         serving = self._serving
         if serving is None:
@@ -195,7 +201,8 @@ class CurrentRelease:
         try:
             self.counters.checks += 1
             if self._opened is None:
-                store = self._open_store()
+                with receipts.phase("client"):
+                    store = self._open_store()
                 self._opened = store, self._open_loader(store)
             self._follow_pointer(*self._opened)
         except ReleaseError as problem:
@@ -209,7 +216,8 @@ class CurrentRelease:
 
     def _follow_pointer(self, store: ReleaseStore, loader: Loader) -> None:
         pointer = self._pointer
-        state = store.channel(self.channel, pointer.etag)
+        with receipts.phase("pointer"):
+            state = store.channel(self.channel, pointer.etag)
         if state is not None:
             self._pointer = pointer = _Pointer(state.channel, state.etag, pending=True)
         if not pointer.pending or self._clock() < pointer.retry_at or pointer.channel is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from serving import contents, golden
+from serving import contents, golden, receipts
 from serving.contract import ModelClass, ServedModel
 from serving.documents import Manifest, ReleaseRef
 from serving.golden import GoldenError
@@ -21,11 +21,12 @@ WORKING_BYTES = 64 * 1024 * 1024
 
 
 class Loaded:
-    """A model in service: its release, and since when (UTC) it answers."""
+    """A model in service: its release, when that was made, and since when it answers (both UTC)."""
 
-    def __init__(self, model: ServedModel, ref: ReleaseRef, since: datetime) -> None:
+    def __init__(self, model: ServedModel, ref: ReleaseRef, created: datetime, since: datetime) -> None:
         self._model: ServedModel | None = model
         self.ref = ref
+        self.created = created
         self.since = since
 
     @property
@@ -79,10 +80,14 @@ class Loader:
 
     def prepare(self, ref: ReleaseRef) -> Prepared:
         """Fetch and verify. Raises ReleaseError."""
-        manifest = self._store.manifest(ref)
-        prepared = Prepared(ref, manifest, self._store.fetch(manifest))
+        with receipts.phase("pointer"):
+            manifest = self._store.manifest(ref)
+        with receipts.phase("fetch"):
+            folder = self._store.fetch(manifest)
+        prepared = Prepared(ref, manifest, folder)
         try:
-            contents.check(prepared.folder, manifest.files)
+            with receipts.phase("verify"):
+                contents.check(prepared.folder, manifest.files)
         except ValueError as error:
             raise ReleaseError("release_refused", f"Release {ref.version}: {error}") from error
         return prepared
@@ -95,17 +100,19 @@ class Loader:
         """
         version = prepared.ref.version
         try:
-            model = self._model_class.load(prepared.folder)
-            if prepared.manifest.golden:
-                golden.check(model, self._request_class, prepared.manifest.golden)
-            else:
-                warm_up(model)
+            with receipts.phase("load"):
+                model = self._model_class.load(prepared.folder)
+            with receipts.phase("warm-up"):
+                if prepared.manifest.golden:
+                    golden.check(model, self._request_class, prepared.manifest.golden)
+                else:
+                    warm_up(model)
         except GoldenError as error:
             raise ReleaseError("release_refused", f"Release {version} does not answer as recorded: {error}") from error
         except Exception as error:
             # Whatever a model's own code raises on a release it cannot use: the release is refused, the function lives on.
             raise ReleaseError("release_refused", f"Release {version} does not load: {error}") from error
-        return Loaded(model, prepared.ref, datetime.now(UTC))
+        return Loaded(model, prepared.ref, prepared.manifest.created, datetime.now(UTC))
 
     def fits_beside(self, prepared: Prepared) -> bool:
         """Whether the model can be built while the one in service stays in memory."""

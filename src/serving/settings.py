@@ -60,8 +60,11 @@ class Settings(BaseModel):
     memory_mb: Annotated[PositiveInt, Field(alias="AWS_LAMBDA_FUNCTION_MEMORY_SIZE")] = MEGABYTES_PER_CPU
     """The function's memory in MB, which decides its share of CPU. Set by Lambda."""
 
+    initialization: Annotated[str, Field(alias="AWS_LAMBDA_INITIALIZATION_TYPE")] = "on-demand"
+    """How Lambda came to start this environment: `on-demand`, `provisioned-concurrency` or `snap-start`. Set by Lambda."""
+
     log_level: Annotated[str, Field(alias="LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")] = "INFO"
-    """Level of the structured log."""
+    """Level of the structured log. The lines of requests and releases, which carry the metrics, are always written."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

@@ -118,7 +118,14 @@ class Tree:
     def split(self, plans: dict[str, LibraryPlan] | None = None, **options: Any) -> None:
         """Split its libraries, all cold unless plans say otherwise, into small blocks: many faults from little code."""
         self.add_pager()
-        thin(plans or {PLAIN: LibraryPlan(), THROWING: LibraryPlan()}, self.root, self.side_file, BLOCK_BYTES, 3, **options)
+        thin(
+            plans or {PLAIN: LibraryPlan(), THROWING: LibraryPlan()},
+            self.root,
+            self.side_file,
+            BLOCK_BYTES,
+            3,
+            **options,
+        )
 
     def record(self) -> None:
         """Make it a recording tree."""

@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from lambda_torch.project import ROOT
+from serving import metrics
+from serving.receipts import REQUEST_PHASES, START_PHASES
 from serving.settings import Settings
 
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -47,6 +49,13 @@ def test_every_error_code_is_documented_with_its_status() -> None:
     of_model = {("400", code) for code in re.findall(r'PydanticCustomError\(\s*"(\w+)"', source("model/names.py"))}
     of_releases = {("503", code) for code in re.findall(r'ReleaseError\(\s*"(\w+)"', source("*.py", "serving/*.py"))}
     assert documented("api.md", r"^\| (\d{3}) \| `(\w+)` \|") == with_status | of_model | of_releases
+
+
+def test_every_metric_and_phase_is_documented() -> None:
+    """docs/receipts.md lists exactly the metrics, with their units, and every phase."""
+    assert documented("receipts.md", r"^\| `([A-Z]\w+)` \| (\w+) \|") == set(metrics.UNITS.items())
+    phases = set(START_PHASES) | set(REQUEST_PHASES)
+    assert phases <= set(re.findall(r"`([a-z0-9-]+)`", (ROOT / "docs" / "receipts.md").read_text()))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

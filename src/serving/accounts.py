@@ -1,0 +1,66 @@
+"""One request's receipt as its log line, its metrics and its `Server-Timing`; the first one's carry the start's as well."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from serving import metrics, receipts
+from serving.receipts import REQUEST_PHASES, START_PHASES, Pager, Receipt, Start
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a request adds to its log line, and the value of its `Server-Timing`."""
+
+    facts: dict[str, Any]
+    server_timing: str
+
+
+class Accounts:
+    """Makes the accounts of one environment.
+
+    Args:
+        start: the start's receipt, which the first account takes.
+        kind: how Lambda came to start this environment.
+    """
+
+    def __init__(self, start: Start, kind: str) -> None:
+        self._start: Start | None = start
+        self._kind = kind
+        self._pager = Pager(0, 0, 0)
+
+    def of(self, receipt: Receipt, code: str | None, release_age: float | None) -> Account:
+        """The account of a request that has been answered.
+
+        Args:
+            receipt: the request's phases.
+            code: the error's code; None for a success.
+            release_age: seconds since the current release was made.
+        """
+        # One request takes the start, also where several run at a time: reading and forgetting is one step of the interpreter.
+        start, self._start = self._start, None
+        values: dict[str, float] = {"Requests": 1}
+        facts: dict[str, Any] = {"ms": round(receipt.milliseconds("total"), 3), "phases": receipt.rounded()}
+        timed = [(receipt, {} if start is None else REQUEST_PHASES)]
+        if code is not None:
+            facts["code"] = code
+            values["Errors"] = 1
+        predict = facts["phases"].get("predict")
+        if predict is not None:
+            values["PredictMilliseconds"] = predict
+        if release_age is not None:
+            values["ReleaseAgeSeconds"] = round(release_age, 3)
+        self._count_pager(values, facts)
+        if start is not None:
+            values |= {"ColdStarts": 1, "StartMilliseconds": round(start.total, 3)}
+            facts["start"] = {"kind": self._kind, **start.facts()}
+            timed.insert(0, (start, START_PHASES))
+        return Account(facts | metrics.embedded(values), receipts.server_timing(timed))
+
+    def _count_pager(self, values: dict[str, float], facts: dict[str, Any]) -> None:
+        """What the pager did since the last request; with the first one, since the process began."""
+        now, before = receipts.pager(), self._pager
+        if now is None or now.faults == before.faults:
+            return
+        self._pager = now
+        values |= {"PagerFaults": now.faults - before.faults, "PagerBytes": now.bytes - before.bytes}
+        facts["pager_ms"] = round((now.microseconds - before.microseconds) / 1e3, 3)
