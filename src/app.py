@@ -1,6 +1,7 @@
 """The door: `lambda_handler`, the start-up before the first event, and the routes.
 
-    POST /predict, POST /    a request of src/model as JSON; answers its response, with the release in X-Model-Version
+    POST /predict, POST /    a request of src/model as JSON, or a list of them; answers its response, or a list of responses and
+                             refusals, with the release in X-Model-Version
     GET  /health             the release that is served, and since when
 
 Refusals are `{"error": {"code", "message", "details"}}`; every answer carries CORS headers.
@@ -17,6 +18,7 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
 from serving import answers, events, fetching, metrics, validation
 from serving.accounts import Accounts
+from serving.contract import ServedModel
 from serving.current import CurrentRelease, Pace
 from serving.errors import ServiceError
 from serving.loading import Loader
@@ -72,16 +74,40 @@ start.ready()
 @router.post("/predict")
 @router.post("/")
 def predict() -> Response[str]:
-    """One request of the model, one response."""
+    """One request of the model, one response; or a list of them, each answered or refused on its own."""
     http = router.current_event.raw_event
     with receipts.phase("parse"):
         text = events.body_of(http, settings.max_body_bytes)
-        request = validation.parse(Request, text)
+        several = _items(text) if text.lstrip().startswith("[") else []
+        request = None if several else validation.parse(Request, text)
     with current.use(lambda: http["headers"].get(CANARY_KEY, text).encode(errors="replace")) as loaded:
-        validation.check(loaded.model, request)
-        with receipts.phase("predict"):
-            (response,) = loaded.model.predict([request])
-        return _ok(response.model_dump_json(), loaded.version)
+        body = _answer_one(request, loaded.model) if request else _answer_several(several, loaded.model)
+    answers.check_size(body)
+    return _ok(body, loaded.version)
+
+
+def _answer_one(request: Request, model: ServedModel) -> str:
+    validation.check(model, request)
+    with receipts.phase("predict"):
+        (response,) = model.predict([request])
+    return response.model_dump_json()
+
+
+def _items(text: str) -> list[str]:
+    from serving import batch  # not needed for a request alone, so a cold start does not wait for it
+
+    return batch.split(text, settings.max_batch_items) if batch.takes_lists(Request) else []
+
+
+def _answer_several(items: list[str], model: ServedModel) -> str:
+    from serving import batch
+
+    outcomes = batch.answer(items, Request, model)
+    for index, outcome in enumerate(outcomes):
+        if outcome.defect is not None:
+            request_id = getattr(router.lambda_context, "aws_request_id", None)
+            log.failure("item failed", {"request_id": request_id, "item": index}, outcome.defect)
+    return f"[{','.join(outcome.text for outcome in outcomes)}]"
 
 
 @router.get("/health")

@@ -42,6 +42,9 @@ class Settings(BaseModel):
     max_body_bytes: Annotated[PositiveInt, Field(alias="MAX_BODY_BYTES")] = 1_048_576
     """Largest request body in bytes, after base64 decoding. Lambda itself takes 6 MB, API Gateway 10 MB."""
 
+    max_batch_items: Annotated[PositiveInt, Field(alias="MAX_BATCH_ITEMS")] = 100
+    """Most requests in one list. What they may cost together must fit into the function's timeout, and API Gateway's 29 s."""
+
     channel: Annotated[str, Field(alias="RELEASE_CHANNEL", pattern="^[a-z0-9][a-z0-9-]{0,62}$")] = "live"
     """The channel whose release is served."""
 

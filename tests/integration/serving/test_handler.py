@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from lambda_torch.project import EVENTS
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.publishing import publish
+from serving import batch
 
 if TYPE_CHECKING:
     from integration.conftest import StartFunction
@@ -22,6 +24,7 @@ CONTEXT = SimpleNamespace(aws_request_id="7b61c6af-0000-4000-8000-000000000000")
 STATUS = {
     "api-v1": 200,
     "api-v1-base64": 200,
+    "api-v1-batch": 200,
     "api-v1-health": 200,
     "api-v1-root": 200,
     "api-v1-sampled": 200,
@@ -29,6 +32,7 @@ STATUS = {
     "bad-api-v1-broken-json": 400,
     "bad-api-v1-method": 405,
     "bad-api-v1-no-such-route": 404,
+    "bad-api-v2-empty-batch": 400,
     "bad-api-v2-unknown-category": 400,
     "bad-api-v2-wrong-type": 400,
     "bad-bare-empty": 400,
@@ -92,7 +96,15 @@ BAD_BODIES = [
     ('{"category": "Russian", "start_letters": "RUS"', "invalid_json"),
     ('"\\ud800"', "invalid_json"),
     ("[" * 5000, "invalid_json"),
-    ("[]", "invalid_request"),
+    ('{"category":' * 5000, "invalid_json"),
+    ("[]", "empty_batch"),
+    (" [\n]\t", "empty_batch"),
+    ("[{}", "invalid_json"),
+    ("[{},]", "invalid_json"),
+    ("[{}] {}", "invalid_json"),
+    ([{}] * 101, "too_many_items"),
+    ("3", "invalid_request"),
+    ('"RUS"', "invalid_request"),
     ({"category": 1, "start_letters": "R"}, "invalid_request"),
     ({"category": "Russian"}, "invalid_request"),
     ({"category": "Russian", "start_letters": "R", "tempreature": 1}, "invalid_request"),
@@ -112,6 +124,69 @@ def test_a_bad_body_is_refused_with_its_reason(body: Any, code: str, app: Module
     """Each way to get a body wrong has a 400 with a code, and none reaches the model."""
     status, answer = post(app, body)
     assert (status, answer["error"]["code"]) == (400, code)
+
+
+def test_a_list_is_answered_item_by_item(app: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Valid items get what they would have got alone, in one call of the model; the others their own refusals."""
+    good = {"category": "Russian", "start_letters": "RUS"}
+    items: list[Any] = [
+        good,
+        {"category": "Klingon", "start_letters": "Q"},
+        [],
+        good | {"temperature": 0.8, "seed": 1},
+        None,
+    ]
+    alone = [post(app, item) for item in (items[0], items[1], items[3])]
+    model = app.current.peek().model
+    predict = Mock(wraps=model.predict)
+    monkeypatch.setattr(model, "predict", predict)
+    status, answers = post(app, items)
+    assert status == 200
+    assert [answers[0], answers[1], answers[3]] == [body for _, body in alone]
+    assert [answers[index]["error"]["code"] for index in (1, 2, 4)] == ["unknown_category"] + ["invalid_request"] * 2
+    assert [len(call.args[0]) for call in predict.call_args_list] == [2]
+
+
+def test_a_bare_event_may_be_a_list(app: ModuleType) -> None:
+    """A direct invocation with a list is answered as `POST /predict` with it."""
+    request = {"category": "Russian", "start_letters": "RUS"}
+    answer = app.lambda_handler([request, request], CONTEXT)
+    first, second = json.loads(answer["body"])
+    assert first == second == post(app, request)[1]
+
+
+def test_the_cap_on_items_is_a_setting(start_function: "StartFunction", bucket: Bucket) -> None:
+    """MAX_BATCH_ITEMS says how many requests a list may have."""
+    app = start_function(MODEL_BUCKET=bucket.name, MAX_BATCH_ITEMS="2")
+    status, body = post(app, [{}] * 3)
+    assert (status, body["error"]["details"]) == (400, {"count": 3, "limit": 2})
+
+
+def test_an_item_that_the_model_fails_on_is_logged(
+    app: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other items are answered, and the log has the item's number and the stack trace."""
+    model = app.current.peek().model
+    predict = model.predict
+
+    def failing(requests: list[Any]) -> Any:
+        return predict(requests) if all(each.start_letters != "B" for each in requests) else 1 / 0
+
+    monkeypatch.setattr(model, "predict", failing)
+    status, body = post(app, [{"category": "Russian", "start_letters": letter} for letter in "ABC"])
+    assert status == 200
+    assert [isinstance(each, list) for each in body] == [True, False, True]
+    assert body[1]["error"]["code"] == "internal_error"
+    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"item failed"' in line]
+    assert (line["item"], line["request_id"]) == (1, CONTEXT.aws_request_id)
+    assert "ZeroDivisionError" in line["exception"]
+
+
+def test_an_answer_that_lambda_would_drop_is_refused(app: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lambda passes on 6 MB; a longer answer is a 400 that says so, and not a gateway's 502."""
+    monkeypatch.setattr(batch, "answer", lambda *_: [batch.Outcome(json.dumps("ä" * 3_200_000))])
+    status, body = post(app, [{}])
+    assert (status, body["error"]["code"]) == (400, "answer_too_large")
 
 
 def test_a_body_over_the_cap_is_413(start_function: "StartFunction", bucket: Bucket) -> None:
@@ -195,7 +270,12 @@ requests = st.fixed_dictionaries(
         "extra": st.none(),
     },
 )
-bodies = requests.map(json.dumps) | st.text(max_size=20) | st.binary(max_size=20)
+bodies = (
+    requests.map(json.dumps)
+    | st.lists(requests, max_size=4).map(json.dumps)
+    | st.text(max_size=20)
+    | st.binary(max_size=20)
+)
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
