@@ -3,6 +3,8 @@
     POST /predict, POST /    a request of src/model as JSON, or a list of them; answers its response, or a list of responses and
                              refusals, with the release in X-Model-Version
     GET  /health             the release that is served, and since when
+    GET  /openapi.json       the API's document
+    GET  /, GET /docs        pages for people: to try the model, and for the document
 
 Refusals are `{"error": {"code", "message", "details"}}`; every answer carries CORS headers.
 """
@@ -12,7 +14,7 @@ from serving import receipts
 start = receipts.Start()  # before the imports that it times
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
@@ -26,6 +28,9 @@ from serving.log import Log
 from serving.settings import Settings, limit_threads
 from serving.store import ReleaseError, ReleaseStore
 
+if TYPE_CHECKING:
+    from serving.pages import Page
+
 settings = Settings.from_environment()
 limit_threads(settings.threads)  # before torch, which `model` imports, reads it
 
@@ -36,7 +41,13 @@ accounts = Accounts(start, settings.initialization)
 cors = answers.Cors(settings.cors_origins)
 router = APIGatewayHttpResolver()
 
-METHODS = {"/predict": ("POST",), "/": ("POST",), "/health": ("GET",)}
+METHODS = {
+    "/predict": ("POST",),
+    "/": ("GET", "POST"),
+    "/health": ("GET",),
+    "/openapi.json": ("GET",),
+    "/docs": ("GET",),
+}
 
 
 # A client that sends this header gets the same release each time while a canary runs; without it, equal bodies do.
@@ -124,6 +135,46 @@ def health() -> Response[str]:
     return _ok(answers.json_text(body), loaded.version)
 
 
+# What these three need is imported when the first of them is asked for: a cold start that predicts does not pay for it.
+
+
+@router.get("/openapi.json")
+def openapi_document() -> Response[str]:
+    """The API as an OpenAPI document; with a release in service, what only the release knows is in it."""
+    import model
+    from serving import openapi
+
+    try:
+        loaded = current.peek()
+    except ServiceError:
+        loaded = None
+    known = loaded.model if loaded else None
+    body = openapi.document(model.Request, model.Response, known, settings.max_batch_items)
+    return _ok(answers.json_text(body), loaded.version if loaded else None)
+
+
+@router.get("/")
+def front_page() -> Response[str]:
+    """The page to try the model."""
+    from serving import pages
+
+    return _page(pages.front())
+
+
+@router.get("/docs")
+def docs_page() -> Response[str]:
+    """The API's document as a page."""
+    from serving import pages
+
+    return _page(pages.docs())
+
+
+def _page(page: "Page") -> Response[str]:
+    known = page.is_known(router.current_event.raw_event["headers"].get("if-none-match"))
+    kind = "text/html; charset=utf-8"
+    return Response(304 if known else 200, kind, "" if known else page.body, dict(page.headers))
+
+
 @router.not_found
 def no_such_route(_: Exception) -> Response[str]:
     """Preflights of known routes, 405 for their other methods, and 404 for the rest."""
@@ -144,8 +195,9 @@ def no_such_route(_: Exception) -> Response[str]:
     )
 
 
-def _ok(body: str, version: str) -> Response[str]:
-    return Response(status_code=200, content_type="application/json", headers={"X-Model-Version": version}, body=body)
+def _ok(body: str, version: str | None) -> Response[str]:
+    headers: dict[str, str | list[str]] = {"X-Model-Version": version} if version else {}
+    return Response(status_code=200, content_type="application/json", headers=headers, body=body)
 
 
 def _answer(http: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -1,5 +1,9 @@
 import base64
 import json
+import os
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lambda_torch.project import EVENTS
+from lambda_torch.project import EVENTS, ROOT
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.publishing import publish
 from serving import batch
@@ -25,7 +29,10 @@ STATUS = {
     "api-v1": 200,
     "api-v1-base64": 200,
     "api-v1-batch": 200,
+    "api-v1-docs": 200,
     "api-v1-health": 200,
+    "api-v1-openapi": 200,
+    "api-v1-page": 200,
     "api-v1-root": 200,
     "api-v1-sampled": 200,
     "api-v2": 200,
@@ -65,6 +72,8 @@ def test_an_event_is_answered_as_documented(name: str, app: ModuleType) -> None:
     if STATUS[name] == 204:
         assert answer["body"] == ""
         assert "POST" in answer["headers"]["Access-Control-Allow-Methods"]
+    elif name in ("api-v1-docs", "api-v1-page"):
+        assert answer["body"].startswith("<!doctype html>")
     elif STATUS[name] == 200:
         assert len(answer["headers"]["X-Model-Version"]) == 64
     else:
@@ -251,6 +260,55 @@ def test_health_tells_the_release_and_since_when(app: ModuleType) -> None:
     assert time.strptime(body["since"][:19], "%Y-%m-%dT%H:%M:%S") <= time.gmtime()
 
 
+def get(app: ModuleType, path: str, **headers: str) -> Any:
+    """The answer to `GET path`."""
+    return app.lambda_handler({"httpMethod": "GET", "path": path, "headers": headers}, CONTEXT)
+
+
+def test_the_document_has_what_the_release_knows(app: ModuleType) -> None:
+    """`GET /openapi.json` names the release, and its categories and letters are in the request's schema."""
+    answer = get(app, "/openapi.json")
+    assert answer["statusCode"] == 200
+    assert len(answer["headers"]["X-Model-Version"]) == 64
+    fields = json.loads(answer["body"])["components"]["schemas"]["Request"]["properties"]
+    assert "Russian" in fields["category"]["enum"]
+    assert fields["start_letters"]["maxLength"] == 64
+    assert re.search(fields["start_letters"]["pattern"], "RUS")
+    assert not re.search(fields["start_letters"]["pattern"], "R1")
+
+
+def test_the_document_is_there_without_a_release(start_function: "StartFunction", bucket: Bucket) -> None:
+    """Before anything is published, the document says what the code knows."""
+    answer = get(start_function(MODEL_BUCKET=bucket.name), "/openapi.json")
+    assert answer["statusCode"] == 200
+    assert "X-Model-Version" not in answer["headers"]
+    assert json.loads(answer["body"])["paths"]["/predict"]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/"])
+def test_pages_are_html_that_browsers_need_not_load_twice(path: str, app: ModuleType) -> None:
+    """A page is HTML with a policy; the browser that has it gets 304 and no body."""
+    answer = get(app, path)
+    assert answer["statusCode"] == 200
+    assert answer["headers"]["Content-Type"] == "text/html; charset=utf-8"
+    assert answer["headers"]["Content-Security-Policy"].startswith("default-src 'none'")
+    assert answer["body"].startswith("<!doctype html>")
+    again = get(app, path, **{"If-None-Match": answer["headers"]["ETag"]})
+    assert (again["statusCode"], again["body"]) == (304, "")
+
+
+def test_a_cold_start_does_not_pay_for_pages_and_lists(aws: dict[str, str]) -> None:
+    """What serves pages, the document and lists is imported when the first of them is asked for, and not at start-up."""
+    program = "import sys, app; print([name for name in sys.modules if name in ('serving.pages', 'serving.openapi', "
+    program += (
+        "'serving.batch', 'pydantic.json_schema.models_json_schema') or name.startswith('aws_lambda_powertools.event_"
+    )
+    program += "handler.openapi.swagger_ui')])"
+    environment = {**os.environ, **aws, "PYTHONPATH": str(ROOT / "src"), "MODEL_BUCKET": ""}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_defect_is_500_without_a_stack_trace(app: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the model itself raises, the client gets a plain 500 with CORS headers, and the log the cause."""
     monkeypatch.setattr(app.current.peek().model, "predict", lambda requests: 1 / 0)
@@ -282,7 +340,7 @@ bodies = (
 @given(
     body=bodies,
     method=st.sampled_from(["POST", "GET", "OPTIONS", "PUT", ""]) | st.text(max_size=4),
-    path=st.sampled_from(["/predict", "/", "/health", "/predict/"]) | st.text(max_size=10),
+    path=st.sampled_from(["/predict", "/", "/health", "/predict/", "/docs", "/openapi.json"]) | st.text(max_size=10),
 )
 def test_any_request_is_answered_with_a_documented_status(
     body: str | bytes, method: str, path: str, app: ModuleType
@@ -292,6 +350,6 @@ def test_any_request_is_answered_with_a_documented_status(
     text = base64.b64encode(body).decode() if isinstance(body, bytes) else body
     event = {"httpMethod": method, "path": path, "headers": {}, "body": text, "isBase64Encoded": is_base64}
     answer = app.lambda_handler(event, CONTEXT)
-    assert answer["statusCode"] in (200, 204, 400, 404, 405, 413)
+    assert answer["statusCode"] in (200, 204, 304, 400, 404, 405, 413)
     if answer["statusCode"] >= 400:
         assert set(json.loads(answer["body"])["error"]) == {"code", "message", "details"}
