@@ -6,6 +6,7 @@ PORT ?= 3000
 LAYER ?= auto
 # A folder with a package `model` that takes the place of src/model
 MODEL ?=
+SOAK_SECONDS ?= 600
 # Where torch's CPU wheel is looked for when pip's own configuration has none.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -64,6 +65,9 @@ images-remove: $(VENV)/.ready ## Remove these stand-ins, and what SAM built on t
 bench-releases: $(VENV)/.ready ## Measure swaps under load, fetching 1 GB, and looking for news; results in build/bench/releases.json
 	@$(BIN)/python -m benchmarks.releases
 
+bench-serving: $(VENV)/.ready ## Measure the function under load beside FastAPI, and for ten minutes on end; results in build/bench/serving.json (SOAK_SECONDS=...)
+	@$(BIN)/python -m benchmarks.load --soak-seconds $(SOAK_SECONDS)
+
 lock: $(VENV)/.ready ## Pin every version again, from requirements/dev.in and src/requirements.in
 	@$(PIP) install --quiet uv
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" dev.in -o dev.txt
@@ -72,4 +76,4 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/dev.in and sr
 clean: ## Remove what the other commands made, but .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup serve local images images-remove test check layer layer-record bench bench-layer bench-releases lock clean
+.PHONY: help setup serve local images images-remove test check layer layer-record bench bench-layer bench-releases bench-serving lock clean

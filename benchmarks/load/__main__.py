@@ -1,0 +1,67 @@
+"""What `make bench-serving` runs. Each part adds its keys to build/bench/serving.json; `benchmarks.bulk` adds `bulk_ratio`."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.load import rates, soak
+from lambda_torch import project
+
+RESULT = project.BUILD / "bench" / "serving.json"
+
+
+def keep(part: dict[str, Any]) -> None:
+    """Add a part's keys to the result."""
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    RESULT.write_text(json.dumps({**known, **part}, indent=1) + "\n")
+
+
+def overhead() -> dict[str, Any]:
+    """The handler beside the bare model: how many times as long a request of three letters takes. In a process of its own."""
+    subprocess.run([sys.executable, "-m", "benchmarks.overhead"], check=True, cwd=project.ROOT)
+    rows = json.loads((RESULT.parent / "overhead.json").read_text())["rows"]
+    (row,) = [row for row in rows if row["start_letters"] == 3]
+    return {"overhead": row, "overhead_ratio": round(row["handler_ms"] / row["predict_ms"], 3)}
+
+
+def table(load: dict[str, Any]) -> str:
+    """Requests a second, p50 and p99, for each number of clients."""
+    lines = ["| clients | function: requests/s, p50, p99 | FastAPI | local pool |", "|---|---|---|---|"]
+    for row in load["rows"]:
+        cells = [
+            f"{row[name]['rps']:,.0f}, {row[name]['p50_ms']:.2f} ms, {row[name]['p99_ms']:.2f} ms"
+            for name in ("function", "fastapi", "pool")
+        ]
+        lines.append(f"| {row['clients']} | {' | '.join(cells)} |")
+    return "\n".join(
+        [*lines, "", f"The bare model in a loop, in {load['workers']} processes: {load['bare_rps']:,.0f} requests/s."]
+    )
+
+
+@click.command()
+@click.option("--seconds", default=5.0, show_default=True, help="Of each measurement under load; there are 39.")
+@click.option("--soak-seconds", default=600.0, show_default=True, help="Of the soak; 0 leaves it out.")
+def main(seconds: float, soak_seconds: float) -> None:
+    """Measure the serving path under load; results in build/bench/serving.json."""
+    from lambda_torch.names.default import a_release
+
+    release = a_release()
+    keep(overhead())
+    with tempfile.TemporaryDirectory() as scratch:
+        load = rates.measure(release, Path(scratch), seconds)
+    keep({"load": load, "fastapi_ratio": load["fastapi_ratio"]})
+    print(table(load))
+    if soak_seconds:
+        print(f"Soaking for {soak_seconds:.0f} s", file=sys.stderr)
+        keep({"soak": soak.measure(release, soak_seconds)})
+    print(RESULT.read_text())
+
+
+if __name__ == "__main__":
+    main()

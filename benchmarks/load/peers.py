@@ -1,0 +1,95 @@
+"""The same model behind the same server (uvicorn, as many workers): once as the function, once as a FastAPI route.
+
+What differs is what is compared: this project's way from an HTTP event to an answer, and FastAPI's. Each is written the way that
+serves a small model fastest, on the event loop itself. Uvicorn imports these by name, in its workers.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from lambda_torch import project
+
+RELEASE = "BENCHMARK_RELEASE"
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Asgi = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+
+
+def function() -> Asgi:
+    """The function, given each request as an HTTP API's event (payload 2.0). Its log goes nowhere."""
+    project.use_function_code()
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (open as long as this process lives)
+    import app
+
+    context = SimpleNamespace(aws_request_id="7b61c6af-0000-4000-8000-000000000000")
+
+    async def serve(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        body, more = b"", True
+        while more:
+            part = await receive()
+            body, more = body + part.get("body", b""), part.get("more_body", False)
+        event = {
+            "version": "2.0",
+            "rawPath": scope["path"],
+            "headers": {name.decode(): value.decode() for name, value in scope["headers"]},
+            "requestContext": {"stage": "$default", "http": {"method": scope["method"], "path": scope["path"]}},
+            "isBase64Encoded": False,
+            "body": body.decode(),
+        }
+        # As text both ways, as Lambda's runtime client passes them.
+        answer = json.loads(json.dumps(app.lambda_handler(json.loads(json.dumps(event)), context)))
+        content = answer["body"].encode()
+        headers = [(name.encode(), value.encode()) for name, value in answer["headers"].items()]
+        headers.append((b"content-length", str(len(content)).encode()))
+        await send({"type": "http.response.start", "status": answer["statusCode"], "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    return serve
+
+
+def fastapi() -> Any:
+    """The model as a FastAPI route, with the same request and response types."""
+    project.use_function_code()
+    from fastapi import FastAPI
+
+    from model import Model, Request, Response
+
+    model = Model.load(Path(os.environ[RELEASE]))
+    model.predict([model.example()])
+    api = FastAPI()
+
+    @api.post("/predict")
+    async def predict(request: Request) -> Response:
+        model.check(request)
+        return model.predict([request])[0]
+
+    return api
+
+
+def bare(release: str, seconds: str, body: str) -> None:
+    """Print how many requests a second `Model.predict` alone does, in a loop."""
+    import time
+
+    project.use_function_code()
+    from model import Model, Request
+
+    model, request = Model.load(Path(release)), Request.model_validate_json(body)
+    for _ in range(200):
+        model.predict([request])
+    count, began = 0, time.perf_counter()
+    while (spent := time.perf_counter() - began) < float(seconds):
+        model.predict([request])
+        count += 1
+    print(count / spent)
+
+
+if __name__ == "__main__":
+    bare(*sys.argv[1:])

@@ -1,0 +1,27 @@
+"""The benchmarks' client counts what came back, and nothing else."""
+
+from itertools import count
+
+from benchmarks.load.client import load
+from werkzeug.wrappers import Request, Response
+
+from lambda_torch.emulator.run import listen, serving
+
+
+def test_answers_and_errors_are_counted_apart() -> None:
+    """Every third answer is an error: it is counted as one, and its time is not."""
+    numbers = count()
+    bodies: set[bytes] = set()
+
+    @Request.application
+    def application(request: Request) -> Response:
+        bodies.add(request.get_data())
+        return Response("{}", 200 if next(numbers) % 3 else 503)
+
+    with serving(application, listen("127.0.0.1", 0)) as url:
+        figures = load([url], b'{"a": 1}', 2, 1)
+    answered = next(numbers)
+    assert bodies == {b'{"a": 1}'}
+    assert abs(figures["errors"] - answered / 3) <= 2
+    assert figures["rps"] > 0
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"]
