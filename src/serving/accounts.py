@@ -56,6 +56,10 @@ class Accounts:
             timed.insert(0, (start, START_PHASES))
         return Account(facts | metrics.embedded(values), receipts.server_timing(timed))
 
+    def restored(self, start: Start) -> None:
+        """This process is a copy of a snapshot: its next request is its first, and carries this."""
+        self._start = start
+
     def _count_pager(self, values: dict[str, float], facts: dict[str, Any]) -> None:
         """What the pager did since the last request; with the first one, since the process began."""
         now, before = receipts.pager(), self._pager

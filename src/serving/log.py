@@ -1,7 +1,7 @@
 """The function's log: one JSON object a line on standard output, which Lambda takes to CloudWatch.
 
 Powertools' logger writes such lines too. This one is here since it costs a start and a request next to nothing:
-`python -m benchmarks.logs` measures both.
+`python -m benchmarks.imports` measures both.
 """
 
 import json

@@ -3,7 +3,7 @@
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
 The line of a request carries its metrics as further fields, so neither a second line nor a client is needed. Powertools has a
-logger and a class for metrics, which write two lines; `python -m benchmarks.logs` measures both.
+logger and a class for metrics, which write two lines; `python -m benchmarks.imports` measures both.
 """
 
 import time

@@ -87,7 +87,7 @@ def test_timed_imports_leave_no_trace(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(receipts, "TIMED_IMPORTS", {"timed_package": "outer", "timed_package.part": "inner"})
     before = list(sys.meta_path)
-    start = Start()
+    start = Start.of_process()
     module = import_module("timed_package")
     start.ready()
     assert sys.meta_path == before
@@ -104,7 +104,7 @@ def test_a_failed_import_fails_as_ever(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "timed_broken.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(receipts, "TIMED_IMPORTS", {"timed_broken": "broken", "timed_missing": "missing"})
-    start = Start()
+    start = Start.of_process()
     with pytest.raises(ZeroDivisionError):
         import_module("timed_broken")
     with pytest.raises(ModuleNotFoundError):
@@ -115,7 +115,7 @@ def test_a_failed_import_fails_as_ever(tmp_path: Path, monkeypatch: pytest.Monke
 
 def accounts() -> Accounts:
     """Those of an environment that has just started."""
-    start = Start()
+    start = Start.of_process()
     start.ready()
     return Accounts(start, "on-demand")
 
