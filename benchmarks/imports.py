@@ -70,14 +70,14 @@ def lines() -> dict[str, Callable[[int], object]]:
     from aws_lambda_powertools import Logger, Metrics
     from aws_lambda_powertools.metrics import MetricUnit
 
-    from serving import metrics
     from serving.log import Log
+    from serving.metrics import Metrics as OurMetrics
 
     facts = {"request_id": "7b61c6af-0000-4000-8000-000000000000", "path": "/predict", "status": 200, "ms": 1.234}
     values = {"Requests": 1, "PredictMilliseconds": 0.98, "ReleaseAgeSeconds": 3600.5}
     logger = Logger(service="lambda-torch", level="INFO", location=None)
     powertools = Metrics(namespace="lambda-torch", service="lambda-torch")
-    log = Log("INFO")
+    log, metrics = Log("INFO"), OurMetrics("local")
 
     def theirs(number: int) -> None:
         logger.info("request", extra={**facts, "number": number})

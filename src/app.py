@@ -21,13 +21,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from serving import answers, events, metrics, s3, snapshot, validation
+from serving import answers, events, s3, snapshot, validation
 from serving.accounts import Accounts
 from serving.contract import ModelClass
 from serving.current import CurrentRelease, Pace
 from serving.errors import ServiceError
 from serving.loading import Loader
 from serving.log import Log
+from serving.metrics import Metrics
 from serving.receipts import Receipt
 from serving.routing import Response, Router
 from serving.settings import AwsEnvironment, Settings, limit_threads
@@ -35,7 +36,8 @@ from serving.store import ReleaseError, ReleaseStore
 
 settings = Settings.from_environment()
 log = Log(settings.log_level)
-accounts = Accounts(start, settings.initialization)
+metrics = Metrics(settings.function_name)
+accounts = Accounts(start, settings.initialization, metrics)
 cors = answers.Cors(settings.cors_origins)
 router = Router()
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from serving import metrics, receipts
+from serving import receipts
+from serving.metrics import Metrics
 from serving.receipts import REQUEST_PHASES, START_PHASES, Pager, Receipt, Start
 
 
@@ -21,11 +22,13 @@ class Accounts:
     Args:
         start: the start's receipt, which the first account takes.
         kind: how Lambda came to start this environment.
+        metrics: makes their metrics.
     """
 
-    def __init__(self, start: Start, kind: str) -> None:
+    def __init__(self, start: Start, kind: str, metrics: Metrics) -> None:
         self._start: Start | None = start
         self._kind = kind
+        self._metrics = metrics
         self._pager = Pager(0, 0, 0)
 
     def of(self, receipt: Receipt, code: str | None, release_age: float | None) -> Account:
@@ -54,7 +57,7 @@ class Accounts:
             values |= {"ColdStarts": 1, "StartMilliseconds": round(start.total, 3)}
             facts["start"] = {"kind": self._kind, **start.facts()}
             timed.insert(0, (start, START_PHASES))
-        return Account(facts | metrics.embedded(values), receipts.server_timing(timed))
+        return Account(facts | self._metrics.embedded(values), receipts.server_timing(timed))
 
     def restored(self, start: Start) -> None:
         """This process is a copy of a snapshot: its next request is its first, and carries this."""

@@ -61,6 +61,9 @@ class Settings(BaseModel):
     memory_mb: Annotated[PositiveInt, Field(alias="AWS_LAMBDA_FUNCTION_MEMORY_SIZE")] = MEGABYTES_PER_CPU
     """The function's memory in MB, which decides its share of CPU. Set by Lambda."""
 
+    function_name: Annotated[str, Field(alias="AWS_LAMBDA_FUNCTION_NAME", min_length=1)] = "local"
+    """The function's name, which its metrics carry. Set by Lambda."""
+
     initialization: Annotated[str, Field(alias="AWS_LAMBDA_INITIALIZATION_TYPE")] = "on-demand"
     """How Lambda came to start this environment: `on-demand`, `provisioned-concurrency` or `snap-start`. Set by Lambda."""
 

@@ -56,6 +56,15 @@ def test_the_function_only_reads(template: Any) -> None:
     assert actions == {"s3:GetObject", "s3:ListBucket"}
 
 
+def test_snapshots_are_a_choice(template: Any) -> None:
+    """Without the parameter there are no snapshots, which cost money; with it, of the versions that requests go to."""
+    assert template["Parameters"]["SnapStart"]["Default"] == "None"
+    assert template["Parameters"]["SnapStart"]["AllowedValues"] == ["None", "PublishedVersions"]
+    function = template["Resources"]["PredictFunction"]["Properties"]
+    assert function["SnapStart"] == {"ApplyOn": {"Ref": "SnapStart"}}
+    assert function["AutoPublishAlias"] == "live"
+
+
 def test_memory_and_timeout_are_parameters(template: Any) -> None:
     """3,008 MB and 30 s unless the stack's owner says otherwise."""
     function = template["Resources"]["PredictFunction"]["Properties"]

@@ -62,6 +62,7 @@ class Snapshot:
     def copies(self) -> list[dict[str, Any]]:
         """What the two copies drew and answered."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         found = [self._until("drawn"), self._until("drawn")]
