@@ -55,6 +55,9 @@ layer-record: ## Build the layer with the shipped workload recorded anew (after 
 bench-layer: $(VENV)/.ready ## Measure the layer beside its peers; results in build/bench/layer.json (needs make layer)
 	@$(BIN)/python -m benchmarks.layer
 
+bench-coldstart: $(VENV)/.ready ## Measure the first answer of the function beside its peers'; results in build/bench/coldstart.json (needs make layer)
+	@$(BIN)/python -m benchmarks.coldstart
+
 images: $(VENV)/.ready ## Make stand-ins for AWS's images where these cannot be pulled (Debian; needs Docker and mmdebstrap)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m container.images.build
 
@@ -72,4 +75,4 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/dev.in and sr
 clean: ## Remove what the other commands made, but .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup serve local images images-remove test check layer layer-record bench bench-layer bench-releases lock clean
+.PHONY: help setup serve local images images-remove test check layer layer-record bench bench-layer bench-coldstart bench-releases lock clean

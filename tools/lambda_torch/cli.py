@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": ("serve", "Serve the function at a local address, with no Docker and no AWS account."),
     "local": ("local", "Serve the function in AWS's own container, by sam local start-api."),
     "invoke": ("invoke", "Send one event to the function and print its answer."),
+    "bench": ("bench", "Measure the function beside other ways to serve PyTorch."),
     "layer": ("layer", "Look into layers: where every byte went."),
 }
 
