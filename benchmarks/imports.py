@@ -86,7 +86,7 @@ def lines() -> dict[str, Callable[[int], object]]:
         powertools.flush_metrics()
 
     def ours(number: int) -> None:
-        log.always("INFO", "request", {**facts, "number": number, **metrics.embedded(values)})
+        log.write("INFO", "request", {**facts, "number": number}, metrics.embedded(values))
 
     return {"library": theirs, "ours": ours}
 

@@ -64,9 +64,8 @@ def _open_loader(store: ReleaseStore) -> Loader:
 
 
 def _report(event: str, facts: dict[str, Any]) -> None:
-    log.always(
-        "INFO" if event == "swapped" else "ERROR", f"release {event}", {**facts, **metrics.of_release(event, facts)}
-    )
+    level = "INFO" if event == "swapped" else "ERROR"
+    log.write(level, f"release {event}", facts, metrics.of_release(event, facts))
 
 
 current = CurrentRelease(
@@ -174,7 +173,7 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
     account = accounts.of(receipt, code, current.age_seconds())
     result["headers"].update(cors.headers(http["headers"].get("origin")))
     result["headers"]["Server-Timing"] = account.server_timing
-    log.always(
+    log.write(
         "INFO",
         "request",
         {
@@ -185,6 +184,7 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
             "release": result["headers"].get("X-Model-Version"),
             **account.facts,
         },
+        account.metrics,
     )
     return result
 

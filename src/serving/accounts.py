@@ -10,9 +10,10 @@ from serving.receipts import REQUEST_PHASES, START_PHASES, Pager, Receipt, Start
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a request adds to its log line, and the value of its `Server-Timing`."""
+    """What a request adds to its log line, the fields that make metrics of it, and the value of its `Server-Timing`."""
 
     facts: dict[str, Any]
+    metrics: dict[str, Any]
     server_timing: str
 
 
@@ -45,7 +46,6 @@ class Accounts:
         facts: dict[str, Any] = {"ms": round(receipt.milliseconds("total"), 3), "phases": receipt.rounded()}
         timed = [(receipt, {} if start is None else REQUEST_PHASES)]
         if code is not None:
-            facts["code"] = code
             values["Errors"] = 1
         predict = facts["phases"].get("predict")
         if predict is not None:
@@ -57,7 +57,10 @@ class Accounts:
             values |= {"ColdStarts": 1, "StartMilliseconds": round(start.total, 3)}
             facts["start"] = {"kind": self._kind, **start.facts()}
             timed.insert(0, (start, START_PHASES))
-        return Account(facts | self._metrics.embedded(values), receipts.server_timing(timed))
+        embedded = self._metrics.embedded(values)
+        if code is not None:
+            embedded["code"] = code
+        return Account(facts, embedded, receipts.server_timing(timed))
 
     def restored(self, start: Start) -> None:
         """This process is a copy of a snapshot: its next request is its first, and carries this."""

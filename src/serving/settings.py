@@ -68,7 +68,7 @@ class Settings(BaseModel):
     """How Lambda came to start this environment: `on-demand`, `provisioned-concurrency` or `snap-start`. Set by Lambda."""
 
     log_level: Annotated[str, Field(alias="LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")] = "INFO"
-    """Level of the structured log. The lines of requests and releases, which carry the metrics, are always written."""
+    """Level of the structured log. What it leaves out still counts in the metrics."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

@@ -127,11 +127,11 @@ def test_the_first_answer_carries_the_start() -> None:
     made = accounts()
     first, second = made.of(Receipt(), None, 1.0), made.of(Receipt(), None, 1.0)
     assert first.facts["start"]["kind"] == "on-demand"
-    assert first.facts["ColdStarts"] == 1
-    assert first.facts["StartMilliseconds"] > 0
+    assert first.metrics["ColdStarts"] == 1
+    assert first.metrics["StartMilliseconds"] > 0
     assert first.server_timing.startswith("runtime;dur=")
     assert "start" not in second.facts
-    assert "ColdStarts" not in second.facts
+    assert "ColdStarts" not in second.metrics
     assert "runtime" not in second.server_timing
 
 
@@ -154,7 +154,7 @@ def test_the_pager_is_counted_from_request_to_request(monkeypatch: pytest.Monkey
     counts = iter([receipts.Pager(24, 5000, 9000), receipts.Pager(24, 5000, 9000), receipts.Pager(26, 7000, 9500)])
     monkeypatch.setattr(receipts, "pager", lambda: next(counts))
     made = accounts()
-    lines = [made.of(Receipt(), None, None).facts for _ in range(3)]
+    lines = [account.facts | account.metrics for account in (made.of(Receipt(), None, None) for _ in range(3))]
     keys = ("PagerFaults", "PagerBytes", "pager_ms")
     assert [[line.get(key) for key in keys] for line in lines] == [[24, 5000, 9.0], [None] * 3, [2, 2000, 0.5]]
 
