@@ -88,9 +88,28 @@ def main(argv: list[str] | None = None) -> None:
     memories = (1769,) if options.quick else (1769, 3008)
     started = time.monotonic()
 
+    series: dict[Setting, dict[str, list[starts.Start]]] = {}
+    facts = {"where": "", "page_cache": "dropped"}
     release = a_release()
     chosen = candidates.make(release, options.layer.resolve(), _say, options.only)
-    series: dict[Setting, dict[str, list[starts.Start]]] = {}
+    try:
+        _measure(chosen, release, series, facts, {False: (memories, runs), True: (memories, cold_runs)})
+    except KeyboardInterrupt:
+        if not series:
+            raise
+        _say("  stopped: the settings that were measured to their end are reported")
+    _report(options, chosen, series, facts, runs)
+    _say(f"written to {options.output}, after {(time.monotonic() - started) / 60:.1f} minutes")
+
+
+def _measure(
+    chosen: list[Candidate],
+    release: Path,
+    series: dict[Setting, dict[str, list[starts.Start]]],
+    facts: dict[str, str],
+    plan: dict[bool, tuple[tuple[int, ...], int]],
+) -> None:
+    """Run the plan (page cache dropped or not: memory sizes, and how many starts each); fill `series` and `facts`."""
     with Processes() as processes, tempfile.TemporaryDirectory(prefix="coldstart-") as folder:
         Path(folder).chmod(0o755)
         storage = Storage(processes, Path(folder), "torch")
@@ -100,23 +119,31 @@ def main(argv: list[str] | None = None) -> None:
         for each in chosen:
             if each.release != release:
                 onnx.publish(each.release, published.release.manifest, Bucket(client, "onnx"))
+        buckets = {each.name: "torch" if each.release == release else "onnx" for each in chosen}
         variables = {
-            each.name: {
-                "MODEL_BUCKET": "onnx" if each.release != release else "torch",
-                "AWS_ENDPOINT_URL_S3": storage.url,
-            }
-            for each in chosen
+            name: {"MODEL_BUCKET": bucket, "AWS_ENDPOINT_URL_S3": storage.url} for name, bucket in buckets.items()
         }
         with starts.runner(Path(folder)) as (run, where):
+            facts["where"] = where
             _say(f"  starts run {where}")
-            for memory in memories:
-                setting = Setting(memory, dropped=False)
-                series[setting] = _series(setting, chosen, runs, run, variables)
-            reason = drop_page_cache()
-            for memory in () if reason else memories:
-                setting = Setting(memory, dropped=True)
-                series[setting] = _series(setting, chosen, cold_runs, run, variables)
+            for dropped, (memories, runs) in plan.items():
+                reason = drop_page_cache() if dropped else ""
+                if reason:
+                    facts["page_cache"] = reason
+                    return
+                for memory in memories:
+                    setting = Setting(memory, dropped)
+                    series[setting] = _series(setting, chosen, runs, run, variables)
 
+
+def _report(
+    options: argparse.Namespace,
+    chosen: list[Candidate],
+    series: dict[Setting, dict[str, list[starts.Start]]],
+    facts: dict[str, str],
+    runs: int,
+) -> None:
+    """Print the tables, write the JSON, draw the picture."""
     answers = {tuple(start.names) for each in series.values() for several in each.values() for start in several}
     if len(answers) != 1:
         raise SystemExit(f"The candidates do not answer alike: {answers}")
@@ -127,20 +154,21 @@ def main(argv: list[str] | None = None) -> None:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": version("torch"),
-        "where": where,
         "load": os.getloadavg()[1],
+        **facts,
     }
-    report = {"machine": machine, "runs": runs, "page_cache": reason or "dropped", "candidates": found, "goals": goals}
     options.output.parent.mkdir(parents=True, exist_ok=True)
+    report = {"machine": machine, "runs": runs, "candidates": found, "goals": goals}
     options.output.write_text(json.dumps(report, indent=1) + "\n")
     for setting in series:
         print(results.table(found, setting) + "\n")
     print(results.goals_table(goals))
+    where = facts["where"]
     print(
         f"\n{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, torch {machine['torch']}; {where}."
     )
-    if reason:
-        print(f"Nothing was read from storage: {reason}.")
+    if facts["page_cache"] != "dropped":
+        print(f"Nothing was read from storage: {facts['page_cache']}.")
     target = options.picture or (None if options.quick or options.only else PICTURE)
     if target is not None:
         first = next(iter(series))
@@ -150,7 +178,6 @@ def main(argv: list[str] | None = None) -> None:
         words = f"{first.title}; the median of {runs} starts each, in turns, {where}"
         target.write_text(picture.draw(bars, "First answer of the sample function, from process start", words))
         _say(f"drawn in {target}")
-    _say(f"written to {options.output}, after {(time.monotonic() - started) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

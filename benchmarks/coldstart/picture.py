@@ -56,7 +56,7 @@ def draw(bars: Sequence[Bar], title: str, subtitle: str) -> str:
 def _legend() -> list[str]:
     lines, x, y = [], 16, 64
     for phase, colour in COLOURS.items():
-        width = 22 + round(len(phase) * 6.2)
+        width = 22 + round(len(phase) * 6.9)
         if x + width > WIDTH - 16:
             x, y = 16, y + 17
         lines.append(f'<rect x="{x}" y="{y - 10}" width="11" height="11" fill="{colour}"/>')

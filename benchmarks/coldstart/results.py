@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.coldstart.candidates import Candidate
 from benchmarks.coldstart.starts import Start
 
+LIMIT_BYTES = 262_144_000  # of function and layers together, "Lambda quotas"
 MEASURES = ("wall_s", "cpu_s", "read_bytes", "peak_rss_bytes")
 
 
@@ -104,7 +105,7 @@ def table(candidates: Mapping[str, Mapping[str, Any]], setting: Setting) -> str:
             _spread(figures, "cpu_s"),
             f"{figures['read_bytes'] / 1e6:.0f}",
             f"{figures['peak_rss_bytes'] / 1e6:.0f}",
-            f"{each['unzipped_bytes'] / 1e6:.1f}",
+            f"{each['unzipped_bytes'] / 1e6:.1f}{' (too large)' if each['unzipped_bytes'] > LIMIT_BYTES else ''}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
