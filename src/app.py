@@ -200,13 +200,27 @@ def _ok(body: str, version: str | None) -> Response[str]:
     return Response(status_code=200, content_type="application/json", headers=headers, body=body)
 
 
+def _log(level: str, message: str, facts: dict[str, Any], counts: dict[str, float]) -> None:
+    log.always(level, message, {**facts, **metrics.embedded(counts)})
+
+
 def _answer(http: dict[str, Any], context: Any) -> dict[str, Any]:
     answered = router.resolve(http, context)
     return answers.answer(answered["statusCode"], answered["body"] or "", answered["headers"])
 
 
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
-    """Answer one event of any kind that `serving.events` knows, always in the proxy form, never with an exception."""
+    """Answer one event of any kind that `serving.events` knows.
+
+    HTTP is answered in the proxy form, never with an exception. Messages and batches have answers of their own (`serving.work`);
+    a batch that cannot be answered is an exception, which tells the state machine to try again.
+    """
+    kind = events.kind(event)
+    if kind != "http":
+        from serving.work import Worker
+
+        worker = Worker(settings, Request, current.use, _log)
+        return worker.messages(event) if kind == "messages" else worker.batch(event)
     receipt = receipts.Receipt()
     code = None
     http: dict[str, Any] = {"headers": {}, "rawPath": "", "requestContext": {"http": {"method": ""}}}
@@ -236,6 +250,7 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
             "status": result["statusCode"],
             "release": result["headers"].get("X-Model-Version"),
             **account.facts,
+            **({"asked": http.get("body"), "answered": result["body"]} if settings.log_requests else {}),
         },
     )
     return result

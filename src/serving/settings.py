@@ -66,6 +66,12 @@ class Settings(BaseModel):
     initialization: Annotated[str, Field(alias="AWS_LAMBDA_INITIALIZATION_TYPE")] = "on-demand"
     """How Lambda came to start this environment: `on-demand`, `provisioned-concurrency` or `snap-start`. Set by Lambda."""
 
+    log_requests: Annotated[bool, Field(alias="LOG_REQUESTS")] = False
+    """Whether the log also has what was asked and answered. It may be personal, so it is off unless asked for."""
+
+    checked_function: Annotated[str | None, Field(alias="CHECKED_FUNCTION", min_length=1)] = None
+    """The ARN of the version that the check before a deploy invokes; only the check's own function has it."""
+
     log_level: Annotated[str, Field(alias="LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")] = "INFO"
     """Level of the structured log. The lines of requests and releases, which carry the metrics, are always written."""
 
