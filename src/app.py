@@ -13,6 +13,7 @@ from serving import receipts
 
 start = receipts.Start()  # before the imports that it times
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -200,7 +201,7 @@ def _ok(body: str, version: str | None) -> Response[str]:
     return Response(status_code=200, content_type="application/json", headers=headers, body=body)
 
 
-def _log(level: str, message: str, facts: dict[str, Any], counts: dict[str, float]) -> None:
+def _log(level: str, message: str, facts: dict[str, Any], counts: Mapping[str, float]) -> None:
     log.always(level, message, {**facts, **metrics.embedded(counts)})
 
 

@@ -124,7 +124,7 @@ def _read(record: dict[str, Any], rules: Rules) -> _Message:
             )
         if len(text.encode(errors="replace")) > rules.max_body_bytes:
             raise ServiceError(413, "body_too_large", f"The message has more than {rules.max_body_bytes} bytes.")
-        is_list = batch.is_list(text, rules.kind)
+        is_list = batch.takes_lists(rules.kind) and text.lstrip().startswith("[")
         texts = batch.split(text, rules.max_batch_items) if is_list else [text]
     except ServiceError as error:
         usable = named if named is not None and ID.fullmatch(named) else message_id

@@ -1,7 +1,7 @@
 """Events that nobody waits for: messages of the queue and batches of a bulk file. Imported when the first one comes."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from serving.results import Results, ResultsError, results_of
 from serving.settings import Settings
 
 # Told level, message, facts and metrics, as one line of the log.
-Log = Callable[[str, str, dict[str, Any], dict[str, float]], None]
+Log = Callable[[str, str, dict[str, Any], Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
