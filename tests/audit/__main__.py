@@ -31,8 +31,14 @@ def in_files(programs: Path) -> dict[str, str]:
     """Tracked files in which detect-secrets finds what looks like a secret, with where and what."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     # Lock files are nothing but digests, and no place where a person writes.
-    files = [name for name in listed.split("\0") if name and not name.endswith(("dev.txt", "audit.txt", "src/requirements.txt"))]
-    done = subprocess.run([programs / "detect-secrets", "scan", *files], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = [
+        name
+        for name in listed.split("\0")
+        if name and not name.endswith(("dev.txt", "audit.txt", "src/requirements.txt"))
+    ]
+    done = subprocess.run(
+        [programs / "detect-secrets", "scan", *files], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     found = json.loads(done.stdout)["results"].items()
     return {name: ", ".join(f"line {each['line_number']}: {each['type']}" for each in places) for name, places in found}
 

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from lambda_torch.project import ROOT
 from stack.kit import Stack, routes, template
 
 # What a client must send, by ApiAccess: nothing for `open`.
@@ -44,9 +45,23 @@ def test_every_route_asks_for_what_api_access_says(access: str) -> None:
 
 
 def test_the_schemes_are_declared(access: str) -> None:
-    """What routes ask for is declared, and nothing else: API Gateway ignores a name that it does not know."""
+    """What routes may ask for is declared: API Gateway ignores a name that it does not know, and lets everybody in."""
     components = Stack(ApiAccess=access).properties("PredictApi")["Body"]["components"]
-    assert components.get("securitySchemes", {}) == SCHEMES[access]
+    assert components["securitySchemes"] == SCHEMES["iam"] | SCHEMES["key"]
+
+
+@pytest.mark.filterwarnings("ignore:validate is deprecated:DeprecationWarning")  # SAM's own call
+def test_sam_local_finds_the_routes() -> None:
+    """SAM reads every route of the template, whatever ApiAccess is: `sam local start-api` asks for no credentials."""
+    from samcli.lib.providers.api_provider import ApiProvider
+    from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
+
+    for access in sorted(SCHEMES):
+        stacks, _ = SamLocalStackProvider.get_stacks(
+            template_file=str(ROOT / "template.yaml"), parameter_overrides={"ApiAccess": access}
+        )
+        found = {(route.path, method.lower()) for route in ApiProvider(stacks).api.routes for method in route.methods}
+        assert found == {(path, method) for path, method, _ in routes(Stack())}
 
 
 def test_every_route_is_one_of_the_functions_events() -> None:
