@@ -50,7 +50,7 @@ def test_the_schemes_are_declared(access: str) -> None:
     assert components["securitySchemes"] == SCHEMES["iam"] | SCHEMES["key"]
 
 
-@pytest.mark.filterwarnings("ignore:validate is deprecated:DeprecationWarning")  # SAM's own call
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SAM's own calls
 def test_sam_local_finds_the_routes() -> None:
     """SAM reads every route of the template, whatever ApiAccess is: `sam local start-api` asks for no credentials."""
     from samcli.lib.providers.api_provider import ApiProvider

@@ -27,6 +27,7 @@ COMMANDS = {
     "invoke": ("invoke", "Send one event to the function and print its answer."),
     "openapi": ("openapi", "Print the API's OpenAPI document."),
     "bulk": ("bulk", "Answer every line of a file, by the deployed stack or on this machine."),
+    "tune": ("tune", "Measure memory sizes, price them, and recommend one."),
     "layer": ("layer", "Look into layers: where every byte went."),
 }
 
