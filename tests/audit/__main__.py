@@ -17,7 +17,7 @@ Finding = tuple[str, str]
 
 def in_template(programs: Path) -> dict[Finding, str]:
     """What checkov finds in the template, with its words."""
-    command = [programs / "checkov", "--file", "template.yaml", "--framework", "cloudformation"]
+    command = [str(programs / "checkov"), "--file", "template.yaml", "--framework", "cloudformation"]
     command += ["--output", "json", "--quiet", "--compact", "--skip-download"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     report = json.loads(done.stdout)
