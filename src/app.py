@@ -1,7 +1,10 @@
 """The door: `lambda_handler`, the start-up before the first event, and the routes.
 
-    POST /predict, POST /    a request of src/model as JSON; answers its response, with the release in X-Model-Version
+    POST /predict, POST /    a request of src/model as JSON, or a list of them; answers its response, or a list of responses and
+                             refusals, with the release in X-Model-Version
     GET  /health             the release that is served, and since when
+    GET  /openapi.json       the API's document
+    GET  /, GET /docs        pages for people: to try the model, and for the document
 
 Refusals are `{"error": {"code", "message", "details"}}`; every answer carries CORS headers.
 """
@@ -16,14 +19,15 @@ import gc
 gc.disable()
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from serving import answers, events, s3, snapshot, validation
 from serving.accounts import Accounts
-from serving.contract import ModelClass
+from serving.contract import ModelClass, ServedModel
 from serving.current import CurrentRelease, Pace
 from serving.errors import ServiceError
 from serving.loading import Loader
@@ -34,6 +38,9 @@ from serving.routing import Response, Router
 from serving.settings import AwsEnvironment, Settings, limit_threads
 from serving.store import ReleaseError, ReleaseStore
 
+if TYPE_CHECKING:
+    from serving.pages import Page
+
 settings = Settings.from_environment()
 log = Log(settings.log_level)
 metrics = Metrics(settings.function_name)
@@ -41,7 +48,13 @@ accounts = Accounts(start, settings.initialization, metrics)
 cors = answers.Cors(settings.cors_origins)
 router = Router()
 
-METHODS = {"/predict": ("POST",), "/": ("POST",), "/health": ("GET",)}
+METHODS = {
+    "/predict": ("POST",),
+    "/": ("GET", "POST"),
+    "/health": ("GET",),
+    "/openapi.json": ("GET",),
+    "/docs": ("GET",),
+}
 
 
 # A client that sends this header gets the same release each time while a canary runs; without it, equal bodies do.
@@ -91,16 +104,40 @@ gc.enable()
 @router.post("/predict")
 @router.post("/")
 def predict() -> Response:
-    """One request of the model, one response."""
+    """One request of the model, one response; or a list of them, each answered or refused on its own."""
     http = router.http
     with receipts.phase("parse"):
         text = events.body_of(http, settings.max_body_bytes)
-        request = validation.parse(Request, text)
+        several = _items(text) if text.lstrip().startswith("[") else []
+        request = None if several else validation.parse(Request, text)
     with current.use(lambda: http["headers"].get(CANARY_KEY, text).encode(errors="replace")) as loaded:
-        validation.check(loaded.model, request)
-        with receipts.phase("predict"):
-            (response,) = loaded.model.predict([request])
-        return _ok(response.model_dump_json(), loaded.version)
+        body = _answer_one(request, loaded.model) if request else _answer_several(several, loaded.model)
+    answers.check_size(body)
+    return _ok(body, loaded.version)
+
+
+def _answer_one(request: Request, model: ServedModel) -> str:
+    validation.check(model, request)
+    with receipts.phase("predict"):
+        (response,) = model.predict([request])
+    return response.model_dump_json()
+
+
+def _items(text: str) -> list[str]:
+    from serving import batch  # not needed for a request alone, so a cold start does not wait for it
+
+    return batch.split(text, settings.max_batch_items) if batch.takes_lists(Request) else []
+
+
+def _answer_several(items: list[str], model: ServedModel) -> str:
+    from serving import batch
+
+    outcomes = batch.answer(items, Request, model)
+    for index, outcome in enumerate(outcomes):
+        if outcome.defect is not None:
+            request_id = getattr(router.context, "aws_request_id", None)
+            log.failure("item failed", {"request_id": request_id, "item": index}, outcome.defect)
+    return f"[{','.join(outcome.text for outcome in outcomes)}]"
 
 
 @router.get("/health")
@@ -115,6 +152,46 @@ def health() -> Response:
         "refresh": asdict(current.counters),
     }
     return _ok(answers.json_text(body), loaded.version)
+
+
+# What these three need is imported when the first of them is asked for: a cold start that predicts does not pay for it.
+
+
+@router.get("/openapi.json")
+def openapi_document() -> Response:
+    """The API as an OpenAPI document; with a release in service, what only the release knows is in it."""
+    import model
+    from serving import openapi
+
+    try:
+        loaded = current.peek()
+    except ServiceError:
+        loaded = None
+    known = loaded.model if loaded else None
+    body = openapi.document(model.Request, model.Response, known, settings.max_batch_items)
+    return _ok(answers.json_text(body), loaded.version if loaded else None)
+
+
+@router.get("/")
+def front_page() -> Response:
+    """The page to try the model."""
+    from serving import pages
+
+    return _page(pages.front())
+
+
+@router.get("/docs")
+def docs_page() -> Response:
+    """The API's document as a page."""
+    from serving import pages
+
+    return _page(pages.docs())
+
+
+def _page(page: "Page") -> Response:
+    known = page.is_known(router.http["headers"].get("if-none-match"))
+    kind = "text/html; charset=utf-8"
+    return Response(304 if known else 200, kind, "" if known else page.body, dict(page.headers))
 
 
 @router.otherwise
@@ -136,8 +213,12 @@ def no_such_route() -> Response:
     )
 
 
-def _ok(body: str, version: str) -> Response:
-    return Response(200, "application/json", {"X-Model-Version": version}, body)
+def _ok(body: str, version: str | None) -> Response:
+    return Response(200, body=body, headers={"X-Model-Version": version} if version else {})
+
+
+def _log(level: str, message: str, facts: dict[str, Any], counts: Mapping[str, float]) -> None:
+    log.write(level, message, facts, metrics.embedded(counts))
 
 
 def _answer(http: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -167,7 +248,17 @@ def _handled(event: Any, context: Any, receipt: Receipt) -> tuple[dict[str, Any]
 
 
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
-    """Answer one event of any kind that `serving.events` knows, always in the proxy form, never with an exception."""
+    """Answer one event of any kind that `serving.events` knows.
+
+    HTTP is answered in the proxy form, never with an exception. Messages and batches have answers of their own (`serving.work`);
+    a batch that cannot be answered is an exception, which tells the state machine to try again.
+    """
+    kind = events.kind(event)
+    if kind != "http":
+        from serving.work import Worker
+
+        worker = Worker(settings, Request, current.use, _log)
+        return worker.messages(event) if kind == "messages" else worker.batch(event)
     receipt = Receipt()
     result, http, code = _handled(event, context, receipt)
     account = accounts.of(receipt, code, current.age_seconds())
@@ -183,6 +274,7 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
             "status": result["statusCode"],
             "release": result["headers"].get("X-Model-Version"),
             **account.facts,
+            **({"asked": http.get("body"), "answered": result["body"]} if settings.log_requests else {}),
         },
         account.metrics,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from pydantic import JsonValue
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from model.weights import read_weights
 
 # How much of a client's own text an error repeats.
 ECHO = 40
+# What a regular expression's character class must have escaped (ECMA-262, "ClassEscape").
+SPECIAL_IN_CLASS = "\\]^-"
 
 
 class Model:
@@ -95,6 +98,14 @@ class Model:
         letters = [letter for letter in self.config.letters if letter.isupper()] or list(self.config.letters)
         count = min(3, self.config.max_start_letters)
         return Request(category=self.config.categories[0], start_letters="".join(letters[:count]))
+
+    def hints(self) -> dict[str, dict[str, JsonValue]]:
+        """What only this release knows about the request's fields, as JSON Schema keywords: its categories and its letters."""
+        letters = "".join(f"\\{letter}" if letter in SPECIAL_IN_CLASS else letter for letter in self.config.letters)
+        return {
+            "category": {"enum": list(self.config.categories)},
+            "start_letters": {"minLength": 1, "maxLength": self.config.max_start_letters, "pattern": f"^[{letters}]+$"},
+        }
 
     def _noise(self, requests: Sequence[Request]) -> Tensor | None:
         """What `Decoder.decode` adds to the logits of each row: nothing, if no request of the batch draws letters."""

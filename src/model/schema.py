@@ -2,8 +2,13 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, model_validator
 from pydantic_core import PydanticCustomError
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 7.0 is the integer 7 (JSON Schema 2020-12, section 4.2.3)."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Request(BaseModel):
@@ -21,7 +26,10 @@ class Request(BaseModel):
             "examples": [
                 {"category": "Russian", "start_letters": "RUS"},
                 {"category": "Russian", "start_letters": "RUS", "temperature": 0.8, "seed": 1},
-            ]
+            ],
+            # What `_seed_has_something_to_do` refuses, said in JSON Schema.
+            "if": {"required": ["seed"], "properties": {"seed": {"type": "integer"}}},
+            "then": {"required": ["temperature"], "properties": {"temperature": {"type": "number"}}},
         },
     )
 
@@ -53,6 +61,7 @@ class Request(BaseModel):
             "temperature; without a seed, every draw is a new one.",
             examples=[1],
         ),
+        BeforeValidator(_whole),
     ] = None
 
     @model_validator(mode="after")

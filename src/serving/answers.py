@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from serving.errors import ServiceError
+
 # Scripts of another origin may read these: which release answered, and what the answer took.
 EXPOSED_HEADERS = "X-Model-Version, Server-Timing"
 ALLOWED_HEADERS = "Content-Type, Authorization, X-Api-Key, X-Amz-Date, X-Amz-Security-Token"
@@ -14,6 +16,8 @@ _FOR_ANYONE = {
     "Access-Control-Expose-Headers": EXPOSED_HEADERS,
     "Timing-Allow-Origin": "*",
 }
+# What Lambda passes on of an answer, in bytes (Lambda quotas, "Invocation payload"), less room for the headers.
+MAX_ANSWER_BYTES = 6_291_456 - 16_384
 
 
 class Cors:
@@ -54,6 +58,24 @@ def answer(status: int, body: str, headers: Mapping[str, str]) -> dict[str, Any]
     """One answer in the proxy form; `body` is JSON text, or empty."""
     kind = {"Content-Type": "application/json"} if body else {}
     return {"statusCode": status, "headers": {**kind, **headers}, "body": body, "isBase64Encoded": False}
+
+
+def check_size(body: str) -> None:
+    """Refuse an answer that Lambda would drop: the client would get a 502 that does not say why.
+
+    Raises:
+        ServiceError: 400 `answer_too_large`.
+    """
+    # A character of JSON text is at most four bytes of the envelope's JSON: it is only made where that can matter.
+    if len(body) * 4 <= MAX_ANSWER_BYTES:
+        return
+    if len(json.dumps(body, ensure_ascii=False).encode(errors="replace")) > MAX_ANSWER_BYTES:
+        raise ServiceError(
+            400,
+            "answer_too_large",
+            "The answer is larger than Lambda passes on. Next: ask for less at once.",
+            {"max_answer_bytes": MAX_ANSWER_BYTES},
+        )
 
 
 def json_text(value: Any) -> str:

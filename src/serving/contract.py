@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 
 class ServedModel(Protocol):
-    """A model that can be served. `check` and `example` are optional; see `docs/` and the shipped `src/model`."""
+    """A model that can be served. `check`, `example` and `hints` are optional; see `docs/` and the shipped `src/model`."""
 
     def predict(self, requests: list[Any], /) -> Sequence[BaseModel]:
         """Answer a batch, one response a request, in order."""

@@ -47,11 +47,12 @@ class Log:
         }
         _print({**line, **facts, **metrics})
 
-    def failure(self, message: str, facts: Mapping[str, Any]) -> None:
-        """The exception that is being handled, with its stack trace."""
+    def failure(self, message: str, facts: Mapping[str, Any], error: BaseException | None = None) -> None:
+        """An exception with its stack trace; by default the one that is being handled."""
         import traceback
 
-        self.write("ERROR", message, {**facts, "exception": traceback.format_exc()})
+        trace = "".join(traceback.format_exception(error or sys.exception()))
+        self.write("ERROR", message, {**facts, "exception": trace})
 
 
 def _print(line: Mapping[str, Any]) -> None:

@@ -43,6 +43,9 @@ class Settings(BaseModel):
     max_body_bytes: Annotated[PositiveInt, Field(alias="MAX_BODY_BYTES")] = 1_048_576
     """Largest request body in bytes, after base64 decoding. Lambda itself takes 6 MB, API Gateway 10 MB."""
 
+    max_batch_items: Annotated[PositiveInt, Field(alias="MAX_BATCH_ITEMS")] = 100
+    """Most requests in one list. What they may cost together must fit into the function's timeout, and API Gateway's 29 s."""
+
     channel: Annotated[str, Field(alias="RELEASE_CHANNEL", pattern="^[a-z0-9][a-z0-9-]{0,62}$")] = "live"
     """The channel whose release is served."""
 
@@ -66,6 +69,12 @@ class Settings(BaseModel):
 
     initialization: Annotated[str, Field(alias="AWS_LAMBDA_INITIALIZATION_TYPE")] = "on-demand"
     """How Lambda came to start this environment: `on-demand`, `provisioned-concurrency` or `snap-start`. Set by Lambda."""
+
+    log_requests: Annotated[bool, Field(alias="LOG_REQUESTS")] = False
+    """Whether the log also has what was asked and answered. It may be personal, so it is off unless asked for."""
+
+    checked_function: Annotated[str | None, Field(alias="CHECKED_FUNCTION", min_length=1)] = None
+    """The ARN of the version that the check before a deploy invokes; only the check's own function has it."""
 
     log_level: Annotated[str, Field(alias="LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")] = "INFO"
     """Level of the structured log. What it leaves out still counts in the metrics."""

@@ -56,7 +56,7 @@ def test_a_lost_environment_is_replaced(make_pool: MakePool) -> None:
     emulator = os.getsid(before)
     os.kill(emulator, signal.SIGKILL)
     # Its first thread is gone before the others are, and only with the last one the process has ended: what waitid(2) says.
-    assert wait_until(lambda: os.waitid(os.P_PID, emulator, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+    assert wait_until(lambda: os.waitid(os.P_PID, emulator, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None)
     outcome = pool.submit(event()).result()
     assert not outcome.failed
     assert said(outcome)["pid"] != before

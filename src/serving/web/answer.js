@@ -1,0 +1,58 @@
+"use strict";
+// Any JSON answer, shown as what it is: texts as texts, vectors as strips of colour, objects as their fields.
+
+const isNumbers = (value) => Array.isArray(value) && value.length > 0 && value.every((each) => typeof each === "number");
+const isTexts = (value) => Array.isArray(value) && value.length > 0 && value.every((each) => typeof each === "string");
+const isRecord = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+const isScalar = (value) => value === null || typeof value !== "object";
+const LONG_TEXT = 48;
+const FEW_NUMBERS = 8;
+
+function show(value) {
+  if (isScalar(value)) return element("p", { class: "value appear" }, value === null ? "null" : String(value));
+  if (isTexts(value)) return texts(value);
+  if (isNumbers(value)) return value.length > FEW_NUMBERS ? strip(value) : element("p", { class: "value appear" }, value.join(", "));
+  if (Array.isArray(value) && value.length > 0 && value.every(isNumbers)) {
+    return element("ol", { class: "vectors" }, ...value.map((each) => element("li", {}, show(each))));
+  }
+  if (Array.isArray(value) && value.length > 0 && value.every((each) => isRecord(each) && Object.values(each).every(isScalar))) {
+    return table(value);
+  }
+  if (isRecord(value) && Object.keys(value).length > 0) {
+    return element("dl", {}, ...Object.entries(value).flatMap(([name, each]) =>
+      [element("dt", {}, label(name)), element("dd", {}, show(each))]));
+  }
+  return element("pre", {}, JSON.stringify(value, null, 2));
+}
+
+/** Each text appears a moment after the one before it. */
+function texts(values) {
+  const long = values.some((each) => each.length > LONG_TEXT);
+  return element("ol", { class: long ? "texts long" : "texts" }, ...values.map((each, index) => {
+    const item = element("li", { class: "appear" }, each);
+    item.style.animationDelay = `${Math.min(index * 70, 1400)}ms`;
+    return item;
+  }));
+}
+
+/** Numbers as a strip: blue below zero, orange above, the stronger the farther from it. */
+function strip(numbers) {
+  const canvas = element("canvas", { width: numbers.length, height: 1, role: "img", "aria-label": `${numbers.length} numbers` });
+  const context = canvas.getContext("2d");
+  const largest = Math.max(...numbers.map(Math.abs)) || 1;
+  numbers.forEach((number, index) => {
+    const strength = Math.sqrt(Math.abs(number) / largest);
+    context.fillStyle = `hsl(${number < 0 ? 195 : 22} 90% 50% / ${Math.round(100 * strength)}%)`;
+    context.fillRect(index, 0, 1, 1);
+  });
+  const first = numbers.slice(0, 3).map((each) => Number(each.toPrecision(4))).join(", ");
+  return element("figure", { class: "appear" }, canvas, element("figcaption", {}, `${numbers.length} numbers: ${first}, …`));
+}
+
+function table(rows) {
+  const names = [...new Set(rows.flatMap(Object.keys))];
+  return element("table", {},
+    element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, label(name))))),
+    element("tbody", {}, ...rows.map((row) =>
+      element("tr", {}, ...names.map((name) => element("td", {}, name in row ? String(row[name]) : ""))))));
+}

@@ -1,0 +1,171 @@
+"use strict";
+// A JSON Schema becomes a form, and the filled form a request. What is refused is left to the function: there is one set of rules.
+
+/** The schema with its reference followed and "or null" taken off: {schema, nullable}. */
+function resolved(schema, documents) {
+  let nullable = false;
+  for (let turn = 0; turn < 32; turn += 1) {
+    const alternatives = schema.anyOf || schema.oneOf;
+    const some = alternatives && alternatives.filter((each) => each.type !== "null");
+    if (schema.$ref) {
+      const target = documents.components.schemas[schema.$ref.split("/").pop()];
+      const { $ref, ...beside } = schema;
+      schema = { ...target, ...beside };
+    } else if (schema.allOf && schema.allOf.length === 1) {
+      const { allOf, ...beside } = schema;
+      schema = { ...allOf[0], ...beside };
+    } else if (some && some.length === 1) {
+      nullable = nullable || alternatives.length > some.length;
+      const { anyOf, oneOf, ...beside } = schema;
+      schema = { ...some[0], ...beside };
+    } else if (Array.isArray(schema.type) && schema.type.includes("null")) {
+      nullable = true;
+      const types = schema.type.filter((each) => each !== "null");
+      schema = { ...schema, type: types.length === 1 ? types[0] : types };
+    } else {
+      break;
+    }
+  }
+  return { schema, nullable };
+}
+
+// How each kind of field shows a value as text, and reads it back; an unreadable text is sent as it is, for the function to refuse.
+const KINDS = {
+  text: { show: String, read: (text) => text },
+  number: { show: String, read: (text) => (text.trim() === "" || Number.isNaN(Number(text)) ? text : Number(text)) },
+  choice: { show: (value) => JSON.stringify(value), read: (text) => JSON.parse(text) },
+  lines: { show: (value) => value.join("\n"), read: (text) => text.split("\n").filter((line) => line !== "") },
+  numbers: { show: (value) => value.join(", "), read: (text) => text.split(/[\s,;]+/).filter(Boolean).map(KINDS.number.read) },
+  json: { show: (value) => JSON.stringify(value, null, 2), read: (text) => JSON.parse(text) },
+};
+
+/** Which of KINDS a resolved schema is shown as. */
+function kindOf(schema, documents) {
+  if (schema.enum || schema.const !== undefined || schema.type === "boolean") return "choice";
+  if (schema.type === "string") return "text";
+  if (schema.type === "number" || schema.type === "integer") return "number";
+  if (schema.type === "array" && schema.items && !schema.prefixItems) {
+    const items = resolved(schema.items, documents);
+    if (items.nullable || items.schema.enum) return "json";
+    if (items.schema.type === "string") return "lines";
+    if (["number", "integer"].includes(items.schema.type)) return "numbers";
+  }
+  return "json";
+}
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [attribute, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== false) made.setAttribute(attribute, value === true ? "" : value);
+  }
+  made.append(...children);
+  return made;
+}
+
+function choiceInput(id, schema, required) {
+  const values = schema.enum || (schema.const !== undefined ? [schema.const] : [true, false]);
+  const options = values.map((value) =>
+    element("option", { value: JSON.stringify(value) }, schema.type === "boolean" ? (value ? "yes" : "no") : String(value)));
+  if (!required) options.unshift(element("option", { value: "" }, "–"));
+  return element("select", { id }, ...options);
+}
+
+/** The element that a person fills in, and a list of suggestions where there is one. */
+function inputs(id, kind, schema, required) {
+  if (kind === "choice") return [choiceInput(id, schema, required)];
+  if (kind === "lines" || kind === "json" || (kind === "text" && schema.maxLength > 200)) {
+    return [element("textarea", { id, rows: 4, class: kind === "json" && "code", spellcheck: kind === "json" ? "false" : undefined })];
+  }
+  const plain = { id, type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false" };
+  const input = element("input", kind === "number" ? { ...plain, inputmode: schema.type === "integer" ? "numeric" : "decimal" } : plain);
+  if (schema.default !== undefined && schema.default !== null) input.placeholder = KINDS[kind].show(schema.default);
+  if (kind !== "text" || !schema.examples || schema.examples.length < 2) return [input];
+  input.setAttribute("list", `${id}-suggestions`);
+  return [input, element("datalist", { id: `${id}-suggestions` }, ...schema.examples.map((value) => element("option", { value })))];
+}
+
+function label(name) {
+  const words = name.replace(/_/g, " ");
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+function helpFor(kind, schema) {
+  const hints = { lines: "One a line.", numbers: "Numbers, separated by commas.", json: "As JSON." };
+  return [schema.description, hints[kind]].filter(Boolean).join(" ");
+}
+
+/** One field: its element to place, and how to fill, read and mark it. `name` is "" where the request is not an object. */
+function makeField(name, given, required, documents) {
+  const { schema, nullable } = resolved(given, documents);
+  const kind = kindOf(schema, documents);
+  const id = `field-${name || "request"}`;
+  const help = helpFor(kind, schema);
+  const wrong = element("p", { class: "wrong", id: `${id}-wrong`, hidden: true });
+  const [input, ...others] = inputs(id, kind, schema, required);
+  const described = help ? `${id}-help` : null;
+  if (described) input.setAttribute("aria-describedby", described);
+  if (required) input.setAttribute("aria-required", "true");
+  return {
+    name,
+    input,
+    optional: !required,
+    place: element("div", { class: "field" },
+      element("label", { for: id }, name ? label(name) : "Request"), input, ...others, wrong,
+      ...(help ? [element("p", { class: "help", id: `${id}-help` }, help)] : [])),
+    fill(value) {
+      input.value = value === null || value === undefined ? "" : KINDS[kind].show(value);
+    },
+    /** The value, or undefined where an optional field is empty. Throws SyntaxError where JSON cannot be read. */
+    read() {
+      if (input.value === "" && !required) return undefined;
+      if (input.value === "" && nullable) return null;
+      if (input.value === "" && kind === "json") throw new SyntaxError("it is empty");
+      return KINDS[kind].read(input.value);
+    },
+    mark(message) {
+      wrong.textContent = message || "";
+      wrong.hidden = !message;
+      if (message) input.setAttribute("aria-invalid", "true");
+      else input.removeAttribute("aria-invalid");
+      const ids = [message && wrong.id, described].filter(Boolean).join(" ");
+      if (ids) input.setAttribute("aria-describedby", ids);
+      else input.removeAttribute("aria-describedby");
+    },
+  };
+}
+
+/** The fields of a request's schema, filled with its example. */
+function makeFields(given, documents) {
+  const { schema } = resolved(given, documents);
+  const example = schema.examples && schema.examples[0];
+  if (!schema.properties) {
+    const field = makeField("", given, true, documents);
+    if (example !== undefined) field.fill(example);
+    return [field];
+  }
+  const required = schema.required || [];
+  return Object.entries(schema.properties).map(([name, property]) => {
+    const field = makeField(name, property, required.includes(name), documents);
+    if (example && name in example) field.fill(example[name]);
+    return field;
+  });
+}
+
+/** The request as the form has it; marks a field that cannot be read and returns undefined. */
+function readRequest(fields) {
+  const request = {};
+  let failed;
+  for (const field of fields) {
+    field.mark(null);
+    try {
+      const value = field.read();
+      if (field.name === "") return value;
+      if (value !== undefined) request[field.name] = value;
+    } catch (error) {
+      field.mark(`This is not JSON: ${error.message}`);
+      failed = failed || field;
+    }
+  }
+  if (failed) failed.input.focus();
+  return failed ? undefined : request;
+}

@@ -1,0 +1,132 @@
+"use strict";
+// The page: reads what the model takes from the OpenAPI document, asks the model, and shows answer, receipt or refusal.
+
+(() => {
+  const at = (id) => document.getElementById(id);
+  // The API's own address, with whatever stage or mapped path it is behind, which may come without its last slash.
+  const base = location.origin + location.pathname.replace(/\/*$/, "/");
+  let fields = [];
+  let asking = false;
+
+  for (const name of ["docs", "health"]) at(name).href = base + name;
+  at("openapi").href = `${base}openapi.json`;
+
+  function refuse(message, code) {
+    at("problem").replaceChildren(element("p", {}, message), ...(code ? [element("p", { class: "code" }, code)] : []));
+    at("problem").hidden = false;
+  }
+
+  /** What an answer with an error status says, and the fields that it says it about. */
+  function showRefusal(status, body) {
+    const error = body && body.error;
+    if (status === 403) {
+      at("key").hidden = false;
+      refuse("This API asks for a key: give yours below the form.", "403");
+      at("api-key").focus();
+      return;
+    }
+    refuse(error ? error.message : (body && body.message) || "The answer is not one of this API's.", `${status}${error ? ` ${error.code}` : ""}`);
+    const problems = (error && error.details && error.details.problems) || [];
+    let first;
+    for (const problem of problems) {
+      const field = fields.find((each) => each.name === problem.field.split(".")[0]);
+      if (!field) continue;
+      field.mark(problem.message);
+      if (field.optional) at("more").open = true;
+      first = first || field;
+    }
+    if (first) first.input.focus();
+  }
+
+  function showTerminal(text, body) {
+    at("json").textContent = JSON.stringify(body, null, 2);
+    at("curl").textContent = `curl -H 'Content-Type: application/json' -d '${text.replace(/'/g, "'\\''")}' ${base}predict`;
+    at("raw").hidden = false;
+  }
+
+  async function ask() {
+    const request = readRequest(fields);
+    if (request === undefined) return;
+    const text = JSON.stringify(request);
+    at("problem").hidden = true;
+    at("result").classList.add("waiting");
+    at("status").textContent = "Asking";
+    const headers = { "Content-Type": "application/json" };
+    if (at("api-key").value) headers["X-Api-Key"] = at("api-key").value;
+    const start = performance.now();
+    try {
+      const answer = await fetch(`${base}predict`, { method: "POST", headers, body: text });
+      const body = await answer.text();
+      const spent = performance.now() - start;
+      let value;
+      try {
+        value = JSON.parse(body);
+      } catch {
+        value = undefined;
+      }
+      at("result").replaceChildren();
+      if (answer.ok && value !== undefined) {
+        at("result").replaceChildren(show(value));
+        at("status").textContent = `Answered in ${milliseconds(spent)}: ${JSON.stringify(value).slice(0, 300)}`;
+      } else {
+        at("status").textContent = "";
+        showRefusal(answer.status, value);
+      }
+      showReceipt(spent, readServerTiming(answer.headers.get("Server-Timing")), answer.headers.get("X-Model-Version"));
+      showTerminal(text, value);
+    } catch (error) {
+      at("status").textContent = "";
+      at("result").replaceChildren();
+      at("receipt").hidden = true;
+      at("raw").hidden = true;
+      refuse("No answer came. Is the network there, and the function deployed?", String(error.message || error));
+    }
+    at("result").classList.remove("waiting");
+  }
+
+  at("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (asking) return;
+    asking = true;
+    at("ask").setAttribute("aria-disabled", "true");
+    await ask();
+    asking = false;
+    at("ask").removeAttribute("aria-disabled");
+  });
+
+  /** The page itself may have been the first request of an environment: its own answer has that start's phases then. */
+  function showOwnStart(header) {
+    const [page] = performance.getEntriesByType("navigation");
+    const own = ((page && page.serverTiming) || []).map(({ name, duration, description }) => ({ name, duration, description }));
+    showStart([...own, ...readServerTiming(header)], "A new environment started for this page.");
+  }
+
+  async function start() {
+    try {
+      const answer = await fetch(`${base}openapi.json`);
+      if (!answer.ok) throw new Error(`GET openapi.json answered ${answer.status}`);
+      showOwnStart(answer.headers.get("Server-Timing"));
+      const documents = await answer.json();
+      let schema = documents.paths["/predict"].post.requestBody.content["application/json"].schema;
+      // One request, where a list of them is taken too.
+      if (schema.anyOf && schema.anyOf[0].$ref) schema = schema.anyOf[0];
+      const sentences = (resolved(schema, documents).schema.description || "").split("\n\n")[0].replace(/\s+/g, " ");
+      const [first, rest] = sentences.match(/^(.*?[.!?])(?:\s+(.*))?$/)?.slice(1) || [sentences, ""];
+      if (first) at("title").textContent = first.replace(/\.$/, "");
+      at("lead").textContent = rest || "";
+      at("lead").hidden = !rest;
+      fields = makeFields(schema, documents);
+      at("fields").replaceChildren(...fields.filter((each) => !each.optional).map((each) => each.place));
+      at("options").replaceChildren(...fields.filter((each) => each.optional).map((each) => each.place));
+      at("more").hidden = fields.every((each) => !each.optional);
+      if (fields.length && fields.every((each) => each.optional)) at("more").open = true;
+      at("ask").hidden = false;
+      at("loading").hidden = true;
+    } catch (error) {
+      at("loading").hidden = true;
+      refuse("What this model takes could not be read. Reload the page to try again.", String(error.message || error));
+    }
+  }
+
+  start();
+})();

@@ -1,0 +1,32 @@
+"""The running API keeps what its OpenAPI document says, whatever is sent."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from lambda_torch.emulator import software
+from lambda_torch.emulator.gateway import Gateway
+from lambda_torch.emulator.payloads import PAYLOADS
+from lambda_torch.emulator.run import Options, Reports, listen, running, serving
+
+SILENT = Reports(step=lambda _: None, note=lambda _: None, log=lambda _: None)
+EXAMPLES = 40
+
+
+def test_every_answer_is_as_documented(release: Path, tmp_path: Path) -> None:
+    """All checks: no 5xx, no undocumented status, type or form; what fits the schema is answered, and all else refused."""
+    options = Options(software.stock(), release)
+    with (
+        running(options, b'{"warm": "up"}', SILENT) as run,
+        serving(Gateway(run.pool, PAYLOADS["v1"]), listen("127.0.0.1", 0)) as url,
+    ):
+        program = str(Path(sys.executable).with_name("schemathesis"))
+        checks = ["--checks", "all", "--continue-on-failure", "--generation-deterministic", "--no-color"]
+        command = [program, "run", f"{url}/openapi.json", *checks, "--max-examples", str(EXAMPLES)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    generated = re.search(r"(\d+) generated", done.stdout)
+    assert generated is not None
+    assert int(generated[1]) > 100
+    assert "Operations:       9 selected / 9 total" in done.stdout

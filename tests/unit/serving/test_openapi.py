@@ -1,0 +1,82 @@
+"""The API's document: valid, the same as the committed copy, and complete."""
+
+import json
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+from pydantic import BaseModel, RootModel
+
+from lambda_torch.project import ROOT
+from model import Request, Response
+from serving import openapi
+
+
+class Texts(RootModel[list[str]]):
+    """Texts, alone."""
+
+
+class Point(BaseModel):
+    """A place."""
+
+    x: float
+    colour: str
+
+
+class Hinting:
+    """A model with everything that is optional."""
+
+    def predict(self, requests: list[Point]) -> list[Texts]:
+        """Not called here."""
+        raise NotImplementedError
+
+    def hints(self) -> dict[str, dict[str, Any]]:
+        """What only a release knows."""
+        return {"colour": {"enum": ["red", "green"]}}
+
+    def example(self) -> Point:
+        """A request."""
+        return Point(x=1.5, colour="red")
+
+
+def test_the_committed_copy_is_current() -> None:
+    """docs/openapi.json is what the sample model's code gives. Next, if not: lambda-torch openapi --output docs/openapi.json."""
+    committed = json.loads((ROOT / "docs" / "openapi.json").read_text())
+    assert committed == openapi.document(Request, Response, None, 100)
+
+
+@pytest.mark.parametrize(("request_type", "response_type"), [(Request, Response), (Texts, Texts), (Point, Texts)])
+def test_the_document_is_valid(request_type: type[BaseModel], response_type: type[BaseModel]) -> None:
+    """The OpenAPI 3.1 schema accepts it, whatever the model's types."""
+    validate(openapi.document(request_type, response_type, None, 100))
+
+
+def test_a_release_adds_what_it_knows() -> None:
+    """Hints become keywords of their fields, and the model's example the schema's, where it has none."""
+    document = openapi.document(Point, Texts, Hinting(), 100)
+    schema = document["components"]["schemas"]["Point"]
+    assert schema["properties"]["colour"] == {"title": "Colour", "type": "string", "enum": ["red", "green"]}
+    assert schema["examples"] == [{"x": 1.5, "colour": "red"}]
+    validate(document)
+
+
+def test_a_hint_for_no_field_is_an_error() -> None:
+    """A misspelt field is not silently ignored."""
+
+    class Misspelt(Hinting):
+        def hints(self) -> dict[str, dict[str, Any]]:
+            return {"color": {"enum": ["red"]}}
+
+    with pytest.raises(ValueError, match="color"):
+        openapi.document(Point, Texts, Misspelt(), 100)
+
+
+def test_lists_are_documented_where_they_are_taken() -> None:
+    """A request that is an object may come in a list with the cap on it; one that is a list itself comes alone."""
+
+    def body(kind: type[BaseModel]) -> Any:
+        predict = openapi.document(kind, Texts, None, 7)["paths"]["/predict"]["post"]
+        return predict["requestBody"]["content"]["application/json"]["schema"]
+
+    assert body(Point)["anyOf"][1]["maxItems"] == 7
+    assert body(Texts) == {"$ref": "#/components/schemas/Texts"}
