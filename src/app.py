@@ -137,7 +137,7 @@ def no_such_route() -> Response:
 
 
 def _ok(body: str, version: str) -> Response:
-    return Response(200, "application/json", {"X-Model-Version": version}, body)
+    return Response(200, body=body, headers={"X-Model-Version": version})
 
 
 def _answer(http: dict[str, Any], context: Any) -> dict[str, Any]:

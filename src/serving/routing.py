@@ -16,8 +16,8 @@ class Response:
 
     status_code: int
     content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
     body: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Route = Callable[[], Response]
