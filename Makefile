@@ -44,6 +44,22 @@ check: $(VENV)/.ready ## Lint and type-check
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# In an environment of their own: checkov pins a hundred packages, boto3 among them.
+AUDIT := build/audit
+$(AUDIT)/.ready: requirements/audit.txt
+	@echo "Making $(AUDIT): checkov and detect-secrets"
+	@$(PYTHON) -m venv --clear $(AUDIT)
+	@$(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/audit.txt
+	@touch $@
+
+audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template for unsafe settings and all files for secrets; every finding must be explained
+	@$(BIN)/python tests/audit/__main__.py $(AUDIT)/bin
+
+audit-packages: $(VENV)/.ready ## Look for known vulnerabilities of what the function and the layer ship (needs the network: PyPI's database)
+	@$(PYTHON) -m venv build/audit-packages && build/audit-packages/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
+	@build/audit-packages/bin/pip-audit --disable-pip --no-deps --requirement src/requirements.txt
+	@build/audit-packages/bin/pip-audit --disable-pip --no-deps --requirement layers/torch/requirements.txt
+
 bench: $(VENV)/.ready ## Run the benchmarks of the serving path; results in build/bench/
 	@$(BIN)/python -m benchmarks.serving
 
@@ -55,6 +71,9 @@ layer-record: ## Build the layer with the shipped workload recorded anew (after 
 
 bench-layer: $(VENV)/.ready ## Measure the layer beside its peers; results in build/bench/layer.json (needs make layer)
 	@$(BIN)/python -m benchmarks.layer
+
+bench-coldstart: $(VENV)/.ready ## Measure the first answer of the function beside its peers'; results in build/bench/coldstart.json (needs make layer)
+	@$(BIN)/python -m benchmarks.coldstart
 
 images: $(VENV)/.ready ## Make stand-ins for AWS's images where these cannot be pulled (Debian; needs Docker and mmdebstrap)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m container.images.build
@@ -72,8 +91,10 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/dev.in and sr
 	@$(PIP) install --quiet uv
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" dev.in -o dev.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt ../src/requirements.in -o ../src/requirements.txt
+	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" audit.in -o audit.txt
 
 clean: ## Remove what the other commands made, but .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup serve local images images-remove test check layer layer-record bench bench-layer bench-releases bench-serving lock clean
+.PHONY: help setup serve local images images-remove test check audit audit-packages layer layer-record bench bench-layer \
+	bench-coldstart bench-releases bench-serving lock clean

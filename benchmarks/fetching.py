@@ -31,13 +31,13 @@ def peak_bytes(what: str = "VmHWM") -> int:
 def child(way: str, target: str) -> None:
     """One fetch (`ours`, `boto3`), or one load of what was fetched (`load`); prints seconds and memory as JSON."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-    from serving import fetching
+    import boto3
 
-    client = fetching.open_client()
-    if way == "boto3":
-        import boto3
+    from serving import fetching, s3
+    from serving.settings import AwsEnvironment
 
-        client = boto3.client("s3")
+    client = boto3.client("s3")
+    objects = s3.open_objects(AwsEnvironment.from_environment())
     from safetensors.torch import load_file  # torch is in memory before the measurement, as in the function
 
     client.head_object(Bucket="models", Key="weights.safetensors")
@@ -46,7 +46,7 @@ def child(way: str, target: str) -> None:
         client.download_file("models", "weights.safetensors", target)
     else:
         size, deadline = int(os.environ["OBJECT_BYTES"]), time.monotonic() + 600
-        fetching.fetch(client, "models", "weights.safetensors", size, Path(target), deadline)
+        fetching.fetch(objects, "models", "weights.safetensors", size, Path(target), deadline)
     if way == "load":
         # Every page of every tensor is touched, as a first prediction would.
         tensors = load_file(target)

@@ -11,35 +11,42 @@ Refusals are `{"error": {"code", "message", "details"}}`; every answer carries C
 
 from serving import receipts
 
-start = receipts.Start()  # before the imports that it times
+start = receipts.Start.of_process()  # before the imports that it times
 
+import gc
+
+# Nothing that imports make is garbage, and looking for some takes a tenth of their CPU time.
+gc.disable()
+
+import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from pydantic import BaseModel
 
-from serving import answers, events, fetching, metrics, validation
+from serving import answers, events, s3, snapshot, validation
 from serving.accounts import Accounts
-from serving.contract import ServedModel
+from serving.contract import ModelClass, ServedModel
 from serving.current import CurrentRelease, Pace
 from serving.errors import ServiceError
 from serving.loading import Loader
 from serving.log import Log
-from serving.settings import Settings, limit_threads
+from serving.metrics import Metrics
+from serving.receipts import Receipt
+from serving.routing import Response, Router
+from serving.settings import AwsEnvironment, Settings, limit_threads
 from serving.store import ReleaseError, ReleaseStore
 
 if TYPE_CHECKING:
     from serving.pages import Page
 
 settings = Settings.from_environment()
-limit_threads(settings.threads)  # before torch, which `model` imports, reads it
-
-from model import Model, Request
-
 log = Log(settings.log_level)
-accounts = Accounts(start, settings.initialization)
+metrics = Metrics(settings.function_name)
+accounts = Accounts(start, settings.initialization, metrics)
 cors = answers.Cors(settings.cors_origins)
-router = APIGatewayHttpResolver()
+router = Router()
 
 METHODS = {
     "/predict": ("POST",),
@@ -57,17 +64,21 @@ CANARY_KEY = "x-canary-key"
 def _open_store() -> ReleaseStore:
     if settings.bucket is None:
         raise ReleaseError("no_bucket", "The function's variable MODEL_BUCKET is not set, so it has nowhere to look.")
-    return ReleaseStore(fetching.open_client(), settings.bucket, settings.cache, settings.fetch_seconds)
+    objects = s3.open_objects(AwsEnvironment.from_environment())
+    return ReleaseStore(objects, settings.bucket, settings.cache, settings.fetch_seconds)
+
+
+def _model_classes() -> tuple[ModelClass, type[BaseModel]]:
+    return Model, Request
 
 
 def _open_loader(store: ReleaseStore) -> Loader:
-    return Loader(store, Model, Request, settings.memory_mb * 1024 * 1024)
+    return Loader(store, _model_classes, settings.memory_mb * 1024 * 1024)
 
 
 def _report(event: str, facts: dict[str, Any]) -> None:
-    log.always(
-        "INFO" if event == "swapped" else "ERROR", f"release {event}", {**facts, **metrics.of_release(event, facts)}
-    )
+    level = "INFO" if event == "swapped" else "ERROR"
+    log.write(level, f"release {event}", facts, metrics.of_release(event, facts))
 
 
 current = CurrentRelease(
@@ -78,15 +89,23 @@ current = CurrentRelease(
     _report,
 )
 with start.recording():
+    # The release is on its way while torch is imported.
+    current.fetch_ahead()
+    limit_threads(settings.threads)  # before torch, which `model` imports, reads it
+    from model import Model, Request
+
     current.start()
 start.ready()
+# What is there now stays: no later collection looks at it again.
+gc.freeze()
+gc.enable()
 
 
 @router.post("/predict")
 @router.post("/")
-def predict() -> Response[str]:
+def predict() -> Response:
     """One request of the model, one response; or a list of them, each answered or refused on its own."""
-    http = router.current_event.raw_event
+    http = router.http
     with receipts.phase("parse"):
         text = events.body_of(http, settings.max_body_bytes)
         several = _items(text) if text.lstrip().startswith("[") else []
@@ -116,13 +135,13 @@ def _answer_several(items: list[str], model: ServedModel) -> str:
     outcomes = batch.answer(items, Request, model)
     for index, outcome in enumerate(outcomes):
         if outcome.defect is not None:
-            request_id = getattr(router.lambda_context, "aws_request_id", None)
+            request_id = getattr(router.context, "aws_request_id", None)
             log.failure("item failed", {"request_id": request_id, "item": index}, outcome.defect)
     return f"[{','.join(outcome.text for outcome in outcomes)}]"
 
 
 @router.get("/health")
-def health() -> Response[str]:
+def health() -> Response:
     """Whether a release is served, which one, and since when."""
     loaded = current.peek()
     body = {
@@ -139,7 +158,7 @@ def health() -> Response[str]:
 
 
 @router.get("/openapi.json")
-def openapi_document() -> Response[str]:
+def openapi_document() -> Response:
     """The API as an OpenAPI document; with a release in service, what only the release knows is in it."""
     import model
     from serving import openapi
@@ -154,7 +173,7 @@ def openapi_document() -> Response[str]:
 
 
 @router.get("/")
-def front_page() -> Response[str]:
+def front_page() -> Response:
     """The page to try the model."""
     from serving import pages
 
@@ -162,29 +181,28 @@ def front_page() -> Response[str]:
 
 
 @router.get("/docs")
-def docs_page() -> Response[str]:
+def docs_page() -> Response:
     """The API's document as a page."""
     from serving import pages
 
     return _page(pages.docs())
 
 
-def _page(page: "Page") -> Response[str]:
-    known = page.is_known(router.current_event.raw_event["headers"].get("if-none-match"))
+def _page(page: "Page") -> Response:
+    known = page.is_known(router.http["headers"].get("if-none-match"))
     kind = "text/html; charset=utf-8"
     return Response(304 if known else 200, kind, "" if known else page.body, dict(page.headers))
 
 
-@router.not_found
-def no_such_route(_: Exception) -> Response[str]:
+@router.otherwise
+def no_such_route() -> Response:
     """Preflights of known routes, 405 for their other methods, and 404 for the rest."""
-    http = router.current_event.request_context.http
-    path = str(router.current_event.raw_event["rawPath"])
+    method, path = router.http["requestContext"]["http"]["method"], router.http["rawPath"]
     methods = METHODS.get(path)
     if methods is None:
         raise ServiceError(404, "no_such_route", "There is no such route.", {"routes": sorted(METHODS)})
     allowed = (*methods, "OPTIONS")
-    if http.method == "OPTIONS":
+    if method == "OPTIONS":
         return Response(status_code=204, headers=dict(cors.preflight(allowed)))
     raise ServiceError(
         405,
@@ -195,19 +213,22 @@ def no_such_route(_: Exception) -> Response[str]:
     )
 
 
-def _ok(body: str, version: str | None) -> Response[str]:
-    headers: dict[str, str | list[str]] = {"X-Model-Version": version} if version else {}
-    return Response(status_code=200, content_type="application/json", headers=headers, body=body)
+def _ok(body: str, version: str | None) -> Response:
+    return Response(200, body=body, headers={"X-Model-Version": version} if version else {})
+
+
+def _log(level: str, message: str, facts: dict[str, Any], counts: Mapping[str, float]) -> None:
+    log.write(level, message, facts, metrics.embedded(counts))
 
 
 def _answer(http: dict[str, Any], context: Any) -> dict[str, Any]:
     answered = router.resolve(http, context)
-    return answers.answer(answered["statusCode"], answered["body"] or "", answered["headers"])
+    kind = {"Content-Type": answered.content_type} if answered.body else {}
+    return answers.answer(answered.status_code, answered.body, {**kind, **answered.headers})
 
 
-def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
-    """Answer one event of any kind that `serving.events` knows, always in the proxy form, never with an exception."""
-    receipt = receipts.Receipt()
+def _handled(event: Any, context: Any, receipt: Receipt) -> tuple[dict[str, Any], dict[str, Any], str | None]:
+    """The answer, the event in its one form, and the error's code if it is an error."""
     code = None
     http: dict[str, Any] = {"headers": {}, "rawPath": "", "requestContext": {"http": {"method": ""}}}
     with receipt.recording(), receipt.phase("total"):
@@ -223,10 +244,27 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
             failure = ServiceError(500, "internal_error", "The request failed inside the function; its log says why.")
             code = failure.code
             result = answers.answer(failure.status, answers.json_text(failure.body()), {})
+    return result, http, code
+
+
+def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
+    """Answer one event of any kind that `serving.events` knows.
+
+    HTTP is answered in the proxy form, never with an exception. Messages and batches have answers of their own (`serving.work`);
+    a batch that cannot be answered is an exception, which tells the state machine to try again.
+    """
+    kind = events.kind(event)
+    if kind != "http":
+        from serving.work import Worker
+
+        worker = Worker(settings, Request, current.use, _log)
+        return worker.messages(event) if kind == "messages" else worker.batch(event)
+    receipt = Receipt()
+    result, http, code = _handled(event, context, receipt)
     account = accounts.of(receipt, code, current.age_seconds())
     result["headers"].update(cors.headers(http["headers"].get("origin")))
     result["headers"]["Server-Timing"] = account.server_timing
-    log.always(
+    log.write(
         "INFO",
         "request",
         {
@@ -236,6 +274,33 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
             "status": result["statusCode"],
             "release": result["headers"].get("X-Model-Version"),
             **account.facts,
+            **({"asked": http.get("body"), "answered": result["body"]} if settings.log_requests else {}),
         },
+        account.metrics,
     )
     return result
+
+
+def before_snapshot() -> None:
+    """SnapStart, ahead of the snapshot: answer a request, so that every copy has, and let go of what a copy must not share."""
+    example = current.example()
+    if example is not None:
+        answer, _, code = _handled(json.loads(example.model_dump_json(exclude_none=True)), None, Receipt())
+        log.write("INFO", "primed", {"status": answer["statusCode"], "code": code})
+    current.suspend()
+    gc.collect()
+    gc.freeze()
+
+
+def after_restore() -> None:
+    """SnapStart, in every restored copy: draw other numbers than the next one, and serve what the channel names by now."""
+    restored = receipts.Start()
+    with restored.recording(), restored.phase("restore"):
+        snapshot.reseed()
+        current.resume()
+    restored.ready()
+    accounts.restored(restored)
+
+
+if settings.initialization == snapshot.KIND:
+    snapshot.register(before_snapshot, after_restore)

@@ -151,8 +151,8 @@ PEERS = (
 )
 
 
-def prepare(peer: Peer, installed: Path, cache: Path) -> Path:
-    """The peer's folder below `cache`, made unless it is there; `FOLDER.zip` beside it is what would be uploaded."""
+def prepare(peer: Peer, installed: Path, cache: Path, *, zipped: bool = True) -> Path:
+    """The peer's folder below `cache`, made unless it is there; if `zipped`, `FOLDER.zip` beside it is what would be uploaded."""
     versions = "-".join(distribution(package).version for package in ("torch", "numpy"))
     name = f"{re.sub(r'[^a-z]+', '-', peer.name.lower())}-{versions}"
     tree = cache / name
@@ -162,7 +162,7 @@ def prepare(peer: Peer, installed: Path, cache: Path) -> Path:
         partial.mkdir(parents=True)
         peer.make(installed, partial)
         partial.rename(tree)
-    if not zip_of(tree).exists():
+    if zipped and not zip_of(tree).exists():
         write_zip(tree, zip_of(tree))
     return tree
 

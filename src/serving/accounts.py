@@ -3,15 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from serving import metrics, receipts
+from serving import receipts
+from serving.metrics import Metrics
 from serving.receipts import REQUEST_PHASES, START_PHASES, Pager, Receipt, Start
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a request adds to its log line, and the value of its `Server-Timing`."""
+    """What a request adds to its log line, the fields that make metrics of it, and the value of its `Server-Timing`."""
 
     facts: dict[str, Any]
+    metrics: dict[str, Any]
     server_timing: str
 
 
@@ -21,11 +23,13 @@ class Accounts:
     Args:
         start: the start's receipt, which the first account takes.
         kind: how Lambda came to start this environment.
+        metrics: makes their metrics.
     """
 
-    def __init__(self, start: Start, kind: str) -> None:
+    def __init__(self, start: Start, kind: str, metrics: Metrics) -> None:
         self._start: Start | None = start
         self._kind = kind
+        self._metrics = metrics
         self._pager = Pager(0, 0, 0)
 
     def of(self, receipt: Receipt, code: str | None, release_age: float | None) -> Account:
@@ -42,7 +46,6 @@ class Accounts:
         facts: dict[str, Any] = {"ms": round(receipt.milliseconds("total"), 3), "phases": receipt.rounded()}
         timed = [(receipt, {} if start is None else REQUEST_PHASES)]
         if code is not None:
-            facts["code"] = code
             values["Errors"] = 1
         predict = facts["phases"].get("predict")
         if predict is not None:
@@ -54,7 +57,14 @@ class Accounts:
             values |= {"ColdStarts": 1, "StartMilliseconds": round(start.total, 3)}
             facts["start"] = {"kind": self._kind, **start.facts()}
             timed.insert(0, (start, START_PHASES))
-        return Account(facts | metrics.embedded(values), receipts.server_timing(timed))
+        embedded = self._metrics.embedded(values)
+        if code is not None:
+            embedded["code"] = code
+        return Account(facts, embedded, receipts.server_timing(timed))
+
+    def restored(self, start: Start) -> None:
+        """This process is a copy of a snapshot: its next request is its first, and carries this."""
+        self._start = start
 
     def _count_pager(self, values: dict[str, float], facts: dict[str, Any]) -> None:
         """What the pager did since the last request; with the first one, since the process began."""

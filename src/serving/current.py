@@ -7,6 +7,7 @@ last good model goes on serving.
 """
 
 import contextlib
+import contextvars
 import hashlib
 import math
 import random
@@ -19,14 +20,16 @@ from typing import Any
 from serving import receipts
 from serving.documents import Channel, ReleaseRef
 from serving.errors import ServiceError
-from serving.loading import Loaded, Loader, Prepared
-from serving.store import ReleaseError, ReleaseStore
+from serving.loading import Loaded, Loader, Prepared, example_of
+from serving.store import PointerState, ReleaseError, ReleaseStore
 
 # A release that was refused is tried again, ever more rarely: its objects may be repaired in place, though usually the pointer
 # moves on, which is noticed at the normal pace.
 LONGEST_PAUSE_SECONDS = 300.0
 # How long a swap in place waits for requests that still use the old model.
 DRAIN_SECONDS = 60.0
+# How long a copy of a snapshot waits for what the channel names by now. Lambda ends a restore after ten seconds.
+RESUME_SECONDS = 5.0
 
 Report = Callable[[str, dict[str, Any]], None]
 """Told what happened, for the log: `swapped`, `refused`, `memory`."""
@@ -76,6 +79,15 @@ class _Pointer:
     retry_at: float = field(default=-math.inf)
 
 
+@dataclass
+class _Ahead:
+    """What was read while the model's code was being imported; `problem` is why the reading ended early."""
+
+    state: PointerState | None = None
+    prepared: Prepared | None = None
+    problem: Exception | None = None
+
+
 class CurrentRelease:
     """Holds the release in service.
 
@@ -116,15 +128,50 @@ class CurrentRelease:
         self._refreshing = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._reading_ahead: threading.Thread | None = None
+        self._ahead: _Ahead | None = None
         # Requests in flight, for a swap that must wait for them.
         self._idle = threading.Condition()
         self._in_flight = 0
         self._closed = False
 
+    def fetch_ahead(self) -> None:
+        """Begin, in a thread, with what `start` needs and the model's code does not: the pointer and the release's files."""
+        run = contextvars.copy_context().run
+        self._reading_ahead = threading.Thread(target=run, args=(self._read_ahead,), name="release-ahead", daemon=True)
+        self._reading_ahead.start()
+
     def start(self) -> None:
         """Load the channel's release if there is one; a failure is kept for `use` to tell."""
+        if self._reading_ahead is not None:
+            self._reading_ahead.join()
         with self._refreshing:
             self._refresh()
+            self._ahead = None
+
+    def suspend(self) -> None:
+        """Finish what is going on, and give up connections and credentials: a snapshot is about to be taken."""
+        with self._refreshing:
+            self._next_check = math.inf
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened[0].close()
+
+    def resume(self) -> None:
+        """After a snapshot: serve what the channel names by now, with new connections and credentials.
+
+        Where that takes too long for a restore, the release of the snapshot serves until it is done.
+        """
+        run = contextvars.copy_context().run
+        thread = threading.Thread(target=run, args=(self.start,), name="release-resume", daemon=True)
+        self._reading_ahead = None
+        thread.start()
+        thread.join(RESUME_SECONDS)
+
+    def example(self) -> Any | None:
+        """A request that the current release can answer; None without one, or where its model has no `example`."""
+        serving = self._serving
+        return None if serving is None else example_of(serving.current.model)
 
     @contextlib.contextmanager
     def use(self, key: Callable[[], bytes]) -> Iterator[Loaded]:
@@ -200,11 +247,7 @@ class CurrentRelease:
         """One look at the pointer, and what follows from it. Never raises; decides when the next look is due."""
         try:
             self.counters.checks += 1
-            if self._opened is None:
-                with receipts.phase("client"):
-                    store = self._open_store()
-                self._opened = store, self._open_loader(store)
-            self._follow_pointer(*self._opened)
+            self._follow_pointer(*self._open())
         except ReleaseError as problem:
             self._failed(problem)
         except Exception as error:
@@ -214,10 +257,47 @@ class CurrentRelease:
         pause = self._pace.refresh_seconds if self._serving is not None else self._pace.retry_seconds
         self._next_check = self._clock() + pause
 
+    def _open(self) -> tuple[ReleaseStore, Loader]:
+        if self._opened is None:
+            with receipts.phase("client"):
+                store = self._open_store()
+            self._opened = store, self._open_loader(store)
+        return self._opened
+
+    def _read_ahead(self) -> None:
+        self._ahead = ahead = _Ahead()
+        try:
+            store, loader = self._open()
+            with receipts.phase("pointer"):
+                ahead.state = store.channel(self.channel)
+            if ahead.state is not None:
+                ahead.prepared = loader.prepare(ahead.state.channel.current)
+        except Exception as error:
+            # `start` meets it where it would have happened without the thread.
+            ahead.problem = error
+
+    def _channel_state(self, store: ReleaseStore) -> PointerState | None:
+        if self._ahead is not None:
+            if self._ahead.state is None and self._ahead.problem is not None:
+                raise self._ahead.problem
+            return self._ahead.state
+        with receipts.phase("pointer"):
+            return store.channel(self.channel, self._pointer.etag)
+
+    def _prepared(self, ref: ReleaseRef, loader: Loader) -> Prepared:
+        ahead = self._ahead
+        if ahead is None:
+            return loader.prepare(ref)
+        if ahead.prepared is None and ahead.problem is not None:
+            raise ahead.problem
+        # Another process of this machine may have cleaned up between the two.
+        if ahead.prepared is None or not ahead.prepared.folder.is_dir():
+            return loader.prepare(ref)
+        return ahead.prepared
+
     def _follow_pointer(self, store: ReleaseStore, loader: Loader) -> None:
         pointer = self._pointer
-        with receipts.phase("pointer"):
-            state = store.channel(self.channel, pointer.etag)
+        state = self._channel_state(store)
         if state is not None:
             self._pointer = pointer = _Pointer(state.channel, state.etag, pending=True)
         if not pointer.pending or self._clock() < pointer.retry_at or pointer.channel is None:
@@ -279,7 +359,7 @@ class CurrentRelease:
     def _load(self, ref: ReleaseRef, store: ReleaseStore, loader: Loader) -> Loaded:
         """The model of the coming current release: built beside those in service, or in their place where memory is short."""
         serving = self._serving
-        prepared = loader.prepare(ref)
+        prepared = self._prepared(ref, loader)
         if serving is None or loader.fits_beside(prepared):
             return loader.build(prepared)
         facts = {"release": ref.version, "bytes": prepared.manifest.size}

@@ -2,15 +2,27 @@
 
 Kinds, with AWS's documents: API Gateway REST (payload 1.0: "Lambda proxy integrations in API Gateway"), HTTP API and function
 URL (payload 2.0: "AWS Lambda integrations for HTTP APIs", "Invoking Lambda function URLs"), and the bare JSON of a direct
-invocation, which stands for `POST /predict` with that JSON as its body.
+invocation, which stands for `POST /predict` with that JSON as its body. Two kinds are not HTTP, and nobody waits for them:
+messages of an SQS queue ("Using Lambda with Amazon SQS"), and batches of a bulk file, as the stack's state machine sends them.
 """
 
 import base64
 import binascii
 import json
-from typing import Any
+from typing import Any, Literal
 
 from serving.errors import ServiceError
+
+
+def kind(event: Any) -> Literal["http", "messages", "batch"]:
+    """Whether somebody waits for an answer, or it is messages of a queue, or a batch of a bulk file."""
+    if isinstance(event, dict):
+        if event.get("lambda-torch") == "bulk":
+            return "batch"
+        records = event.get("Records")
+        if isinstance(records, list) and records and isinstance(records[0], dict):
+            return "messages" if records[0].get("eventSource") == "aws:sqs" else "http"
+    return "http"
 
 
 def to_http(event: Any) -> dict[str, Any]:

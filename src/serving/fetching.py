@@ -10,108 +10,24 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from botocore.response import StreamingBody
-    from mypy_boto3_s3 import S3Client
+from serving.objects import READ_SECONDS, Body, FetchError, Found, Objects, pieces
 
 # A connection to S3 carries some 90 MB/s; AWS's performance guidelines advise ranges of 8-16 MB over several connections.
 PART_BYTES = 8 * 1024 * 1024
 PARALLEL = 8
-# Small enough that the pieces in flight (PARALLEL of them) are nothing beside a model.
-PIECE_BYTES = 256 * 1024
 # The hash must keep up with all connections, and each piece of it waits for the interpreter once.
 HASH_BYTES = 1024 * 1024
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.1
-# botocore waits 60 s for a connection and 60 s for an answer, five times over; Lambda ends a start after 10 s, and nobody would
-# learn why. S3 answers within a fraction of a second, or not at all.
-CONNECT_SECONDS = 2.0
-READ_SECONDS = 5.0
-
-
-class FetchError(Exception):
-    """An object could not be read. `retryable` says whether trying later can help (a network fault, or S3 itself)."""
-
-    def __init__(self, message: str, *, retryable: bool) -> None:
-        super().__init__(message)
-        self.retryable = retryable
-
-
-def open_client() -> "S3Client":
-    """The function's S3 client: short waits, since `fetch` tries again by itself, and a connection for every range."""
-    import boto3
-    from botocore.config import Config
-
-    return boto3.client(
-        "s3",
-        config=Config(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": 2},
-            max_pool_connections=PARALLEL + 2,
-            # For signed URLs; requests are signed so anyway.
-            signature_version="s3v4",
-            # Every byte that is used is held against a SHA-256; a CRC beside it would only take time.
-            response_checksum_validation="when_required",
-        ),
-    )
-
-
-def get(client: "S3Client", bucket: str, key: str, **arguments: Any) -> Mapping[str, Any]:
-    """Start reading an object.
-
-    Raises:
-        FileNotFoundError: there is no such object.
-        FetchError: S3 refused or did not answer.
-    """
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        return client.get_object(Bucket=bucket, Key=key, **arguments)
-    except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code in ("NoSuchKey", "404"):
-            raise FileNotFoundError(key) from None
-        if status == 304:
-            raise NotModified(key) from None
-        if code == "InvalidRange":
-            raise FetchError(f"{key} has fewer bytes than the manifest says", retryable=False) from None
-        retryable = status >= 500 or status == 429 or code in ("SlowDown", "RequestTimeout")
-        raise FetchError(f"S3 refused to read {key} from {bucket}: {error}", retryable=retryable) from error
-    except BotoCoreError as error:
-        raise FetchError(f"S3 did not answer for {key} in {bucket}: {error}", retryable=True) from error
-
-
-class NotModified(Exception):  # noqa: N818 (an outcome, not an error)
-    """A conditional read found what the reader has already."""
-
-
-def read_small(client: "S3Client", bucket: str, key: str, limit: int, **arguments: Any) -> tuple[bytes, str]:
-    """A small object's content and its ETag.
-
-    Raises:
-        ValueError: it has more than `limit` bytes.
-        FileNotFoundError, NotModified, FetchError: as `get`.
-    """
-    response = get(client, bucket, key, **arguments)
-    if response["ContentLength"] > limit:
-        response["Body"].close()
-        raise ValueError(f"{response['ContentLength']} bytes are more than such a document can have")
-    try:
-        return b"".join(_pieces(response, key)), str(response["ETag"])
-    except _StreamError as error:
-        raise FetchError(str(error), retryable=True) from error
 
 
 def fetch(
-    client: "S3Client",
+    objects: Objects,
     bucket: str,
     key: str,
     size: int,
@@ -136,7 +52,7 @@ def fetch(
         if size:
             # Reserves the room now: a full disk is found before the first byte, and never by a fault in mapped memory.
             os.posix_fallocate(descriptor, 0, size)
-        transfer = _Transfer(client, bucket, key, size, descriptor, deadline, clock)
+        transfer = _Transfer(objects, bucket, key, size, descriptor, deadline, clock)
         ranges = [(start, min(start + PART_BYTES, size)) for start in range(0, size, PART_BYTES)] or [(0, 0)]
         with ThreadPoolExecutor(min(PARALLEL, len(ranges)), thread_name_prefix="fetch") as pool:
             parts = [pool.submit(transfer.fetch_range, first, last) for first, last in ranges]
@@ -182,7 +98,7 @@ class _BrokenOffError(Exception):
 class _Transfer:
     """What all ranges of one object share."""
 
-    client: "S3Client"
+    objects: Objects
     bucket: str
     key: str
     size: int
@@ -190,7 +106,7 @@ class _Transfer:
     deadline: float
     clock: Callable[[], float]
     stop: threading.Event = field(default_factory=threading.Event)
-    _open: set["StreamingBody"] = field(default_factory=set)
+    _open: set[Body] = field(default_factory=set)
 
     @property
     def remaining(self) -> float:
@@ -205,7 +121,7 @@ class _Transfer:
         """Let every range that is still being read end soon, even one whose bytes arrive ever so slowly."""
         self.stop.set()
         for body in list(self._open):
-            _limit_wait(body, 0.01)
+            body.limit_wait(0.01)
 
     def fetch_range(self, first: int, last: int) -> None:
         """Read bytes [first, last) into their place; a connection that breaks is taken up where it broke."""
@@ -228,33 +144,34 @@ class _Transfer:
 
     def _read(self, position: int, last: int) -> None:
         """One attempt: from `position` on, as far as it goes."""
-        arguments = {"Range": f"bytes={position}-{last - 1}"} if last > position else {}
+        byte_range = f"bytes={position}-{last - 1}" if last > position else None
         try:
-            response = get(self.client, self.bucket, self.key, **arguments)
+            found = self.objects.get(self.bucket, self.key, byte_range=byte_range)
         except FetchError as error:
             raise _BrokenOffError(position, str(error), retryable=error.retryable) from error
-        body: StreamingBody = response["Body"]
+        body = found.body
         with contextlib.closing(body):
-            self._check_range(response, position, last)
+            self._check_range(found, position, last)
             if last > position:
-                _limit_wait(body, min(READ_SECONDS, self.remaining + 0.01))
+                body.limit_wait(min(READ_SECONDS, self.remaining + 0.01))
                 self._open.add(body)
             try:
-                for piece in _pieces(response, self.key):
+                for piece in pieces(body):
                     if self.stop.is_set() or not self.remaining:
                         raise self.too_late()
                     _write(self.descriptor, piece[: last - position], position)
                     position += len(piece)
-            except _StreamError as error:
-                raise _BrokenOffError(position, str(error), retryable=True) from error
+            except (ConnectionError, TimeoutError) as error:
+                message = f"Reading {self.key} broke off: {error or type(error).__name__}"
+                raise _BrokenOffError(position, message, retryable=True) from error
             finally:
                 self._open.discard(body)
         if position < last:
             raise _BrokenOffError(position, f"{self.key} ended early, at byte {position}", retryable=True)
 
-    def _check_range(self, response: Mapping[str, Any], first: int, last: int) -> None:
+    def _check_range(self, answer: Found, first: int, last: int) -> None:
         """Hold what S3 is about to send against what was asked for, before a byte of it is written."""
-        answered = str(response.get("ContentRange", f"/{response['ContentLength']}"))
+        answered = answer.content_range or f"/{answer.length}"
         found = answered.rpartition("/")[2]
         if found != str(self.size):
             raise FetchError(f"{self.key} has {found} bytes, but the manifest says {self.size}", retryable=False)
@@ -262,38 +179,8 @@ class _Transfer:
             raise FetchError(f"{self.key}: bytes {first}-{last - 1} were asked for, and others came", retryable=True)
 
 
-def _limit_wait(body: "StreamingBody", seconds: float) -> None:
-    """Let the next read from the network wait so long at most."""
-    # A body that was read to its end has no socket any more.
-    with contextlib.suppress(AttributeError, OSError):
-        body.set_socket_timeout(max(seconds, 0.001))
-
-
 def _write(descriptor: int, piece: bytes, position: int) -> None:
     view = memoryview(piece)
     while view:
         count = os.pwrite(descriptor, view, position)
         view, position = view[count:], position + count
-
-
-class _StreamError(Exception):
-    """The network failed in the middle of a body."""
-
-
-def _pieces(response: Mapping[str, Any], key: str) -> Iterator[bytes]:
-    """The body, piece by piece.
-
-    Raises:
-        _StreamError: whatever botocore, urllib3 and the network raise.
-    """
-    from botocore.exceptions import BotoCoreError
-    from urllib3.exceptions import HTTPError
-
-    while True:
-        try:
-            piece: bytes = response["Body"].read(PIECE_BYTES)
-        except (BotoCoreError, HTTPError, OSError) as error:
-            raise _StreamError(f"Reading {key} broke off: {error}") from error
-        if not piece:
-            return
-        yield piece

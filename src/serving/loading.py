@@ -65,17 +65,15 @@ class Loader:
 
     Args:
         store: where releases are read.
-        model_class: `Model` of `src/model`.
-        request_class: `Request` of `src/model`, for the golden examples.
+        classes: gives `Model` and `Request` of `src/model`; not called before a model is built, since their import takes longest.
         memory_bytes: the function's memory.
     """
 
     def __init__(
-        self, store: ReleaseStore, model_class: ModelClass, request_class: type[BaseModel], memory_bytes: int
+        self, store: ReleaseStore, classes: Callable[[], tuple[ModelClass, type[BaseModel]]], memory_bytes: int
     ) -> None:
         self._store = store
-        self._model_class = model_class
-        self._request_class = request_class
+        self._classes = classes
         self._memory_bytes = memory_bytes
 
     def prepare(self, ref: ReleaseRef) -> Prepared:
@@ -99,12 +97,13 @@ class Loader:
             ReleaseError: `release_refused` with the model's own reason, or the example that failed.
         """
         version = prepared.ref.version
+        model_class, request_class = self._classes()
         try:
             with receipts.phase("load"):
-                model = self._model_class.load(prepared.folder)
+                model = model_class.load(prepared.folder)
             with receipts.phase("warm-up"):
                 if prepared.manifest.golden:
-                    golden.check(model, self._request_class, prepared.manifest.golden)
+                    golden.check(model, request_class, prepared.manifest.golden)
                 else:
                     warm_up(model)
         except GoldenError as error:
@@ -119,11 +118,17 @@ class Loader:
         return resident_bytes() + prepared.manifest.size + WORKING_BYTES <= self._memory_bytes
 
 
+def example_of(model: ServedModel) -> Any | None:
+    """A request that the model can answer; None where it has no `example`."""
+    example: Callable[[], Any] | None = getattr(model, "example", None)
+    return None if example is None else example()
+
+
 def warm_up(model: ServedModel) -> None:
     """One prediction, so that the first client does not pay for what torch sets up on first use."""
-    example: Callable[[], Any] | None = getattr(model, "example", None)
+    example = example_of(model)
     if example is not None:
-        model.predict([example()])
+        model.predict([example])
 
 
 def resident_bytes() -> int:

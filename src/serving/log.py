@@ -1,7 +1,7 @@
 """The function's log: one JSON object a line on standard output, which Lambda takes to CloudWatch.
 
 Powertools' logger writes such lines too. This one is here since it costs a start and a request next to nothing:
-`python -m benchmarks.logs` measures both.
+`python -m benchmarks.imports` measures both.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SERVICE = "lambda-torch"
+_NONE: Mapping[str, Any] = {}
 
 
 class Log:
@@ -24,17 +25,17 @@ class Log:
     def __init__(self, level: str) -> None:
         self._lowest = LEVELS.index(level)
 
-    def write(self, level: str, message: str, facts: Mapping[str, Any]) -> None:
-        """One line, unless `level` is below the log's.
+    def write(self, level: str, message: str, facts: Mapping[str, Any], metrics: Mapping[str, Any] = _NONE) -> None:
+        """One line; below the log's level, of the metrics alone, if there are any.
 
         Args:
             facts: more fields; what JSON does not know is written as text.
+            metrics: the fields that make metrics of the line, from `serving.metrics`.
         """
-        if LEVELS.index(level) >= self._lowest:
-            self.always(level, message, facts)
-
-    def always(self, level: str, message: str, facts: Mapping[str, Any]) -> None:
-        """One line, whatever the level: it carries metrics."""
+        if LEVELS.index(level) < self._lowest:
+            if metrics:
+                _print(metrics)
+            return
         now = time.time()
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
         # Lambda's own filter knows lines by `level` and `timestamp` (RFC 3339).
@@ -43,11 +44,8 @@ class Log:
             "message": message,
             "timestamp": f"{moment}.{int(now % 1 * 1000):03d}Z",
             "service": SERVICE,
-            **facts,
         }
-        # In one piece, since other threads write too.
-        sys.stdout.write(json.dumps(line, separators=(",", ":"), default=str) + "\n")
-        sys.stdout.flush()
+        _print({**line, **facts, **metrics})
 
     def failure(self, message: str, facts: Mapping[str, Any], error: BaseException | None = None) -> None:
         """An exception with its stack trace; by default the one that is being handled."""
@@ -55,3 +53,9 @@ class Log:
 
         trace = "".join(traceback.format_exception(error or sys.exception()))
         self.write("ERROR", message, {**facts, "exception": trace})
+
+
+def _print(line: Mapping[str, Any]) -> None:
+    # In one piece, since other threads write too.
+    sys.stdout.write(json.dumps(line, separators=(",", ":"), default=str) + "\n")
+    sys.stdout.flush()

@@ -14,14 +14,13 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType, TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 # Every phase that there is: its name, a token of RFC 9110 since it stands in Server-Timing, and what it says to people. The
 # words have no comma, since many readers of such headers split at each.
 START_PHASES = {
     "runtime": "from the start of the process to the handler's first line",
     "pydantic": "import pydantic",
-    "router": "import the router",
     "boto3": "import boto3",
     "torch": "import torch",
     "dlopen": "load torch's libraries (part of torch)",
@@ -33,6 +32,7 @@ START_PHASES = {
     "verify": "look at every file before it is opened",
     "load": "build the model",
     "warm-up": "answer the golden examples or one request",
+    "restore": "reseed and look at the channel after a snapshot was restored",
 }
 REQUEST_PHASES = {
     "parse": "read and validate the request",
@@ -42,7 +42,6 @@ REQUEST_PHASES = {
 # Imports that are phases of a start, by module.
 TIMED_IMPORTS = {
     "pydantic": "pydantic",
-    "aws_lambda_powertools.event_handler": "router",
     "boto3": "boto3",
     "torch": "torch",
     "torch._C": "dlopen",
@@ -168,25 +167,35 @@ def _no_time() -> int:
 
 
 class Start(Receipt):
-    """The receipt of a start: made at the handler's first line, ended by `ready`.
+    """The receipt of a start, or of the return from a snapshot; `ready` ends it.
 
     Attributes:
-        total: milliseconds from the start of the process until `ready`; 0 before.
-        cpu: CPU milliseconds of the whole process until `ready`.
+        total: milliseconds from the origin until `ready`; 0 before.
+        cpu: CPU milliseconds of the whole process in that time.
     """
 
-    def __init__(self) -> None:
-        now = time.perf_counter_ns()
-        super().__init__(now - _age_of_process(), cpu=True)
-        self.phases.append(Phase("runtime", 0, now - self.origin, time.process_time_ns()))
+    def __init__(self, origin: int | None = None) -> None:
+        super().__init__(origin, cpu=True)
         self.total = self.cpu = 0.0
-        self._imports = _ImportClock(self, TIMED_IMPORTS)
-        sys.meta_path.insert(0, self._imports)
+        self._cpu_before = time.process_time_ns()
+        self._imports: _ImportClock | None = None
+
+    @classmethod
+    def of_process(cls) -> Self:
+        """The receipt of this process: its first phase is what was before this call, and imports from here on are timed."""
+        now = time.perf_counter_ns()
+        start = cls(now - _age_of_process())
+        start.phases.append(Phase("runtime", 0, now - start.origin, start._cpu_before))
+        start._cpu_before = 0
+        start._imports = _ImportClock(start, TIMED_IMPORTS)
+        sys.meta_path.insert(0, start._imports)
+        return start
 
     def ready(self) -> None:
         """The first event can be answered."""
-        self._imports.end()
-        self.total, self.cpu = self.so_far(), time.process_time_ns() / 1e6
+        if self._imports is not None:
+            self._imports.end()
+        self.total, self.cpu = self.so_far(), (time.process_time_ns() - self._cpu_before) / 1e6
 
     def facts(self) -> dict[str, Any]:
         """The receipt as the log has it."""

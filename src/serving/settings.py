@@ -1,11 +1,12 @@
 """Every environment variable that the function reads, read once into a typed object.
 
-No other module of the function looks at `os.environ`; botocore reads its own (`AWS_ENDPOINT_URL_S3`, `AWS_REGION`, credentials).
+No other module of the function looks at `os.environ`.
 """
 
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -63,11 +64,20 @@ class Settings(BaseModel):
     memory_mb: Annotated[PositiveInt, Field(alias="AWS_LAMBDA_FUNCTION_MEMORY_SIZE")] = MEGABYTES_PER_CPU
     """The function's memory in MB, which decides its share of CPU. Set by Lambda."""
 
+    function_name: Annotated[str, Field(alias="AWS_LAMBDA_FUNCTION_NAME", min_length=1)] = "local"
+    """The function's name, which its metrics carry. Set by Lambda."""
+
     initialization: Annotated[str, Field(alias="AWS_LAMBDA_INITIALIZATION_TYPE")] = "on-demand"
     """How Lambda came to start this environment: `on-demand`, `provisioned-concurrency` or `snap-start`. Set by Lambda."""
 
+    log_requests: Annotated[bool, Field(alias="LOG_REQUESTS")] = False
+    """Whether the log also has what was asked and answered. It may be personal, so it is off unless asked for."""
+
+    checked_function: Annotated[str | None, Field(alias="CHECKED_FUNCTION", min_length=1)] = None
+    """The ARN of the version that the check before a deploy invokes; only the check's own function has it."""
+
     log_level: Annotated[str, Field(alias="LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")] = "INFO"
-    """Level of the structured log. The lines of requests and releases, which carry the metrics, are always written."""
+    """Level of the structured log. What it leaves out still counts in the metrics."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -86,6 +96,54 @@ class Settings(BaseModel):
     def threads(self) -> int:
         """Threads worth starting: one a whole vCPU that the memory size pays for (two are visible from 128 to 3,008 MB)."""
         return max(1, self.memory_mb // MEGABYTES_PER_CPU)
+
+
+# Whoever sets one of these wants what only boto3 knows.
+SPECIAL = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"),
+    *("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
+    *("AWS_PROFILE", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"),
+)
+
+
+@dataclass(frozen=True)
+class AwsEnvironment:
+    """Where S3 is and what signs for it, as Lambda and the AWS SDKs name it.
+
+    Attributes:
+        region: of the function, and of its bucket.
+        endpoint: another S3 than AWS's; empty for AWS's.
+        key, secret, token: the function's credentials; empty with SnapStart, where
+        container_url, container_token: say where they can be read.
+        special: the variables of SPECIAL that are set.
+    """
+
+    region: str
+    endpoint: str = ""
+    key: str = ""
+    secret: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    container_url: str = ""
+    container_token: str = field(default="", repr=False)
+    special: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read it anew: credentials may have changed since the process began."""
+
+        def first(*names: str) -> str:
+            return next((environment[name] for name in names if environment.get(name)), "")
+
+        return cls(
+            region=first("AWS_REGION", "AWS_DEFAULT_REGION"),
+            endpoint=first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+            key=first("AWS_ACCESS_KEY_ID"),
+            secret=first("AWS_SECRET_ACCESS_KEY"),
+            token=first("AWS_SESSION_TOKEN"),
+            container_url=first("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+            container_token=first("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
+            special=tuple(name for name in SPECIAL if environment.get(name, "").lower() not in ("", "false")),
+        )
 
 
 def limit_threads(threads: int) -> None:

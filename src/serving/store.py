@@ -10,15 +10,10 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from serving import documents, fetching
 from serving.documents import MANIFEST_NAME, MAX_DOCUMENT_BYTES, Channel, Manifest, ReleaseRef, channel_key, file_key
-from serving.fetching import FetchError, NotModified
-from serving.freshness import Freshness
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from serving.objects import FetchError, NotModified, Objects, read_small
 
 # Folders that an interrupted fetch left are somebody's work for so long, and rubbish afterwards.
 STALE_SECONDS = 3600
@@ -51,33 +46,27 @@ class ReleaseStore:
     """Reads a bucket.
 
     Args:
-        client: a boto3 S3 client.
+        objects: S3.
         bucket: the bucket's name.
         cache: local folder for fetched releases; made when needed.
         fetch_seconds: how long fetching one release may take in all.
     """
 
-    def __init__(self, client: "S3Client", bucket: str, cache: Path, fetch_seconds: float) -> None:
-        self._client = client
+    def __init__(self, objects: Objects, bucket: str, cache: Path, fetch_seconds: float) -> None:
+        self._objects = objects
         self._bucket = bucket
         self._cache = cache
         self._fetch_seconds = fetch_seconds
-        self._looks: dict[str, Freshness] = {}
 
     def channel(self, name: str, etag: str | None = None) -> PointerState | None:
         """The channel's pointer; None where it still has the given ETag (one conditional GET, RFC 9110 section 13.1.2).
-
-        A pointer that changed is read twice: the cheap look only tells that something is new.
 
         Raises:
             ReleaseError: `no_release` where there is no such channel, `release_refused`, or `storage_unavailable`.
         """
         key = channel_key(name)
-        if etag is not None and self._freshness(key).unchanged(etag):
-            return None
-        condition = {} if etag is None else {"IfNoneMatch": etag}
         try:
-            content, found = fetching.read_small(self._client, self._bucket, key, MAX_DOCUMENT_BYTES, **condition)
+            content, found = read_small(self._objects, self._bucket, key, MAX_DOCUMENT_BYTES, unless=etag)
             return PointerState(documents.parse(Channel, content), found)
         except NotModified:
             return None
@@ -92,13 +81,6 @@ class ReleaseStore:
         except FetchError as error:
             raise ReleaseError("storage_unavailable", str(error)) from error
 
-    def _freshness(self, key: str) -> Freshness:
-        if key not in self._looks:
-            self._looks[key] = Freshness(
-                self._client, self._bucket, key, fetching.CONNECT_SECONDS, fetching.READ_SECONDS
-            )
-        return self._looks[key]
-
     def manifest(self, ref: ReleaseRef) -> Manifest:
         """The manifest that a pointer names.
 
@@ -107,7 +89,7 @@ class ReleaseStore:
         """
         key = file_key(ref.version, MANIFEST_NAME)
         try:
-            content, _ = fetching.read_small(self._client, self._bucket, key, MAX_DOCUMENT_BYTES)
+            content, _ = read_small(self._objects, self._bucket, key, MAX_DOCUMENT_BYTES)
         except FileNotFoundError:
             raise ReleaseError("release_refused", f"{key} is missing, but the channel names that release") from None
         except ValueError as error:
@@ -165,9 +147,13 @@ class ReleaseStore:
                 shutil.rmtree(staging, ignore_errors=True)
         return folder
 
+    def close(self) -> None:
+        """Give up connections and credentials; the next read gets new ones."""
+        self._objects.close()
+
     def _fetch_file(self, key: str, entry: documents.FileEntry, target: Path, deadline: float) -> None:
         try:
-            digest = fetching.fetch(self._client, self._bucket, key, entry.size, target, deadline)
+            digest = fetching.fetch(self._objects, self._bucket, key, entry.size, target, deadline)
         except FileNotFoundError:
             raise ReleaseError("release_refused", f"{key} is missing, but the manifest lists it") from None
         except FetchError as error:

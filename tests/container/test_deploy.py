@@ -83,7 +83,7 @@ def source_restored(built: Project) -> Iterator[None]:
 
 
 def test_package_uploads_function_and_layer(built: Project, to: Cloud, tmp_path: Path) -> None:
-    """`sam package` leaves a template that names the uploaded zips."""
+    """`sam package` leaves a template that names the uploaded zips: the layer's, and that of src/, which two functions share."""
     to.s3.create_bucket(Bucket="packages")
     output = tmp_path / "packaged.yaml"
     done = built.sam(
@@ -96,7 +96,8 @@ def test_package_uploads_function_and_layer(built: Project, to: Cloud, tmp_path:
     )
     assert done.status == 0, done.said
     text = output.read_text()
-    assert text.count("s3://packages/") == 2
+    assert text.count("s3://packages/") == 3
+    assert len(to.keys("packages")) == 2
     assert all(f"s3://packages/{key}" in text for key in to.keys("packages"))
 
 

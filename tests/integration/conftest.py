@@ -16,6 +16,9 @@ from moto.server import ThreadedMotoServer
 from integration.serving.proxy import FaultyProxy
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.publishing import publish
+from serving import s3
+from serving.objects import Objects
+from serving.settings import SPECIAL, AwsEnvironment
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -43,6 +46,9 @@ def start(environment: Mapping[str, str]) -> ModuleType:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
+        # Where the tests run behind a proxy, say, S3 is read as it would be without.
+        for name in SPECIAL:
+            patch.delenv(name, raising=False)
         # What limit_threads sets must not outlive the start.
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             patch.setenv(name, os.environ.get(name, "1"))
@@ -82,6 +88,12 @@ def client(aws: dict[str, str]) -> "S3Client":
         aws_access_key_id=aws["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=aws["AWS_SECRET_ACCESS_KEY"],
     )
+
+
+@pytest.fixture(scope="session")
+def direct(aws: dict[str, str]) -> Objects:
+    """The function's own way to read that S3."""
+    return s3.open_objects(AwsEnvironment.from_environment(aws))
 
 
 @pytest.fixture

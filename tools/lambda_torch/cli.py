@@ -25,7 +25,10 @@ COMMANDS = {
     "serve": ("serve", "Serve the function at a local address, with no Docker and no AWS account."),
     "local": ("local", "Serve the function in AWS's own container, by sam local start-api."),
     "invoke": ("invoke", "Send one event to the function and print its answer."),
+    "bench": ("bench", "Measure the function beside other ways to serve PyTorch."),
     "openapi": ("openapi", "Print the API's OpenAPI document."),
+    "bulk": ("bulk", "Answer every line of a file, by the deployed stack or on this machine."),
+    "tune": ("tune", "Measure memory sizes, price them, and recommend one."),
     "layer": ("layer", "Look into layers: where every byte went."),
 }
 

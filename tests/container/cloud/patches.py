@@ -17,8 +17,9 @@ def apply() -> None:
             f"tests/container/cloud was written for moto {MOTO}, and this is {version('moto')}. "
             "Next: run its tests with the new version, adapt what fails, and change MOTO in patches.py."
         )
-    from container.cloud import functions, gateway, transform
+    from container.cloud import functions, gateway, transform, versions
 
     transform.apply()
     gateway.apply()
     functions.apply()
+    versions.apply()

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from integration.conftest import new_bucket
 from integration.serving.proxy import Fault, FaultyProxy
-from serving import fetching
+from serving import fetching, objects
+from serving.boto import BotoObjects, open_client
 from serving.documents import FileEntry, Manifest, version_of
-from serving.fetching import FetchError
+from serving.objects import FetchError, Objects
+from serving.s3 import SignedObjects
+from serving.settings import AwsEnvironment
 from serving.store import ReleaseError, ReleaseStore
 
 if TYPE_CHECKING:
@@ -23,12 +26,17 @@ if TYPE_CHECKING:
 KEY = "object"
 
 
-@pytest.fixture
-def through(proxy: FaultyProxy, aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> "S3Client":
-    """The function's own S3 client, by way of the proxy."""
-    for name, value in {**aws, "AWS_ENDPOINT_URL_S3": proxy.url}.items():
+@pytest.fixture(params=["signed", "boto3"])
+def through(
+    request: pytest.FixtureRequest, proxy: FaultyProxy, aws: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Objects:
+    """The function's own two ways to read S3, through the proxy."""
+    variables = {**aws, "AWS_ENDPOINT_URL_S3": proxy.url}
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return fetching.open_client()
+    if request.param == "boto3":
+        return BotoObjects(open_client())
+    return SignedObjects(AwsEnvironment.from_environment(variables))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +49,7 @@ def models(client: "S3Client") -> str:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts and pieces so small that a few thousand bytes are many of them."""
     monkeypatch.setattr(fetching, "PART_BYTES", 1000)
-    monkeypatch.setattr(fetching, "PIECE_BYTES", 64)
+    monkeypatch.setattr(objects, "PIECE_BYTES", 64)
     monkeypatch.setattr(fetching, "FIRST_PAUSE_SECONDS", 0.001)
 
 
@@ -52,9 +60,9 @@ def put(client: "S3Client", bucket: str, size: int, key: str = KEY) -> bytes:
     return content
 
 
-def fetch(client: "S3Client", bucket: str, size: int, target: Path, seconds: float = 30.0) -> str:
+def fetch(reader: Objects, bucket: str, size: int, target: Path, seconds: float = 30.0) -> str:
     """Fetch the object into the target."""
-    return fetching.fetch(client, bucket, KEY, size, target, time.monotonic() + seconds)
+    return fetching.fetch(reader, bucket, KEY, size, target, time.monotonic() + seconds)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -64,19 +72,26 @@ def fetch(client: "S3Client", bucket: str, size: int, target: Path, seconds: flo
     piece=st.integers(1, 400),
 )
 def test_whatever_the_sizes_the_file_is_the_object(
-    size: int, part: int, piece: int, client: "S3Client", models: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    size: int,
+    part: int,
+    piece: int,
+    client: "S3Client",
+    direct: Objects,
+    models: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """For any size of object, part and piece, every byte is in its place and the hash is the object's."""
     monkeypatch.setattr(fetching, "PART_BYTES", part)
-    monkeypatch.setattr(fetching, "PIECE_BYTES", piece)
+    monkeypatch.setattr(objects, "PIECE_BYTES", piece)
     content, target = put(client, models, size), tmp_path / "file"
     target.unlink(missing_ok=True)
-    assert fetch(client, models, size, target) == hashlib.sha256(content).hexdigest()
+    assert fetch(direct, models, size, target) == hashlib.sha256(content).hexdigest()
     assert target.read_bytes() == content
 
 
 def test_parts_of_the_real_size_go_side_by_side(
-    through: "S3Client", client: "S3Client", proxy: FaultyProxy, models: str, tmp_path: Path
+    through: Objects, client: "S3Client", proxy: FaultyProxy, models: str, tmp_path: Path
 ) -> None:
     """An object of two and a half parts is three requests for ranges, and arrives whole."""
     size = 2 * fetching.PART_BYTES + fetching.PART_BYTES // 2 + 1
@@ -88,17 +103,17 @@ def test_parts_of_the_real_size_go_side_by_side(
 
 @pytest.mark.parametrize("wrong", [0, 1, 2499, 2501, 9999])
 def test_an_object_of_another_size_is_refused(
-    wrong: int, small: None, client: "S3Client", models: str, tmp_path: Path
+    wrong: int, small: None, client: "S3Client", direct: Objects, models: str, tmp_path: Path
 ) -> None:
     """More bytes or fewer than the manifest says are an error that no later attempt would mend."""
     put(client, models, 2500)
     with pytest.raises(FetchError, match=r"2500 bytes, but the manifest says|fewer bytes than the manifest") as caught:
-        fetch(client, models, wrong, tmp_path / "file")
+        fetch(direct, models, wrong, tmp_path / "file")
     assert not caught.value.retryable
 
 
 def test_resets_are_taken_up_where_they_happened(
-    small: None, through: "S3Client", client: "S3Client", proxy: FaultyProxy, models: str, tmp_path: Path
+    small: None, through: Objects, client: "S3Client", proxy: FaultyProxy, models: str, tmp_path: Path
 ) -> None:
     """Connections that break in every part cost no byte twice, and the file is whole."""
     content = put(client, models, 5000)
@@ -110,7 +125,7 @@ def test_resets_are_taken_up_where_they_happened(
 
 
 def test_what_never_gets_further_is_given_up(
-    small: None, through: "S3Client", client: "S3Client", proxy: FaultyProxy, models: str, tmp_path: Path
+    small: None, through: Objects, client: "S3Client", proxy: FaultyProxy, models: str, tmp_path: Path
 ) -> None:
     """A range that breaks at once, every time, is an error that is worth trying later."""
     put(client, models, 5000)
@@ -123,7 +138,7 @@ def test_what_never_gets_further_is_given_up(
 
 @pytest.mark.parametrize("fault", [Fault(stall=120.0), Fault(drip=0.5)], ids=["stalled", "dripping"])
 def test_the_deadline_holds_however_the_bytes_come(
-    fault: Fault, small: None, through: "S3Client", client: "S3Client", proxy: FaultyProxy, models: str, tmp_path: Path
+    fault: Fault, small: None, through: Objects, client: "S3Client", proxy: FaultyProxy, models: str, tmp_path: Path
 ) -> None:
     """A connection that stands still, and one that gives a byte now and then, end with the deadline and not by themselves."""
     put(client, models, 5000)
@@ -137,7 +152,7 @@ def test_the_deadline_holds_however_the_bytes_come(
 
 
 def test_after_the_deadline_nothing_is_asked_for(
-    small: None, through: "S3Client", client: "S3Client", proxy: FaultyProxy, models: str, tmp_path: Path
+    small: None, through: Objects, client: "S3Client", proxy: FaultyProxy, models: str, tmp_path: Path
 ) -> None:
     """Without time left, S3 is not bothered."""
     put(client, models, 5000)
@@ -147,23 +162,25 @@ def test_after_the_deadline_nothing_is_asked_for(
 
 
 def test_a_range_that_was_not_asked_for_is_refused(
-    small: None, client: "S3Client", models: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: None, client: "S3Client", direct: Objects, models: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that answers a range with the whole object writes nothing past its place."""
     put(client, models, 2500)
-    honest = client.get_object
-    monkeypatch.setattr(client, "get_object", lambda **arguments: honest(Bucket=arguments["Bucket"], Key=KEY))
+    honest = direct.get
+    monkeypatch.setattr(direct, "get", lambda bucket, key, byte_range: honest(bucket, key))
     with pytest.raises(FetchError, match="others came"):
-        fetch(client, models, 2500, tmp_path / "file")
+        fetch(direct, models, 2500, tmp_path / "file")
     assert (tmp_path / "file").stat().st_size == 2500
 
 
-def test_an_existing_file_is_never_written_over(client: "S3Client", models: str, tmp_path: Path) -> None:
+def test_an_existing_file_is_never_written_over(
+    client: "S3Client", direct: Objects, models: str, tmp_path: Path
+) -> None:
     """The target must be new: somebody may map what is there."""
     put(client, models, 10)
     (tmp_path / "file").write_bytes(b"mapped")
     with pytest.raises(FileExistsError):
-        fetch(client, models, 10, tmp_path / "file")
+        fetch(direct, models, 10, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == b"mapped"
 
 
@@ -181,9 +198,9 @@ def manifest_of(content: bytes, sha256: str | None = None) -> Manifest:
 
 
 @pytest.fixture
-def store(client: "S3Client", models: str, tmp_path: Path) -> ReleaseStore:
+def store(direct: Objects, models: str, tmp_path: Path) -> ReleaseStore:
     """The read side of the bucket."""
-    return ReleaseStore(client, models, tmp_path / "cache", 30)
+    return ReleaseStore(direct, models, tmp_path / "cache", 30)
 
 
 def test_a_wrong_hash_is_refused_and_leaves_nothing(
@@ -198,13 +215,13 @@ def test_a_wrong_hash_is_refused_and_leaves_nothing(
 
 
 def test_while_one_process_builds_another_removes_nothing(
-    store: ReleaseStore, client: "S3Client", models: str, tmp_path: Path
+    store: ReleaseStore, client: "S3Client", direct: Objects, models: str, tmp_path: Path
 ) -> None:
     """What a process is about to map stays until it has; afterwards the cache is cleaned up as usual."""
     content = put(client, models, 100)
     manifest = manifest_of(content)
     client.put_object(Bucket=models, Key=f"releases/{manifest.version}/data", Body=content)
-    other = ReleaseStore(client, models, tmp_path / "cache", 30)
+    other = ReleaseStore(direct, models, tmp_path / "cache", 30)
     # The lock belongs to an open file, so two stores exclude each other in one process as they do in two.
     with other.reading():
         folder = store.fetch(manifest)

@@ -198,6 +198,24 @@ def test_an_answer_that_lambda_would_drop_is_refused(app: ModuleType, monkeypatc
     assert (status, body["error"]["code"]) == (400, "answer_too_large")
 
 
+@pytest.mark.parametrize(("choice", "logged"), [("off", False), ("on", True)])
+def test_the_log_has_requests_only_when_asked(
+    choice: str,
+    logged: bool,
+    start_function: "StartFunction",
+    bucket: Bucket,
+    release: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What was asked and answered is in the log with LOG_REQUESTS=on, and not otherwise."""
+    publish(release, bucket)
+    app = start_function(MODEL_BUCKET=bucket.name, LOG_REQUESTS=choice)
+    post(app, {"category": "Russian", "start_letters": "RUS"})
+    written = capsys.readouterr().out + str([vars(record) for record in caplog.records])
+    assert ("start_letters" in written) == logged
+
+
 def test_a_body_over_the_cap_is_413(start_function: "StartFunction", bucket: Bucket) -> None:
     """MAX_BODY_BYTES caps the body, plain and base64, before anything else looks at it."""
     app = start_function(MODEL_BUCKET=bucket.name, MAX_BODY_BYTES="10")

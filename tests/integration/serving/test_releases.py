@@ -9,6 +9,7 @@ from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.errors import ReleasesError
 from lambda_torch.releases.publishing import publish
 from serving.documents import Manifest
+from serving.objects import Objects
 from serving.store import ReleaseError, ReleaseStore
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ def version(client: "S3Client", bucket: Bucket, release: Path) -> str:
 
 
 @pytest.fixture
-def store(client: "S3Client", bucket: Bucket, tmp_path: Path) -> ReleaseStore:
+def store(direct: Objects, bucket: Bucket, tmp_path: Path) -> ReleaseStore:
     """The read side of the bucket, with a cache of its own."""
-    return ReleaseStore(client, bucket.name, tmp_path / "cache", 60)
+    return ReleaseStore(direct, bucket.name, tmp_path / "cache", 60)
 
 
 def current_manifest(store: ReleaseStore) -> Manifest:

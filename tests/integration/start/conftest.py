@@ -21,11 +21,13 @@ EVENT = {"category": "Russian", "start_letters": "RUS"}
 
 @dataclass(frozen=True)
 class Started:
-    """The first answer of a fresh process, the modules it had imported when it was ready, and its log lines."""
+    """The first answer of a fresh process, what it had imported by then, its log, its peak in bytes, torch's threads."""
 
     answer: dict[str, Any]
     ready: list[str]
     lines: list[dict[str, Any]]
+    peak: int
+    threads: int
 
 
 StartFresh = Callable[..., Started]
@@ -63,6 +65,8 @@ def start_fresh(aws: dict[str, str], published: str, tmp_path: Path) -> StartFre
         )
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
-        return Started(told["answer"], told["ready"], [json.loads(line) for line in told["log"]])
+        return Started(
+            told["answer"], told["ready"], [json.loads(line) for line in told["log"]], told["peak"], told["threads"]
+        )
 
     return start

@@ -3,7 +3,9 @@
 import contextlib
 import io
 import json
+import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 event = json.loads(sys.stdin.read())
@@ -13,4 +15,11 @@ with contextlib.redirect_stdout(log):
 
     ready = sorted(sys.modules)
     answer = app.lambda_handler(event, SimpleNamespace(aws_request_id="1"))
-print(json.dumps({"answer": answer, "ready": ready, "log": log.getvalue().splitlines()}))
+told = {
+    "answer": answer,
+    "ready": ready,
+    "log": log.getvalue().splitlines(),
+    "peak": int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) * 1024,
+    "threads": sys.modules["torch"].get_num_threads(),
+}
+print(json.dumps(told))

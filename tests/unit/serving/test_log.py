@@ -9,13 +9,16 @@ from serving.log import LEVELS, Log
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_lines_below_the_level_are_left_out(level: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A log writes lines of its level and above, and the lines with metrics whatever their level."""
+    """A log writes lines of its level and above; of one below that carries metrics, these alone."""
     log = Log(level)
     for each in LEVELS:
         log.write(each, "said", {})
-    log.always("DEBUG", "metrics", {})
     written = [json.loads(line)["level"] for line in capsys.readouterr().out.splitlines()]
-    assert written == [*LEVELS[LEVELS.index(level) :], "DEBUG"]
+    assert written == list(LEVELS[LEVELS.index(level) :])
+    log.write("INFO", "counted", {"path": "/"}, {"Requests": 1})
+    counted = json.loads(capsys.readouterr().out)
+    assert counted["Requests"] == 1
+    assert ("message" in counted, "path" in counted) == ((True, True) if level in ("DEBUG", "INFO") else (False, False))
 
 
 def test_a_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:

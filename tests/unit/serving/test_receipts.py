@@ -18,6 +18,8 @@ METRIC = re.compile(
     r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(;dur=\d+(\.\d+)?)?(;desc=\"[\x20-\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]*\")?"
 )
 
+METRICS = metrics.Metrics("PredictFunction")
+
 
 def test_a_phase_goes_to_the_receipt_that_is_open() -> None:
     """Inside `recording`, phases are added to that receipt, also those that raise; outside, to none."""
@@ -87,7 +89,7 @@ def test_timed_imports_leave_no_trace(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(receipts, "TIMED_IMPORTS", {"timed_package": "outer", "timed_package.part": "inner"})
     before = list(sys.meta_path)
-    start = Start()
+    start = Start.of_process()
     module = import_module("timed_package")
     start.ready()
     assert sys.meta_path == before
@@ -104,7 +106,7 @@ def test_a_failed_import_fails_as_ever(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "timed_broken.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(receipts, "TIMED_IMPORTS", {"timed_broken": "broken", "timed_missing": "missing"})
-    start = Start()
+    start = Start.of_process()
     with pytest.raises(ZeroDivisionError):
         import_module("timed_broken")
     with pytest.raises(ModuleNotFoundError):
@@ -115,9 +117,9 @@ def test_a_failed_import_fails_as_ever(tmp_path: Path, monkeypatch: pytest.Monke
 
 def accounts() -> Accounts:
     """Those of an environment that has just started."""
-    start = Start()
+    start = Start.of_process()
     start.ready()
-    return Accounts(start, "on-demand")
+    return Accounts(start, "on-demand", METRICS)
 
 
 def test_the_first_answer_carries_the_start() -> None:
@@ -125,11 +127,11 @@ def test_the_first_answer_carries_the_start() -> None:
     made = accounts()
     first, second = made.of(Receipt(), None, 1.0), made.of(Receipt(), None, 1.0)
     assert first.facts["start"]["kind"] == "on-demand"
-    assert first.facts["ColdStarts"] == 1
-    assert first.facts["StartMilliseconds"] > 0
+    assert first.metrics["ColdStarts"] == 1
+    assert first.metrics["StartMilliseconds"] > 0
     assert first.server_timing.startswith("runtime;dur=")
     assert "start" not in second.facts
-    assert "ColdStarts" not in second.facts
+    assert "ColdStarts" not in second.metrics
     assert "runtime" not in second.server_timing
 
 
@@ -152,7 +154,7 @@ def test_the_pager_is_counted_from_request_to_request(monkeypatch: pytest.Monkey
     counts = iter([receipts.Pager(24, 5000, 9000), receipts.Pager(24, 5000, 9000), receipts.Pager(26, 7000, 9500)])
     monkeypatch.setattr(receipts, "pager", lambda: next(counts))
     made = accounts()
-    lines = [made.of(Receipt(), None, None).facts for _ in range(3)]
+    lines = [account.facts | account.metrics for account in (made.of(Receipt(), None, None) for _ in range(3))]
     keys = ("PagerFaults", "PagerBytes", "pager_ms")
     assert [[line.get(key) for key in keys] for line in lines] == [[24, 5000, 9.0], [None] * 3, [2, 2000, 0.5]]
 
@@ -177,29 +179,31 @@ def check_embedded(line: dict[str, object]) -> None:
 @given(st.sets(st.sampled_from(sorted(metrics.UNITS)), min_size=1), st.floats(0, 1e12))
 def test_every_set_of_metrics_makes_a_valid_line(names: set[str], value: float) -> None:
     """Whichever metrics a line has, each is declared once, with its unit, and errors are counted by code and in all."""
-    line = {"code": "invalid_json"} | metrics.embedded(dict.fromkeys(names, value))
+    line = {"code": "invalid_json"} | METRICS.embedded(dict.fromkeys(names, value))
     check_embedded(line)
     directives = line["_aws"]["CloudWatchMetrics"]
     declared = [metric["Name"] for directive in directives for metric in directive["Metrics"]]
     assert sorted(declared) == sorted(names)
     for directive in directives:
         is_errors = [metric["Name"] for metric in directive["Metrics"]] == ["Errors"]
-        assert directive["Dimensions"] == ([["code"], []] if is_errors else [[]])
+        assert directive["Dimensions"] == (
+            [["function_name", "code"], ["function_name"]] if is_errors else [["function_name"]]
+        )
 
 
 def test_an_unknown_metric_is_refused() -> None:
     """A misspelt name does not become a metric of its own that nobody looks at."""
     with pytest.raises(KeyError, match="Requsts"):
-        metrics.embedded({"Requsts": 1})
+        METRICS.embedded({"Requsts": 1})
 
 
 def test_swaps_are_counted_and_beginnings_are_not() -> None:
     """A new release in the place of another is a swap; the first one is not, and an empty bucket is no failure."""
-    assert metrics.of_release("swapped", {"before": "a" * 64})["Swaps"] == 1
-    assert metrics.of_release("swapped", {"before": None}) == {}
-    assert metrics.of_release("refused", {"code": "release_refused"})["SwapFailures"] == 1
-    assert metrics.of_release("refused", {"code": "no_release"}) == {}
-    assert metrics.of_release("memory", {}) == {}
+    assert METRICS.of_release("swapped", {"before": "a" * 64})["Swaps"] == 1
+    assert METRICS.of_release("swapped", {"before": None}) == {}
+    assert METRICS.of_release("refused", {"code": "release_refused"})["SwapFailures"] == 1
+    assert METRICS.of_release("refused", {"code": "no_release"}) == {}
+    assert METRICS.of_release("memory", {}) == {}
 
 
 def test_without_the_layer_there_is_no_pager(monkeypatch: pytest.MonkeyPatch) -> None:

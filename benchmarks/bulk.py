@@ -1,0 +1,135 @@
+"""A bulk file through environments of the function, against a plain loop over `Model.predict` in batches of the same size.
+
+The loop is what a person would write: it reads the file, makes requests of its lines, predicts batch after batch, and writes
+lines. It runs in a process of its own, with as many threads as PyTorch takes. Both take turns and write the same responses;
+start-up is not counted: it is the same handful of seconds for any number of lines.
+"""
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from lambda_torch import project
+
+LINES = int(os.environ.get("LAMBDA_TORCH_BULK_LINES", "100000"))
+BATCH = 500
+ROUNDS = 3
+ENVIRONMENTS = 2
+
+
+def write_input(path: Path, release: Path) -> None:
+    """LINES requests for three names each, the same ones each time."""
+    config = json.loads((release / "model.json").read_text())
+    letters = [letter for letter in config["letters"] if letter.isupper()]
+    drawn = random.Random(0)
+    with path.open("w") as file:
+        for _ in range(LINES):
+            request = {
+                "category": drawn.choice(config["categories"]),
+                "start_letters": "".join(drawn.choices(letters, k=3)),
+            }
+            file.write(json.dumps(request) + "\n")
+
+
+def plain_loop(release: Path, source: Path, target: Path) -> float:
+    """Seconds of the loop, start-up excluded. For a process of its own."""
+    project.use_function_code()
+    from model import Model, Request
+
+    model = Model.load(release)
+    model.predict([model.example()])
+    started = time.perf_counter()
+    with source.open() as lines, target.open("w") as file:
+        index, requests = 0, []
+        for line in lines:
+            requests.append(Request.model_validate_json(line))
+            if len(requests) == BATCH:
+                index = _predict(model, requests, index, file)
+                requests = []
+        if requests:
+            _predict(model, requests, index, file)
+    return time.perf_counter() - started
+
+
+def _predict(model: Any, requests: list[Any], index: int, file: Any) -> int:
+    for index, response in enumerate(model.predict(requests), index):  # noqa: B020 (goes on from where it was)
+        file.write(f'{{"index":{index},"response":{response.model_dump_json()}}}\n')
+    return index + 1
+
+
+def through_environments(release: Path, source: Path, target: Path) -> float:
+    """Seconds through the pool, start-up excluded."""
+    from lambda_torch.bulk import lines, local
+    from lambda_torch.bulk.output import Output
+    from lambda_torch.emulator import run, software
+
+    options = run.Options(software.stock(), release, ENVIRONMENTS, memory_mb=1769)
+    silent = run.Reports(step=lambda _: None, note=lambda _: None, log=lambda _: None)
+    with run.running(options, b'{"httpMethod":"GET","path":"/health"}', silent) as running:
+        warm = [running.pool.submit(lines.Batch(0, [running.example.encode()] * BATCH).event()) for _ in range(8)]
+        for each in warm:
+            assert not each.result().failed
+        started = time.perf_counter()
+        checked = lines.check(source)
+        with Output.opened(target, checked.sha256) as output:
+            local.run(checked, output, running.pool, ENVIRONMENTS, BATCH, lambda _: None)
+            output.complete = True
+        return time.perf_counter() - started
+
+
+def measure(release: Path) -> dict[str, Any]:
+    """Both ways in turns: medians and their ratio."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source, plain, pooled = (Path(scratch, name) for name in ("in.jsonl", "plain.jsonl", "pooled.jsonl"))
+        write_input(source, release)
+        times: dict[str, list[float]] = {"plain": [], "pooled": []}
+        for _ in range(ROUNDS):
+            command = [sys.executable, "-m", "benchmarks.bulk", str(release), str(source), str(plain)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=project.ROOT)
+            times["plain"].append(float(done.stdout))
+            pooled.unlink(missing_ok=True)
+            times["pooled"].append(through_environments(release, source, pooled))
+            assert _responses(plain) == _responses(pooled)
+    seconds = {name: statistics.median(each) for name, each in times.items()}
+    return {
+        "lines": LINES,
+        "batch": BATCH,
+        "environments": ENVIRONMENTS,
+        "loop_items_per_s": round(LINES / seconds["plain"]),
+        "bulk_items_per_s": round(LINES / seconds["pooled"]),
+        "ratio": round(seconds["plain"] / seconds["pooled"], 2),
+    }
+
+
+def _responses(path: Path) -> list[Any]:
+    return [json.loads(line)["response"] for line in path.read_text().splitlines()]
+
+
+def main() -> None:
+    """Print the figures and add `bulk` and `bulk_ratio` to build/bench/serving.json."""
+    from lambda_torch.names.default import a_release
+
+    result = measure(a_release())
+    target = project.BUILD / "bench" / "serving.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(target.read_text()) if target.exists() else {}
+    target.write_text(json.dumps({**known, "bulk": result, "bulk_ratio": result["ratio"]}, indent=1) + "\n")
+    print("| lines | batch | plain loop, items/s | environments | bulk, items/s | ratio |\n|---|---|---|---|---|---|")
+    print(
+        f"| {result['lines']:,} | {result['batch']} | {result['loop_items_per_s']:,} | {result['environments']} "
+        f"| {result['bulk_items_per_s']:,} | {result['ratio']} x |"
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 4:
+        print(plain_loop(*map(Path, sys.argv[1:])))
+    else:
+        main()

@@ -1,0 +1,94 @@
+"""ONNX Runtime and the sample network for it, below build/: the floor that people compare PyTorch with."""
+
+import compileall
+import hashlib
+import py_compile
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from lambda_torch.releases import channels
+from lambda_torch.releases.bucket import Bucket
+from serving import documents
+from serving.documents import Manifest, ReleaseRef
+
+RUNTIME = "onnxruntime==1.32.0"
+EXPORTER = "onnx==1.23.2"
+NETWORK_FILE = "network.onnx"
+
+# Runs in a process of its own, since it needs packages that the project does not.
+_EXPORT = """
+import json, sys, warnings
+from pathlib import Path
+source, target = map(Path, sys.argv[1:])
+import torch
+from safetensors.torch import load_file
+from model.config import read_config
+from model.network import RNN
+warnings.simplefilter("ignore")  # torch calls this exporter old; the other needs a package more
+config = read_config(source)
+symbols, categories = len(config.letters) + 1, len(config.categories)
+network = RNN(categories, symbols, config.architecture.hidden_size)
+network.load_state_dict(load_file(source / "weights.safetensors"))
+network.eval()
+example = torch.zeros(3, categories), torch.zeros(3, symbols), network.initial_state(3)
+names = ["category", "letter", "hidden"]
+rows = {name: {0: "rows"} for name in [*names, "scores", "next_hidden"]}
+torch.onnx.export(network, example, str(target), input_names=names, output_names=["scores", "next_hidden"],
+                  dynamic_axes=rows, dynamo=False)
+"""
+
+
+def runtime_tree(cache: Path, say: Callable[[str], None]) -> Path:
+    """A folder with ONNX Runtime and what it needs, as a layer would have it in /opt/python, with valid bytecode."""
+    return _installed(cache / RUNTIME.replace("==", "-"), RUNTIME, say)
+
+
+def export(release: Path, target: Path, cache: Path, code: Path, say: Callable[[str], None]) -> None:
+    """Make `target`, a release folder for the model on ONNX Runtime, of a release of the sample model."""
+    tools = _installed(cache / EXPORTER.replace("==", "-"), EXPORTER, say)
+    target.mkdir(parents=True)
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path[:0] = {[str(code)]!r}; sys.path.append({str(tools)!r})\n{_EXPORT}",
+    ]
+    done = subprocess.run([*command, str(release), str(target / NETWORK_FILE)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"The network cannot be exported to ONNX:\n{done.stderr.strip()[-2000:]}")
+    shutil.copyfile(release / "model.json", target / "model.json")
+
+
+def publish(release: Path, like: Manifest, bucket: Bucket) -> None:
+    """Put the exported release into a bucket of its own, and on its channel.
+
+    `lambda-torch publish` would load it with src/model. Its golden examples are those of the release that it was exported from,
+    so that the function refuses it unless it gives the same answers.
+    """
+    files = documents.describe(release)
+    manifest = like.model_copy(update={"version": documents.version_of(files), "files": files})
+    for name in files:
+        key = documents.file_key(manifest.version, name)
+        bucket.client.put_object(Bucket=bucket.name, Key=key, Body=(release / name).read_bytes())
+    body = documents.dump(manifest)
+    key = documents.file_key(manifest.version, documents.MANIFEST_NAME)
+    bucket.client.put_object(Bucket=bucket.name, Key=key, Body=body)
+    sha256 = hashlib.sha256(body).hexdigest()
+    channels.promote(bucket, "live", ReleaseRef(version=manifest.version, manifest_sha256=sha256))
+
+
+def _installed(folder: Path, requirement: str, say: Callable[[str], None]) -> Path:
+    if folder.is_dir():
+        return folder
+    say(f"  install {requirement} (once)")
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile"]
+    done = subprocess.run([*pip, "--target", str(partial), requirement], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"pip could not install {requirement}: {done.stderr.strip()[-1000:]}\nNext: check the network")
+    compileall.compile_dir(partial, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    partial.rename(folder)
+    return folder

@@ -1,0 +1,123 @@
+"""What the starts add up to: medians, how far they spread, ratios, and the tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median, quantiles
+from typing import Any
+
+from benchmarks.coldstart.candidates import Candidate
+from benchmarks.coldstart.starts import Start
+
+LIMIT_BYTES = 262_144_000  # of function and layers together, "Lambda quotas"
+MEASURES = ("wall_s", "cpu_s", "read_bytes", "peak_rss_bytes")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a series of starts is run."""
+
+    memory_mb: int
+    dropped: bool
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.memory_mb:,} MB, page cache {'dropped' if self.dropped else 'warm'}"
+
+    @property
+    def name(self) -> str:
+        """For programs."""
+        return f"{self.memory_mb}-{'dropped' if self.dropped else 'warm'}"
+
+
+# What is compared: our figure divided by another candidate's, and what the ratio is to reach.
+@dataclass(frozen=True)
+class Goal:
+    """A ratio that the project wants to reach."""
+
+    title: str
+    other: str
+    measure: str
+    reach: float
+
+
+GOALS = (
+    Goal("against stock with valid bytecode, CPU seconds", "stock", "cpu_s", 0.5),
+    Goal("against stock as SAM ships it, CPU seconds", "stock-as-sam-ships-it", "cpu_s", 0.22),
+    Goal("against nested zip, CPU seconds", "nested-zip", "cpu_s", 0.35),
+    Goal("against zstd into memfd, CPU seconds", "zstd-memfd", "cpu_s", 0.35),
+    Goal("against ONNX Runtime, same network and answer, CPU seconds", "onnxruntime", "cpu_s", 3.0),
+    Goal("peak memory against stock", "stock", "peak_rss_bytes", 0.6),
+    Goal("bytes read against stock, page cache dropped", "stock", "read_bytes", 0.4),
+)
+
+Series = Mapping[str, Sequence[Start]]  # by candidate
+
+
+def summary(candidate: Candidate, series: Mapping[Setting, Series]) -> dict[str, Any]:
+    """A candidate's figures: for each setting, and the ones that stand for all.
+
+    Time and memory are those of the first warm setting, bytes read those of the first one with the page cache dropped.
+    """
+    by = {setting.name: _figures(starts[candidate.name]) for setting, starts in series.items()}
+    warm = next(each for each in by if each.endswith("warm"))
+    cold = next((each for each in by if each.endswith("dropped")), None)
+    figures = {measure: by[warm][measure] for measure in MEASURES}
+    figures["read_bytes"] = by[cold]["read_bytes"] if cold else None
+    return {"title": candidate.title, **figures, "unzipped_bytes": candidate.unzipped_bytes, "settings": by}
+
+
+def _figures(starts: Sequence[Start]) -> dict[str, Any]:
+    values = {measure: [float(getattr(start, measure)) for start in starts] for measure in MEASURES}
+    figures: dict[str, Any] = {measure: median(each) for measure, each in values.items()}
+    # Half of the starts were within these two.
+    figures["middle_half"] = {
+        measure: [*quantiles(each, n=4, method="inclusive")[::2]] if len(each) > 1 else each * 2
+        for measure, each in values.items()
+    }
+    figures["starts"] = len(starts)
+    # The phases of one real start, so that they add up: the one whose time is the median.
+    figures["phases"] = sorted(starts, key=lambda start: start.wall_s)[len(starts) // 2].phases
+    return figures
+
+
+def ratios(candidates: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The goals that this run can tell about, with what it found."""
+    found = []
+    for goal in GOALS:
+        ours, other = candidates["ours"][goal.measure], candidates.get(goal.other, {}).get(goal.measure)
+        if ours is not None and other:
+            found.append({**asdict(goal), "ratio": round(ours / other, 3), "reached": ours / other <= goal.reach})
+    return found
+
+
+def table(candidates: Mapping[str, Mapping[str, Any]], setting: Setting) -> str:
+    """The figures of one setting, as Markdown."""
+    lines = [
+        f"| {setting.title} | first answer, s | CPU, s | read, MB | peak memory, MB | unzipped, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for each in candidates.values():
+        figures = each["settings"][setting.name]
+        cells = [
+            each["title"],
+            _spread(figures, "wall_s"),
+            _spread(figures, "cpu_s"),
+            f"{figures['read_bytes'] / 1e6:.0f}",
+            f"{figures['peak_rss_bytes'] / 1e6:.0f}",
+            f"{each['unzipped_bytes'] / 1e6:.1f}{' (too large)' if each['unzipped_bytes'] > LIMIT_BYTES else ''}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _spread(figures: Mapping[str, Any], measure: str) -> str:
+    low, high = figures["middle_half"][measure]
+    return f"{figures[measure]:.2f} ({low:.2f}-{high:.2f})"
+
+
+def goals_table(found: Sequence[Mapping[str, Any]]) -> str:
+    """The ratios, as Markdown."""
+    lines = ["| first answer of the sample function, from process start | ratio | reach |", "|---|---|---|"]
+    lines += [f"| {each['title']} | {each['ratio']:.2f} | {each['reach']} or less |" for each in found]
+    return "\n".join(lines)

@@ -1,0 +1,122 @@
+"""What the function asks of S3: one object, or a range of it, read by GET."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+# botocore waits 60 s for a connection and 60 s for an answer, five times over; Lambda ends a start after 10 s, and nobody would
+# learn why. S3 answers within a fraction of a second, or not at all.
+CONNECT_SECONDS = 2.0
+READ_SECONDS = 5.0
+# Small enough that the pieces in flight (one for every connection) are nothing beside a model.
+PIECE_BYTES = 256 * 1024
+
+
+class FetchError(Exception):
+    """An object could not be read. `retryable` says whether trying later can help (a network fault, or S3 itself)."""
+
+    def __init__(self, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class NotModified(Exception):  # noqa: N818 (an outcome, not an error)
+    """A conditional read found what the reader has already."""
+
+
+class Body(Protocol):
+    """The bytes of an answer, as they come."""
+
+    def read(self, count: int, /) -> bytes:
+        """At most so many bytes; none at the end. Raises ConnectionError or TimeoutError when the connection fails."""
+        ...
+
+    def limit_wait(self, seconds: float, /) -> None:
+        """Let the next read wait so long at most."""
+        ...
+
+    def close(self) -> None:
+        """Read no further."""
+        ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """An answer whose body has yet to be read.
+
+    Attributes:
+        length: bytes of the body.
+        etag: the object's.
+        content_range: the header, None where the answer is the whole object.
+    """
+
+    length: int
+    etag: str
+    content_range: str | None
+    body: Body
+
+
+class Objects(Protocol):
+    """Objects of S3."""
+
+    def get(self, bucket: str, key: str, *, byte_range: str | None = None, unless: str | None = None) -> Found:
+        """Start reading an object.
+
+        Args:
+            byte_range: as in the header Range, for example `bytes=0-99`.
+            unless: an ETag; an object that still has it is not sent.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            NotModified: it still has that ETag.
+            FetchError: S3 refused or did not answer.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up connections and credentials; the next read gets new ones."""
+        ...
+
+
+def refused(bucket: str, key: str, status: int, code: str, message: str) -> Exception:
+    """What `get` raises for an answer that is not an object."""
+    if code in ("NoSuchKey", "404"):
+        return FileNotFoundError(key)
+    if status == 304:
+        return NotModified(key)
+    if code == "InvalidRange":
+        return FetchError(f"{key} has fewer bytes than the manifest says", retryable=False)
+    retryable = status >= 500 or status == 429 or code in ("SlowDown", "RequestTimeout")
+    return FetchError(f"S3 refused to read {key} from {bucket}: {status} {code}: {message}", retryable=retryable)
+
+
+def no_answer(bucket: str, key: str, error: Exception) -> FetchError:
+    """What `get` raises where the network fails."""
+    return FetchError(f"S3 did not answer for {key} in {bucket}: {error or type(error).__name__}", retryable=True)
+
+
+def read_small(objects: Objects, bucket: str, key: str, limit: int, unless: str | None = None) -> tuple[bytes, str]:
+    """A small object's content and its ETag.
+
+    Raises:
+        ValueError: it has more than `limit` bytes.
+        FileNotFoundError, NotModified, FetchError: as `Objects.get`.
+    """
+    found = objects.get(bucket, key, unless=unless)
+    try:
+        if found.length > limit:
+            raise ValueError(f"{found.length} bytes are more than such a document can have")
+        content = b"".join(pieces(found.body))
+    except (ConnectionError, TimeoutError) as error:
+        raise FetchError(f"Reading {key} broke off: {error}", retryable=True) from error
+    finally:
+        found.body.close()
+    if len(content) != found.length:
+        raise FetchError(f"Reading {key} broke off after {len(content)} of {found.length} bytes", retryable=True)
+    return content, found.etag
+
+
+def pieces(body: Body) -> Iterator[bytes]:
+    """The body, piece by piece. Raises as `Body.read`."""
+    while piece := body.read(PIECE_BYTES):
+        yield piece

@@ -1,0 +1,303 @@
+"""GET requests to S3, signed and sent with the standard library.
+
+boto3 takes a start longer than everything else beside torch: some 430 modules, S3's service model and its endpoint rules, for
+a handful of GETs (`python -m benchmarks.imports`). What is here is what those GETs need: Signature Version 4, held against
+botocore's by the tests, connections that are used again, and the two sources of credentials that functions have. `open_objects`
+takes boto3 wherever an environment asks for more than that.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+"""
+
+import contextlib
+import hashlib
+import hmac
+import http.client
+import json
+import random
+import re
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
+
+from serving.objects import CONNECT_SECONDS, READ_SECONDS, FetchError, Found, Objects, no_answer, refused
+from serving.settings import AwsEnvironment
+
+# The partitions whose endpoints are known here; others have other domains.
+_REGION = re.compile(r"(?P<area>af|ap|ca|cn|eu|il|me|mx|sa|us)(-gov)?-[a-z]+-\d")
+_EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+# A connection that lay idle may have been closed by S3; that is only noticed when it is used.
+ATTEMPTS = 2
+LONGEST_PAUSE_SECONDS = 0.2
+# Credentials are asked for anew when they are good for no longer than this; Lambda's last for hours.
+SPARE_SECONDS = 300.0
+MAX_ERROR_BYTES = 64 * 1024
+IDLE_CONNECTIONS = 10
+
+
+def open_objects(environment: AwsEnvironment) -> Objects:
+    """S3 as this environment has it: plain GETs where that is all it takes, else boto3."""
+    if why_boto3(environment) is None:
+        return SignedObjects(environment)
+    from serving.boto import BotoObjects, open_client
+
+    return BotoObjects(open_client())
+
+
+def why_boto3(environment: AwsEnvironment) -> str | None:
+    """What this environment asks for that only boto3 knows; None where plain GETs do."""
+    if environment.special:
+        return f"{environment.special[0]} is set"
+    if not environment.endpoint and not _REGION.fullmatch(environment.region):
+        return f"the region {environment.region!r} has endpoints of its own"
+    if not environment.region:
+        return "no region is set"
+    has_container = environment.container_url.startswith(("http://127.0.0.1", "http://localhost", "http://169.254."))
+    if not environment.key and not has_container:
+        return "the credentials are neither in the environment nor in the container's own service"
+    return None
+
+
+class Credentials(NamedTuple):
+    """Signs requests until `expires` (seconds since 1970)."""
+
+    key: str
+    secret: str
+    token: str
+    expires: float
+
+
+def signed_headers(
+    host: str, path: str, region: str, credentials: Credentials, now: datetime, sent: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The headers of a GET of `path` (percent-encoded, no query), signed by Signature Version 4 for S3.
+
+    Args:
+        host: the header Host.
+        now: the moment, in UTC.
+        sent: more headers, which are not signed.
+    """
+    moment, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
+    headers = {"host": host, "x-amz-content-sha256": _EMPTY_SHA256, "x-amz-date": moment}
+    if credentials.token:
+        headers["x-amz-security-token"] = credentials.token
+    names = ";".join(headers)  # in the order of the alphabet, as they stand above
+    listed = "".join(f"{name}:{value}\n" for name, value in headers.items())
+    request = f"GET\n{path}\n\n{listed}\n{names}\n{_EMPTY_SHA256}"
+    scope = f"{day}/{region}/s3/aws4_request"
+    text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = f"AWS4{credentials.secret}".encode()
+    for part in (day, region, "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    authorization = (
+        f"AWS4-HMAC-SHA256 Credential={credentials.key}/{scope}, SignedHeaders={names}, Signature={signature}"
+    )
+    return {**headers, "authorization": authorization, **(sent or {})}
+
+
+class SignedObjects:
+    """Objects of S3, read by signed GETs; may be used by several threads.
+
+    Args:
+        environment: where S3 is, and what signs.
+    """
+
+    def __init__(self, environment: AwsEnvironment) -> None:
+        self._environment = environment
+        self._region = environment.region
+        self._credentials: Credentials | None = None
+        self._idle: dict[str, list[http.client.HTTPConnection]] = {}
+        self._tls: ssl.SSLContext | None = None
+        self._lock = threading.Lock()
+
+    def get(self, bucket: str, key: str, *, byte_range: str | None = None, unless: str | None = None) -> Found:
+        """As `Objects.get`."""
+        sent = {"range": byte_range, "if-none-match": unless}
+        headers = {name: value for name, value in sent.items() if value is not None}
+        for attempt in range(1, ATTEMPTS + 1):
+            is_last = attempt == ATTEMPTS
+            try:
+                place, connection, response = self._ask(bucket, key, headers, is_new=attempt > 1)
+            except (OSError, http.client.HTTPException) as error:
+                if is_last:
+                    raise no_answer(bucket, key, error) from error
+                continue
+            if response.status in (200, 206):
+                body = _SignedBody(self, place, connection, response)
+                length = int(response.headers.get("content-length", -1))
+                return Found(length, response.headers.get("etag", ""), response.headers.get("content-range"), body)
+            failure = self._failure(bucket, key, place, connection, response)
+            moved = self._moved(response)
+            if is_last or not (moved or (isinstance(failure, FetchError) and failure.retryable)):
+                raise failure
+            if not moved:
+                time.sleep(random.uniform(0, LONGEST_PAUSE_SECONDS))  # noqa: S311 (not a secret)
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """As `Objects.close`."""
+        with self._lock:
+            idle, self._idle, self._credentials = self._idle, {}, None
+        for connections in idle.values():
+            for connection in connections:
+                connection.close()
+
+    def give_back(self, place: str, connection: http.client.HTTPConnection) -> None:
+        """Keep a connection whose answer was read to its end."""
+        with self._lock:
+            kept = self._idle.setdefault(place, [])
+            if len(kept) < IDLE_CONNECTIONS:
+                kept.append(connection)
+                return
+        connection.close()
+
+    def _ask(
+        self, bucket: str, key: str, sent: Mapping[str, str], *, is_new: bool
+    ) -> tuple[str, http.client.HTTPConnection, http.client.HTTPResponse]:
+        base, path = self._address(bucket, key)
+        headers = signed_headers(urlsplit(base).netloc, path, self._region, self._signing(), datetime.now(UTC), sent)
+        connection = self._connection(base, is_new)
+        try:
+            if connection.sock is None:
+                connection.connect()
+            assert connection.sock is not None
+            connection.sock.settimeout(READ_SECONDS)
+            # The host is among the signed headers.
+            connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            return base, connection, connection.getresponse()
+        except BaseException:
+            connection.close()
+            raise
+
+    def _address(self, bucket: str, key: str) -> tuple[str, str]:
+        """Scheme with host, and path. A bucket's name with a dot fits no certificate, so it stands in the path."""
+        path = quote(f"/{key}", safe="/-._~")
+        if self._environment.endpoint:
+            parts = urlsplit(self._environment.endpoint)
+            return f"{parts.scheme}://{parts.netloc}", f"{parts.path.rstrip('/')}/{bucket}{path}"
+        domain = f"s3.{self._region}.amazonaws.com{'.cn' if self._region.startswith('cn-') else ''}"
+        if "." in bucket:
+            return f"https://{domain}", f"/{bucket}{path}"
+        return f"https://{bucket}.{domain}", path
+
+    def _connection(self, base: str, is_new: bool) -> http.client.HTTPConnection:
+        with self._lock:
+            kept = self._idle.get(base)
+            if kept and not is_new:
+                return kept.pop()
+            parts = urlsplit(base)
+            if parts.scheme == "http":
+                return http.client.HTTPConnection(parts.netloc, timeout=CONNECT_SECONDS)
+            if self._tls is None:
+                self._tls = ssl.create_default_context()
+            return http.client.HTTPSConnection(parts.netloc, timeout=CONNECT_SECONDS, context=self._tls)
+
+    def _failure(
+        self,
+        bucket: str,
+        key: str,
+        place: str,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+    ) -> Exception:
+        try:
+            # Read to its end, the connection is good for the next request.
+            text = response.read(MAX_ERROR_BYTES).decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            return no_answer(bucket, key, error)
+        if response.isclosed() and not response.will_close:
+            self.give_back(place, connection)
+        else:
+            connection.close()
+        # S3's errors are flat XML documents.
+        found = {name: re.search(f"<{name}>([^<]*)</{name}>", text) for name in ("Code", "Message")}
+        code, message = (match[1] if match else "" for match in found.values())
+        return refused(bucket, key, response.status, code or str(response.status), message or response.reason)
+
+    def _moved(self, response: http.client.HTTPResponse) -> bool:
+        """Whether the bucket is in another region than the function; from here on it is asked there."""
+        region = response.headers.get("x-amz-bucket-region", self._region)
+        if response.status not in (301, 307, 400) or region == self._region or not _REGION.fullmatch(region):
+            return False
+        self._region = region
+        return True
+
+    def _signing(self) -> Credentials:
+        credentials = self._credentials
+        if credentials is None or credentials.expires - time.time() < SPARE_SECONDS:
+            credentials = self._credentials = current_credentials(self._environment)
+        return credentials
+
+
+def current_credentials(environment: AwsEnvironment) -> Credentials:
+    """The function's credentials: Lambda puts them into the environment, or, with SnapStart, behind an address on this host.
+
+    Raises:
+        OSError: that address does not answer, or not with credentials.
+    """
+    if environment.key:
+        return Credentials(environment.key, environment.secret, environment.token, float("inf"))
+    parts = urlsplit(environment.container_url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=CONNECT_SECONDS)
+    with contextlib.closing(connection):
+        connection.request("GET", parts.path or "/", headers={"Authorization": environment.container_token})
+        response = connection.getresponse()
+        content = response.read(MAX_ERROR_BYTES)
+    try:
+        found = json.loads(content)
+        expires = datetime.fromisoformat(str(found["Expiration"])).timestamp()
+        return Credentials(str(found["AccessKeyId"]), str(found["SecretAccessKey"]), str(found["Token"]), expires)
+    except (ValueError, KeyError, TypeError):
+        raise OSError(f"the credentials' own service answered {response.status} without credentials") from None
+
+
+class _SignedBody:
+    """One answer's bytes; its connection goes back when all were read."""
+
+    def __init__(
+        self,
+        owner: SignedObjects,
+        place: str,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+    ) -> None:
+        self._owner, self._place, self._response = owner, place, response
+        self._connection: http.client.HTTPConnection | None = connection
+
+    def read(self, count: int, /) -> bytes:
+        """As `Body.read`."""
+        try:
+            return self._response.read(count)
+        except TimeoutError:
+            raise
+        except (OSError, http.client.HTTPException) as error:
+            raise ConnectionError(str(error) or type(error).__name__) from error
+
+    def limit_wait(self, seconds: float, /) -> None:
+        """As `Body.limit_wait`."""
+        connection = self._connection
+        # An answer that was read to its end has given its connection back.
+        if connection is not None and connection.sock is not None:
+            with contextlib.suppress(OSError):
+                connection.sock.settimeout(max(seconds, 0.001))
+
+    def close(self) -> None:
+        """As `Body.close`."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        response = self._response
+        if response.length == 0 and not response.will_close:
+            response.close()
+            self._owner.give_back(self._place, connection)
+        else:
+            response.close()
+            connection.close()

@@ -1,0 +1,144 @@
+from typing import Any
+
+import pytest
+
+from lambda_torch.project import ROOT
+from stack.kit import Stack, routes, template
+
+# What a client must send, by ApiAccess: nothing for `open`.
+SCHEMES: dict[str, dict[str, Any]] = {
+    "iam": {
+        "signature": {
+            "type": "apiKey",
+            "name": "Authorization",
+            "in": "header",
+            "x-amazon-apigateway-authtype": "awsSigv4",
+        }
+    },
+    "key": {"key": {"type": "apiKey", "name": "x-api-key", "in": "header"}},
+    "open": {},
+}
+# Routes that a person opens in a browser, which sends no key by itself: with a key they are open, and the page asks for it.
+PAGES: set[tuple[str, str]] = {("/", "get"), ("/docs", "get"), ("/openapi.json", "get")}
+
+
+@pytest.fixture(params=sorted(SCHEMES))
+def access(request: pytest.FixtureRequest) -> str:
+    """Each value of ApiAccess."""
+    value: str = request.param
+    return value
+
+
+def test_signed_requests_are_the_default() -> None:
+    """A stack that nobody chose anything for takes signed requests only."""
+    assert template()["Parameters"]["ApiAccess"]["Default"] == "iam"
+    assert Stack().resources == Stack(ApiAccess="iam").resources
+
+
+def test_every_route_asks_for_what_api_access_says(access: str) -> None:
+    """Each route but preflights, and but a page where there are keys, asks for a signature, a key, or nothing."""
+    stack = Stack(ApiAccess=access)
+    for path, method, operation in routes(stack):
+        free = method == "options" or (access == "key" and (path, method) in PAGES)
+        wanted: list[dict[str, Any]] = [] if free else [{scheme: []} for scheme in SCHEMES[access]]
+        assert operation.get("security", []) == wanted, (path, method)
+
+
+def test_the_schemes_are_declared(access: str) -> None:
+    """What routes may ask for is declared: API Gateway ignores a name that it does not know, and lets everybody in."""
+    components = Stack(ApiAccess=access).properties("PredictApi")["Body"]["components"]
+    assert components["securitySchemes"] == SCHEMES["iam"] | SCHEMES["key"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SAM's own calls
+def test_sam_local_finds_the_routes() -> None:
+    """SAM reads every route of the template, whatever ApiAccess is: `sam local start-api` asks for no credentials."""
+    from samcli.lib.providers.api_provider import ApiProvider
+    from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
+
+    for access in sorted(SCHEMES):
+        stacks, _ = SamLocalStackProvider.get_stacks(
+            template_file=str(ROOT / "template.yaml"), parameter_overrides={"ApiAccess": access}
+        )
+        found = {(route.path, method.lower()) for route in ApiProvider(stacks).api.routes for method in route.methods}
+        assert found == {(path, method) for path, method, _ in routes(Stack())}
+
+
+def test_every_route_is_one_of_the_functions_events() -> None:
+    """The routes with an access rule are exactly those that the function answers, all at its alias."""
+    events = template()["Resources"]["PredictFunction"]["Properties"]["Events"].values()
+    declared = {
+        (each["Properties"]["Path"], each["Properties"]["Method"].lower()) for each in events if each["Type"] == "Api"
+    }
+    found = {(path, method): operation for path, method, operation in routes(Stack())}
+    body = template()["Resources"]["PredictApi"]["Properties"]["DefinitionBody"]
+    assert declared == found.keys()
+    assert declared == {(path, method) for path, methods in body["paths"].items() for method in methods}
+    for operation in found.values():
+        integration = operation["x-amazon-apigateway-integration"]
+        assert integration["type"] == "aws_proxy"
+        assert ":function:PredictFunction:live/invocations" in integration["uri"]
+
+
+def test_keys_have_a_plan(access: str) -> None:
+    """With ApiAccess=key there is a key with a rate, a burst and a monthly quota from the parameters, and otherwise none."""
+    stack = Stack(ApiAccess=access, KeyRate="7", KeyBurst="9", KeyMonthlyQuota="1000")
+    plans = stack.of_type("AWS::ApiGateway::UsagePlan")
+    assert ("ApiKeyId" in stack.outputs) == (access == "key")
+    if access != "key":
+        assert not plans
+        assert not stack.of_type("AWS::ApiGateway::ApiKey")
+        return
+    (plan,) = plans.values()
+    assert plan["Throttle"] == {"RateLimit": "7", "BurstLimit": "9"}
+    assert plan["Quota"] == {"Limit": "1000", "Period": "MONTH"}
+    assert plan["ApiStages"] == [{"ApiId": "PredictApi", "Stage": "PredictApiStage"}]
+    (member,) = stack.of_type("AWS::ApiGateway::UsagePlanKey").values()
+    assert member == {"KeyId": "ClientKey", "KeyType": "API_KEY", "UsagePlanId": "ClientPlan"}
+
+
+def test_the_whole_api_is_throttled(access: str) -> None:
+    """Rate and burst of all routes together are parameters, however the API is called."""
+    (stage,) = Stack(ApiAccess=access, ThrottleRate="5", ThrottleBurst="6").of_type("AWS::ApiGateway::Stage").values()
+    (settings,) = stage["MethodSettings"]
+    assert (settings["ResourcePath"], settings["HttpMethod"]) == ("/*", "*")
+    assert (settings["ThrottlingRateLimit"], settings["ThrottlingBurstLimit"]) == ("5", "6")
+
+
+def test_requests_have_caps() -> None:
+    """The body's cap is a parameter that the function gets."""
+    variables = Stack(MaxBodyBytes="4096").properties("PredictFunction")["Environment"]["Variables"]
+    assert variables["MAX_BODY_BYTES"] == "4096"
+
+
+def test_concurrency_can_be_reserved() -> None:
+    """Without a choice the account's limit holds, with one the function has its own."""
+    assert "ReservedConcurrentExecutions" not in Stack().properties("PredictFunction")
+    assert Stack(ReservedConcurrency="5").properties("PredictFunction")["ReservedConcurrentExecutions"] == "5"
+
+
+def test_a_web_acl_can_be_put_in_front() -> None:
+    """WebAclArn puts a WAF web ACL before the stage; without it there is none."""
+    acl = "arn:aws:wafv2:us-east-1:123456789012:regional/webacl/mine/1"
+    assert not Stack().of_type("AWS::WAFv2::WebACLAssociation")
+    (association,) = Stack(WebAclArn=acl).of_type("AWS::WAFv2::WebACLAssociation").values()
+    assert association["WebACLArn"] == acl
+    assert association["ResourceArn"] == "arn:aws:apigateway:us-east-1::/restapis/PredictApi/stages/PredictApiStage"
+
+
+def test_only_the_api_may_invoke_the_function() -> None:
+    """Every permission on the function is API Gateway's, for a route of this API, on the alias."""
+    permissions = Stack().of_type("AWS::Lambda::Permission")
+    assert len(permissions) == len(list(routes(Stack())))
+    for permission in permissions.values():
+        assert permission["Principal"] == "apigateway.amazonaws.com"
+        assert ":PredictApi/" in permission["SourceArn"]
+        assert permission["FunctionName"].endswith(":function:PredictFunction:live")
+
+
+def test_refusals_of_the_gateway_carry_cors() -> None:
+    """API Gateway's own 4xx and 5xx can be read by a page of another origin."""
+    body = Stack().properties("PredictApi")["Body"]
+    for kind in ("DEFAULT_4XX", "DEFAULT_5XX"):
+        headers = body["x-amazon-apigateway-gateway-responses"][kind]["responseParameters"]
+        assert headers == {"gatewayresponse.header.Access-Control-Allow-Origin": "'*'"}

@@ -1,0 +1,47 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from lambda_torch.project import ROOT
+from stack.kit import Stack, template
+
+SAM = Path(sys.executable).with_name("sam")
+
+
+def test_sam_validates_and_lints_the_template(tmp_path: Path) -> None:
+    """`sam validate --lint` has nothing to say, without an AWS account."""
+    environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1", "HOME": str(tmp_path)}
+    done = subprocess.run([SAM, "validate", "--lint"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_memory_and_timeout_are_parameters() -> None:
+    """3,008 MB and 30 s unless the stack's owner says otherwise."""
+    for choices, wanted in (({}, ("3008", "30")), ({"MemorySize": "1769", "Timeout": "60"}, ("1769", "60"))):
+        function = Stack(**choices).properties("PredictFunction")
+        assert (function["MemorySize"], function["Timeout"]) == wanted
+
+
+def test_snapshots_are_a_choice() -> None:
+    """Without the parameter there are no snapshots, which cost money; with it, of the versions that requests go to."""
+    for choices, wanted in (({}, "None"), ({"SnapStart": "PublishedVersions"}, "PublishedVersions")):
+        assert Stack(**choices).properties("PredictFunction")["SnapStart"] == {"ApplyOn": wanted}
+
+
+def test_every_parameter_belongs_to_a_group() -> None:
+    """The console and the guided deploy show the parameters in groups, and no parameter is left out."""
+    document = template()
+    groups = document["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    listed = [name for group in groups for name in group["Parameters"]]
+    assert sorted(listed) == sorted(document["Parameters"])
+
+
+def test_there_are_no_access_keys_in_the_project() -> None:
+    """Nothing that looks like an AWS access key is in any tracked file."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    texts = (
+        (ROOT / name).read_text(errors="replace") for name in listed.split("\0") if name and (ROOT / name).is_file()
+    )
+    assert [found for text in texts for found in re.findall(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", text)] == []

@@ -1,0 +1,88 @@
+"""A JSON Lines file (https://jsonlines.org): checked as a whole before anything is asked, then read in batches."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lambda_torch.bulk.errors import BulkError
+
+# A batch's event must stay well below Lambda's 6 MB; answers may be larger than what they answer.
+BATCH_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file that was checked.
+
+    Attributes:
+        count: its lines.
+        sha256: of its bytes, in hex.
+    """
+
+    path: Path
+    count: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Lines that follow each other: their JSON texts, without line ends. `first` is the index of the first, from 0."""
+
+    first: int
+    lines: list[bytes]
+
+    def event(self) -> bytes:
+        """The function's event for these lines (see `serving.bulk`)."""
+        items = b",".join(
+            b'{"index":%d,"value":%s}' % (index, line) for index, line in enumerate(self.lines, self.first)
+        )
+        return b'{"lambda-torch":"bulk","items":[%s]}' % items
+
+
+def check(path: Path) -> Input:
+    """Read the whole file once.
+
+    Raises:
+        BulkError: it cannot be read, is empty, or a line is not JSON; with the line's number.
+    """
+    digest, count = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                digest.update(line)
+                _check_line(path, number, line)
+                count = number
+    except OSError as error:
+        raise BulkError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not count:
+        raise BulkError(f"{path} is empty. Next: give it one request in each line, as JSON.")
+    return Input(path, count, digest.hexdigest())
+
+
+def _check_line(path: Path, number: int, line: bytes) -> None:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError) as error:
+        what = "is empty" if not line.strip() else f"is not JSON: {error}"
+        raise BulkError(
+            f"Line {number} of {path} {what}. Next: give one request in each line; nothing was sent."
+        ) from None
+
+
+def batches(source: Input, size: int, skip: int = 0) -> Iterator[Batch]:
+    """The lines from index `skip` on, at most `size` of them and BATCH_BYTES in a batch; a longer line is a batch of its own."""
+    first, lines, total = skip, list[bytes](), 0
+    with source.path.open("rb") as file:
+        for index, raw in enumerate(file):
+            if index < skip:
+                continue
+            line = raw.strip()
+            if lines and (len(lines) == size or total + len(line) > BATCH_BYTES):
+                yield Batch(first, lines)
+                first, lines, total = index, [], 0
+            lines.append(line)
+            total += len(line)
+    if lines:
+        yield Batch(first, lines)

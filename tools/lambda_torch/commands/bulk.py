@@ -1,0 +1,180 @@
+"""`lambda-torch bulk`: a file of many requests, answered by the deployed stack or by environments on this machine."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lambda_torch.commands._running import options_of, reports_to, run_options, signals_interrupt
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lambda_torch.bulk.output import Counts
+
+S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)")
+
+
+@click.command()
+@click.argument("source", metavar="INPUT")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write. Default: INPUT's name with .results.jsonl, in this folder.",
+)
+@click.option("--local", is_flag=True, help="Answer on this machine, in environments of Lambda's emulator.")
+@click.option(
+    "--bucket", envvar="MODEL_BUCKET", show_envvar=True, help="The stack's bucket: ModelBucketName of its outputs."
+)
+@click.option("--state-machine", metavar="ARN", help="The stack's state machine, as its output BulkCommand names it.")
+@click.option("--endpoint-url", help="Another AWS than AWS's, such as a local one. AWS_ENDPOINT_URL works too.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1000), default=2, show_default=True, help="With --local: environments."
+)
+@click.option(
+    "--batch", type=click.IntRange(1, 10_000), default=500, show_default=True, help="With --local: lines in a batch."
+)
+@run_options
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    source: str,
+    output: Path | None,
+    local: bool,
+    bucket: str | None,
+    state_machine: str | None,
+    endpoint_url: str | None,
+    concurrency: int,
+    batch: int,
+    **running: Any,
+) -> None:
+    """Answer every line of INPUT, a JSON Lines file here or at s3://BUCKET/KEY.
+
+    The output has one line for each line of INPUT, in its order, with its index (from 0) and the response, or the error. A run
+    that was ended, however it was, goes on where it stopped when the same command is given again.
+
+    Without --local the stack's state machine does the work: the file is uploaded, a run is started, waited for, and collected.
+    The options from --model on are for --local.
+
+    \b
+    Examples:
+        lambda-torch bulk requests.jsonl --local
+        lambda-torch bulk requests.jsonl --bucket BUCKET --state-machine ARN
+        lambda-torch bulk s3://BUCKET/inbox/requests.jsonl --bucket BUCKET --state-machine ARN
+    """
+    from rich.console import Console
+
+    from lambda_torch.bulk.errors import BulkError
+    from lambda_torch.emulator.errors import EmulatorError
+    from lambda_torch.releases.errors import ReleasesError
+
+    console = Console(stderr=True, highlight=False)
+    target = output if output is not None else Path(f"{Path(source).name.removesuffix('.jsonl')}.results.jsonl")
+    started = time.monotonic()
+    with signals_interrupt():
+        try:
+            if local:
+                if S3_URI.fullmatch(source):
+                    raise click.UsageError("--local takes a file of this machine.")
+                options = options_of(context, console, concurrency=concurrency, **running)
+                counts, fresh = _local(Path(source), target, options, batch, console)
+            else:
+                if bucket is None or state_machine is None:
+                    raise click.UsageError(
+                        "Give --bucket and --state-machine (the stack's output BulkCommand), or --local."
+                    )
+                counts, fresh = _deployed(source, target, bucket, state_machine, endpoint_url, console)
+        except (BulkError, EmulatorError, ReleasesError) as error:
+            raise click.ClickException(str(error)) from error
+        except (KeyboardInterrupt, click.Abort):
+            console.print("Stopped. What is written is whole; the same command goes on from there.")
+            raise SystemExit(130) from None
+    seconds = time.monotonic() - started
+    console.print(
+        f"{counts.total:,} lines in {target}: {counts.answered:,} answered, {counts.refused:,} refused, "
+        f"{counts.failed:,} failed. {fresh:,} of them now, in {seconds:.1f} s",
+        soft_wrap=True,
+    )
+    if counts.failed:
+        raise SystemExit(1)
+
+
+@contextmanager
+def _bar(console: "Console", what: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A progress bar; calling what it gives sets how much is done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(what, total=total, completed=done)
+        yield lambda completed: progress.update(task, completed=completed)
+
+
+def _local(source: Path, target: Path, options: Any, batch: int, console: "Console") -> tuple["Counts", int]:
+    from lambda_torch.bulk import lines, local
+    from lambda_torch.bulk.output import Output
+    from lambda_torch.emulator import run
+
+    checked = lines.check(source)
+    reports = reports_to(console)
+    quiet = run.Reports(reports.step, reports.note, log=lambda _: None)  # a line for every batch would hide the bar
+    with Output.opened(target, checked.sha256) as output:
+        before = output.done
+        if before:
+            console.print(f"Going on after line {before:,} of {checked.count:,}.")
+        with run.running(options, b'{"httpMethod":"GET","path":"/health"}', quiet) as running:
+            console.print(f"Release {running.version}", soft_wrap=True)
+            with _bar(console, "Lines", checked.count, before) as show:
+                local.run(checked, output, running.pool, options.concurrency, batch, show)
+        output.complete = True
+    return output.counts, output.done - before
+
+
+def _deployed(
+    source: str, target: Path, bucket: str, machine: str, endpoint_url: str | None, console: "Console"
+) -> tuple["Counts", int]:
+    import boto3
+
+    from lambda_torch.bulk import deployed, lines
+    from lambda_torch.bulk.errors import BulkError
+    from lambda_torch.bulk.output import Output
+    from lambda_torch.releases.errors import explained
+
+    with explained(bucket):
+        s3 = boto3.client("s3", endpoint_url=endpoint_url)
+        at = S3_URI.fullmatch(source)
+        if at is not None:
+            placed = deployed.find(s3, bucket, at["bucket"], at["key"])
+        else:
+            checked = lines.check(Path(source))
+            sent = 0
+            with _bar(console, "Bytes", Path(source).stat().st_size) as show:
+
+                def count(more: int) -> None:
+                    nonlocal sent
+                    sent += more
+                    show(sent)
+
+                placed = deployed.place(s3, bucket, checked, count)
+        run = deployed.Run(boto3.client("stepfunctions", endpoint_url=endpoint_url), machine, placed)
+        with Output.opened(target, f"s3://{bucket}/{placed.key}@{placed.version}") as output:
+            before = output.done
+            console.print(f"Run {placed.name} {run.start()}", soft_wrap=True)
+            with _bar(console, "Lines", None if at else checked.count) as show:
+                status = run.wait(show)
+            if status != "SUCCEEDED":
+                raise BulkError(
+                    f"The run ended as {status}. {run.why()}\n"
+                    f"Its report is under s3://{bucket}/{placed.results}run/. Next: mend the cause and give the same command "
+                    "again; it goes on with the batches that failed."
+                )
+            total = run.total() if at else checked.count
+            with _bar(console, "Collecting", total, before) as show:
+                deployed.collect(s3, placed, total, output, show)
+            output.complete = True
+    return output.counts, output.done - before

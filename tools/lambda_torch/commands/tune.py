@@ -1,0 +1,131 @@
+"""`lambda-torch tune`: latency and cost at memory sizes, and which one to take."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lambda_torch.commands._bucket import json_option, print_json
+from lambda_torch.commands._running import options_of, reports_to, run_options, signals_interrupt
+
+if TYPE_CHECKING:
+    from lambda_torch.tuning.cost import Prices, Row
+
+SIZES = "1024,1769,3008"
+
+
+def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> list[int]:
+    try:
+        sizes = [int(each) for each in value.split(",")]
+    except ValueError:
+        raise click.BadParameter("give sizes in MB, such as 1024,1769,3008") from None
+    if not all(128 <= each <= 10_240 for each in sizes):
+        raise click.BadParameter("Lambda has 128 to 10240 MB")
+    return sorted(set(sizes))
+
+
+@click.command()
+@click.option("--sizes", default=SIZES, show_default=True, callback=_sizes, metavar="MB,MB,...", help="Memory sizes.")
+@click.option(
+    "--requests", type=click.IntRange(10, 100_000), default=200, show_default=True, help="Warm requests a size."
+)
+@click.option(
+    "--event", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The request, as an event file."
+)
+@click.option(
+    "--target-ms", type=click.FloatRange(min=0, min_open=True), help="What the slowest of a hundred may take."
+)
+@click.option("--function", help="Measure this deployed function (PredictFunctionName of the outputs), at its $LATEST.")
+@click.option("--architecture", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("build/tune.svg"),
+    show_default=True,
+    help="Where the picture goes.",
+)
+@json_option
+@run_options
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    sizes: list[int],
+    requests: int,
+    event: Path | None,
+    target_ms: float | None,
+    function: str | None,
+    architecture: str,
+    plot: Path,
+    as_json: bool,
+    **running: Any,
+) -> None:
+    """Measure the function at several memory sizes, price them, and recommend one.
+
+    In the test box (Linux, root, and make layer), which limits memory and CPU as Lambda does; or, with --function, the deployed
+    function, whose unpublished version is resized and put back, and which AWS charges for. The options from --model on are for
+    the test box.
+
+    \b
+    Examples:
+        lambda-torch tune --sizes 1024,1769,3008
+        lambda-torch tune --function NAME --target-ms 50
+    """
+    from rich.console import Console
+
+    from lambda_torch.emulator.errors import EmulatorError
+    from lambda_torch.releases.errors import ReleasesError
+    from lambda_torch.tuning import cost, measure
+    from lambda_torch.tuning.plot import svg
+
+    console = Console(stderr=True, highlight=False)
+    prices = cost.Prices.read()
+    payload = (event or Path(__file__).parents[3] / "events" / "bare.json").read_bytes()
+    with signals_interrupt():
+        try:
+            json.loads(payload)
+            if function is None:
+                options = options_of(context, console, **running)
+                measuring = measure.in_boxes(options, payload, reports_to(console).step)
+            else:
+                import boto3
+
+                measuring = measure.deployed(boto3.client("lambda"), function, payload)
+            rows = []
+            with measuring as times_at:
+                for size in sizes:
+                    console.print(f"Measuring {size} MB: a start and {requests} requests")
+                    times = times_at(size, requests)
+                    rows.append(cost.row(size, times.cold_ms, times.warm_ms, times.peak_mb, prices, architecture))
+        except (measure.TuningError, EmulatorError, ReleasesError, ValueError) as error:
+            raise click.ClickException(str(error)) from error
+        except (KeyboardInterrupt, click.Abort):
+            console.print("Stopped.")
+            raise SystemExit(130) from None
+    chosen, why = cost.recommend(rows, target_ms)
+    plot.parent.mkdir(parents=True, exist_ok=True)
+    plot.write_text(svg(rows, chosen, prices))
+    if as_json:
+        found = {"rows": [each.as_dict() for each in rows], "recommended_mb": chosen.memory_mb, "why": why}
+        print_json({**found, "prices": {"source": prices.source, "date": prices.date, "region": prices.region}})
+    else:
+        _print(rows, chosen, why, prices)
+    console.print(f"The picture: {plot}", soft_wrap=True)
+
+
+def _print(rows: list["Row"], chosen: "Row", why: str, prices: "Prices") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("MB", "cold, ms", "p50, ms", "p99, ms", "peak MB", "US$/million", "cold US$/million", "")
+    for each in rows:
+        cells = [each.memory_mb, each.cold_ms, each.p50_ms, each.p99_ms, each.peak_mb or "-", each.million_usd]
+        table.add_row(*map(str, cells), str(each.cold_million_usd), "<-" if each is chosen else "")
+    Console().print(table)
+    click.echo(
+        f"{chosen.memory_mb} MB: {why}. To take it: sam deploy --parameter-overrides MemorySize={chosen.memory_mb}"
+    )
+    click.echo(
+        f"Prices of {prices.date}, {prices.region}: {prices.source}; without the free tier and the API's own price."
+    )

@@ -1,0 +1,1 @@
+"""Which memory size pays: measured, priced, and one of them recommended."""

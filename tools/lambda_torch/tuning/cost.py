@@ -1,0 +1,107 @@
+"""What requests cost at a memory size, from the dated table beside this module, and which size to take."""
+
+import math
+import statistics
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+PRICES = Path(__file__).with_name("prices.toml")
+# A size that costs so much more than the cheapest, and is faster, is worth it.
+TOLERANCE = 1.1
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices in US dollars, and where and when they were read.
+
+    Attributes:
+        gb_second: by architecture, for a GB of memory and a second.
+        request: for one request.
+    """
+
+    source: str
+    date: str
+    region: str
+    request: float
+    gb_second: dict[str, float]
+
+    @classmethod
+    def read(cls) -> "Prices":
+        """The table."""
+        table: dict[str, Any] = tomllib.loads(PRICES.read_text())
+        return cls(**{**table, "date": str(table["date"])})
+
+    def million(self, memory_mb: int, milliseconds: float, architecture: str) -> float:
+        """A million requests of so many billed milliseconds each."""
+        seconds = math.ceil(milliseconds) / 1000  # billed by the whole millisecond, "AWS Lambda pricing"
+        return 1e6 * (self.request + seconds * memory_mb / 1024 * self.gb_second[architecture])
+
+
+@dataclass(frozen=True)
+class Row:
+    """One memory size.
+
+    Attributes:
+        cold_ms: the first request, with the start-up.
+        p50_ms, p99_ms: later requests.
+        mean_ms: what is billed for one of them, on average.
+        peak_mb: the most memory in use; None where it was not measured.
+        million_usd: a million warm requests.
+        cold_million_usd: a million requests that are all cold.
+    """
+
+    memory_mb: int
+    cold_ms: float
+    p50_ms: float
+    p99_ms: float
+    mean_ms: float
+    peak_mb: int | None
+    million_usd: float
+    cold_million_usd: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def row(
+    memory_mb: int, cold_ms: float, warm_ms: Sequence[float], peak_mb: int | None, prices: Prices, architecture: str
+) -> Row:
+    """The figures of one memory size from its times in milliseconds."""
+    ordered = sorted(warm_ms)
+    # By the whole millisecond for each request, so the mean is of what is billed.
+    mean = statistics.fmean(math.ceil(each) for each in ordered)
+    return Row(
+        memory_mb,
+        round(cold_ms, 1),
+        round(statistics.median(ordered), 2),
+        round(ordered[min(len(ordered) - 1, math.ceil(0.99 * len(ordered)) - 1)], 2),
+        round(mean, 2),
+        peak_mb,
+        round(1e6 * prices.request + mean / 1000 * memory_mb / 1024 * prices.gb_second[architecture] * 1e6, 2),
+        round(prices.million(memory_mb, cold_ms, architecture), 2),
+    )
+
+
+def recommend(rows: Sequence[Row], target_ms: float | None) -> tuple[Row, str]:
+    """A memory size, and why it.
+
+    Args:
+        rows: at least one.
+        target_ms: what the slowest of a hundred warm requests may take; None for no such wish.
+    """
+    if target_ms is not None:
+        fitting = [each for each in rows if each.p99_ms <= target_ms]
+        if not fitting:
+            best = min(rows, key=lambda each: each.p99_ms)
+            return best, f"no size keeps p99 within {target_ms:g} ms; this one comes closest"
+        best = min(fitting, key=lambda each: (each.million_usd, each.memory_mb))
+        return best, f"the cheapest that keeps p99 within {target_ms:g} ms"
+    cheapest = min(each.million_usd for each in rows)
+    near = [each for each in rows if each.million_usd <= TOLERANCE * cheapest]
+    best = min(near, key=lambda each: (each.p50_ms, each.million_usd))
+    percent = round(100 * (TOLERANCE - 1))
+    return best, f"the fastest of those that cost at most {percent} % more than the cheapest"
