@@ -243,6 +243,7 @@ def test_any_model_gets_its_form(browser: Chromium, tmp_path: Path, screenshots:
     (release / "model.json").write_text("{}")
     with command("--model", str(KINDS), "--release", str(release)) as site:
         browser.open(f"{site}/")
+        browser.find("#ask")
         assert browser.find("#title").text == "Everything that a form may have"
         assert browser.find("#field-colour").tag_name == "select"
         assert browser.find("#field-lines").get_attribute("value") == "one\ntwo"
