@@ -36,8 +36,8 @@ serve: $(VENV)/.ready ## Train the sample model if there is none, and serve it a
 local: $(VENV)/.ready ## The same in AWS's own container: sam build --use-container, a local S3, sam local start-api (PORT=...; needs Docker)
 	@$(BIN)/lambda-torch local --port $(PORT)
 
-test: $(VENV)/.ready ## Run all tests
-	@$(BIN)/python -m pytest
+test: $(VENV)/.ready ## Run all tests (TEST_OPTIONS="-k name")
+	@$(BIN)/python -m pytest $(TEST_OPTIONS)
 
 check: $(VENV)/.ready ## Lint and type-check
 	@$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 All of it is skipped where Docker is not usable. One `sam build --use-container` serves all tests.
 """
 
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from container.images import build as images_
 from lambda_torch.emulator.errors import EmulatorError
 from lambda_torch.emulator.processes import Processes, free_port
 from lambda_torch.project import ROOT
-from lambda_torch.sam import checkout, command, docker, local, pip_settings, runtime
+from lambda_torch.sam import checkout, command, docker, image_names, local, pip_settings, runtime
 from lambda_torch.sam.runtime import Runtime
 
 HERE = Path(__file__).resolve().parent
@@ -81,13 +82,18 @@ class Project(NamedTuple):
 def project(python_runtime: Runtime) -> Project:
     """The copy that the tests build and run. Its folder stays, so that a second run builds only what changed."""
     checkout.copy(COPY, python_runtime)
+    # On a busy machine a start takes longer than the function's time limit, and no test fails for being slow.
+    template = COPY / "template.yaml"
+    text, times = re.subn(r"(\n  Timeout:\n    Type: Number\n    Default: )\d+", r"\g<1>600", template.read_text())
+    assert times == 1
+    template.write_text(text)
     return Project(COPY)
 
 
 @pytest.fixture(scope="session")
-def container_pip(images: None) -> Iterator[list[str]]:
-    """Options of `sam build` with which pip in the container finds what this machine's pip finds."""
-    with pip_settings.for_containers(docker.host()) as variables:
+def container_pip(images: None, python_runtime: Runtime) -> Iterator[list[str]]:
+    """Options of `sam build` with which pip in the container finds what this machine's pip finds; none for stand-ins."""
+    with pip_settings.for_containers(docker.host(), image_names.build(python_runtime.version)) as variables:
         yield [f"--container-env-var={name}={value}" for name, value in variables.items()]
 
 

@@ -97,7 +97,9 @@ def invoke(project: Project, to: Cloud, event: Path, stack: str = STACK) -> Any:
         "remote", "invoke", "PredictFunction", "--stack-name", stack, "--event-file", str(event), variables=to.variables
     )
     assert done.status == 0, done.said
-    return json.loads(done.stdout)
+    answer = json.loads(done.stdout)
+    assert "errorMessage" not in answer, answer
+    return answer
 
 
 def typed(project: Project, arguments: list[str], answers: list[tuple[str, str]], variables: dict[str, str]) -> Done:

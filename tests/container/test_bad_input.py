@@ -2,15 +2,19 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from container.conftest import Project
+from integration.emulator.conftest import wait_until
 from lambda_torch.emulator.processes import free_port
 from lambda_torch.project import ROOT
-from lambda_torch.sam import docker
+from lambda_torch.sam import docker, image_names
+from lambda_torch.sam.local import Variables
 from lambda_torch.sam.network import LABEL
+from lambda_torch.sam.runtime import Runtime
 
 COMMAND = str(Path(sys.executable).with_name("lambda-torch"))
 
@@ -33,6 +37,11 @@ def test_without_docker_make_serve_is_named(release: Path, tmp_path: Path) -> No
     assert done.returncode == 1
     assert "Docker is not installed" in done.stderr
     assert "make serve" in done.stderr
+
+
+def containers_with(folder: Path) -> list[str]:
+    """The containers, stopped ones included, that have mounted a folder of this machine."""
+    return docker.docker("ps", "--all", "--quiet", "--filter", f"volume={folder}").split()
 
 
 def fake_docker(folder: Path, says: str) -> str:
@@ -90,21 +99,55 @@ def test_an_image_that_cannot_be_had_is_named(built: Project) -> None:
     assert docker.docker("ps", "--quiet", "--filter", f"ancestor={missing}") == ""
 
 
-def test_a_failed_build_leaves_no_container(images: None, tmp_path: Path, python_runtime: object) -> None:
+def test_a_failed_build_leaves_no_container(images: None, tmp_path: Path, python_runtime: Runtime) -> None:
     """A layer whose make fails ends the build with make's message; no container stays."""
     (tmp_path / "layer").mkdir()
     (tmp_path / "layer" / "Makefile").write_text("build-Layer:\n\t@echo no compiler for this >&2; exit 1\n")
-    name = python_runtime.name  # type: ignore[attr-defined]
     (tmp_path / "template.yaml").write_text(
         "Transform: AWS::Serverless-2016-10-31\nResources:\n  Layer:\n    Type: AWS::Serverless::LayerVersion\n"
         "    Metadata:\n      BuildMethod: makefile\n    Properties:\n      ContentUri: layer\n"
-        f"      CompatibleRuntimes: [{name}]\n"
+        f"      CompatibleRuntimes: [{python_runtime.name}]\n"
     )
-    before = docker.docker("ps", "--all", "--quiet")
     done = Project(tmp_path).sam("build", "--use-container")
     assert done.status != 0
     assert "no compiler for this" in done.said
-    assert docker.docker("ps", "--all", "--quiet") == before
+    assert containers_with(tmp_path / "layer") == []
+
+
+@pytest.fixture
+def no_compiler(images: None, python_runtime: Runtime) -> Iterator[str]:
+    """A build image without a C compiler."""
+    name = "lambda-torch-no-compiler"
+    removing = "for name in gcc cc clang; do while path=$(command -v $name); do rm $path; done; done"
+    recipe = f"FROM {image_names.build(python_runtime.version)}\nRUN {removing}\n"
+    build = ["docker", "build", "--quiet", "--tag", name, "-"]
+    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
+    subprocess.run(build, input=recipe, env=environment, text=True, check=True, capture_output=True)
+    yield name
+    docker.docker("image", "rm", "--force", name)
+
+
+def test_a_missing_compiler_is_told_at_once(project: Project, no_compiler: str, container_pip: list[str]) -> None:
+    """The layer's builder says in the container what to install, before its minutes of work; no container stays."""
+    arguments = ["build", "TorchLayer", "--use-container", "--no-cached", "--build-dir", "unused", *container_pip]
+    done = project.sam(*arguments, "--build-image", no_compiler)
+    assert done.status != 0
+    assert "there is no C compiler" in done.said
+    assert "install gcc and make" in done.said
+    assert docker.docker("ps", "--all", "--quiet", "--filter", f"ancestor={no_compiler}") == ""
+
+
+def test_sam_local_on_a_port_in_use_ends_and_leaves_no_container(built: Project, variables: Variables) -> None:
+    """`sam local start-api` on a port that somebody else has ends with the port's number; no container stays."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = built.sam("local", "start-api", "--port", port, "--env-vars", str(variables.path))
+    assert done.status != 0
+    assert port in done.said
+    # SAM does not wait for Docker to have removed it.
+    assert wait_until(lambda: containers_with(built.folder / ".aws-sam" / "build" / "PredictFunction") == [])
 
 
 def test_make_local_serves_and_leaves_nothing_when_it_is_ended(built: Project, release: Path) -> None:

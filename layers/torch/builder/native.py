@@ -56,6 +56,20 @@ def find_compiler(arch: str) -> str | None:
     return next((found for name in candidates if name and (found := shutil.which(name))), None)
 
 
+def require_compiler(arch: str) -> str:
+    """The C compiler for an architecture. Raises `BuildError` if there is none, or no make."""
+    if arch not in COMPILERS:
+        raise BuildError(f"the pager knows no architecture {arch!r}", f"choose one of {', '.join(COMPILERS)}")
+    compiler = find_compiler(arch)
+    if compiler is None or shutil.which("make") is None:
+        raise BuildError(
+            f"there is no C compiler for {arch}, or no make",
+            "install gcc and make"
+            + ("" if arch == platform.machine() else f" (Debian: gcc-{arch.replace('_', '-')}-linux-gnu)"),
+        )
+    return compiler
+
+
 def build_pager(output: Path, *, arch: str, recording: bool = False) -> Path:
     """Compile the pager, and beside it the companion that `builder.split` copies for each library.
 
@@ -70,15 +84,7 @@ def build_pager(output: Path, *, arch: str, recording: bool = False) -> Path:
     Raises:
         BuildError: No compiler or make, zstd's source cannot be had, or the compiler failed.
     """
-    if arch not in COMPILERS:
-        raise BuildError(f"the pager knows no architecture {arch!r}", f"choose one of {', '.join(COMPILERS)}")
-    compiler = find_compiler(arch)
-    if compiler is None or shutil.which("make") is None:
-        raise BuildError(
-            f"there is no C compiler for {arch}, or no make",
-            "install gcc and make"
-            + ("" if arch == platform.machine() else f" (Debian: gcc-{arch.replace('_', '-')}-linux-gnu)"),
-        )
+    compiler = require_compiler(arch)
     with zstd_source() as zstd, tempfile.TemporaryDirectory(prefix="pager-") as scratch:
         decoder = Path(scratch, ".objects", "zstd.o")
         if arch in _decoders:  # zstd takes most of the time, and is the same in both variants

@@ -79,6 +79,9 @@ class Build:
         Raises:
             BuildError: Something is wrong with an input, a tool or the result; the output is as it was before.
         """
+        # Before the minutes of work that come before their use.
+        native.require_compiler(platform.machine())
+        strip.require_tool()
         with self.alone():
             return self._run()
 

@@ -45,17 +45,23 @@ def rule_for(path: str) -> Rule:
     return next(rule for rule in RULES if re.match(rule.pattern, path))
 
 
+def require_tool() -> str:
+    """The `strip` command. Raises `BuildError` if there is none."""
+    tool = shutil.which("strip")
+    if tool is None:
+        raise BuildError(
+            "there is no strip on this machine", "install binutils (apt-get install binutils, dnf install binutils)"
+        )
+    return tool
+
+
 def strip(tree: Path) -> Stripped:
     """Strip the ELF files of `tree` (each is replaced by a new file), then load every shared library in a child process.
 
     Raises:
         BuildError: There is no `strip`, it fails, or a result cannot be loaded; the message names the file.
     """
-    tool = shutil.which("strip")
-    if tool is None:
-        raise BuildError(
-            "there is no strip on this machine", "install binutils (apt-get install binutils, dnf install binutils)"
-        )
+    tool = require_tool()
     files = saved = kept = 0
     for path in elf_files(tree):
         name = path.relative_to(tree).as_posix()

@@ -17,9 +17,8 @@ from typing import Any
 
 from moto.awslambda import models
 
-from container.images import recipe
 from lambda_torch.emulator.environment import INVOKE_PATH, outcome_of
-from lambda_torch.sam import docker
+from lambda_torch.sam import docker, image_names
 
 START_SECONDS = 120.0
 
@@ -95,7 +94,7 @@ def _unpack(content: bytes, folder: Path) -> None:
 
 
 def _run(function: Any, code: Path, opt: Path, variables: dict[str, str], event: str) -> Any:
-    image = recipe.runtime_image(function.run_time.removeprefix("python"))
+    image = image_names.runtime(function.run_time.removeprefix("python"))
     options = ["--detach", "--publish", "127.0.0.1::8080", "--memory", f"{function.memory_size}m"]
     options += ["--volume", f"{code}:/var/task:ro", "--volume", f"{opt}:/opt:ro"]
     for name, value in variables.items():

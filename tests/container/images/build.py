@@ -9,11 +9,13 @@ the real ones are there or can be pulled, they are used, and this does nothing. 
 this machine's CPython, and PyPI: so the very same tests run everywhere.
 
 What differs from the real ones: Debian's glibc is newer than Amazon Linux's (the layer's builder checks every library's symbol
-versions for that), and Python's patch release is this machine's.
+versions for that), Python's patch release is this machine's, and pip's settings, with what pip finds on this machine's disk only,
+are this machine's too, so that `sam build --use-container` finds there what pip finds here.
 
 Needs a Docker daemon, mmdebstrap (Debian and its derivatives), and the network to the package mirrors.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -31,13 +33,16 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from container.images import recipe
+from lambda_torch import project
 from lambda_torch.emulator.software import emulator_binary
-from lambda_torch.sam.docker import DockerError, docker, has_image
+from lambda_torch.sam import image_names, pip_settings
+from lambda_torch.sam.docker import DockerError, docker, has_image, label
 
 HERE = Path(__file__).resolve().parent
 CONTEXT_FILES = ("Dockerfile", "lambda-entrypoint.sh", "bootstrap", "bootstrap.py", "lambda-builders")
 EXECUTABLE = ("lambda-entrypoint.sh", "bootstrap", "lambda-builders")
-PINS = HERE.parents[2] / "requirements" / "dev.txt"
+PINS = project.ROOT / "requirements" / "dev.txt"
+LAYER_REQUIREMENTS = project.LAYER_SOURCE / "requirements.txt"
 
 # A registry that is not there is told within seconds; a pull that goes on is a network that works.
 PULL_SECONDS = 600
@@ -56,14 +61,14 @@ def provide(version: str, say: Say) -> dict[str, str]:
         ImagesError: one can neither be pulled nor made.
         DockerError: there is no daemon to have it.
     """
-    wanted = {recipe.runtime_image(version): "runtime", recipe.build_image(version): "build"}
+    wanted = {image_names.runtime(version): "runtime", image_names.build(version): "build"}
     origin: dict[str, str] = {}
     missing: dict[str, str] = {}
     for image, target in wanted.items():
-        label = _label(image)
-        if has_image(image) and label in ("", _digest(version)):
+        made_by = label(image, recipe.LABEL)
+        if has_image(image) and made_by in ("", _digest(version)):
             origin[image] = "present"
-        elif label == "" and _pull(image, say):
+        elif made_by == "" and _pull(image, say):
             origin[image] = "pulled"
         else:
             missing[image] = target
@@ -74,26 +79,23 @@ def provide(version: str, say: Say) -> dict[str, str]:
 
 
 def remove() -> list[str]:
-    """Remove the images that this made, and those that SAM built on them. AWS's own stay."""
+    """Remove the images that this made, those that SAM built on them, and their containers. AWS's own stay."""
+    containers = docker(
+        "ps", "--all", "--quiet", "--filter", f"label={recipe.LABEL}"
+    ).split()  # they have their image's labels
+    if containers:
+        docker("rm", "--force", "--volumes", *containers)
     listed = docker("image", "ls", "--quiet", "--filter", f"label={recipe.LABEL}").split()
     for image in dict.fromkeys(listed):
         docker("image", "rm", "--force", image)
     return listed
 
 
-def _label(image: str) -> str:
-    """The digest of the recipe that a stand-in was made by; empty for other images, or none."""
-    if not has_image(image):
-        return ""
-    return docker(
-        "image", "inspect", "--format", f'{{{{with .Config.Labels}}}}{{{{index . "{recipe.LABEL}"}}}}{{{{end}}}}', image
-    ).strip()
-
-
 def _digest(version: str) -> str:
     """What a stand-in depends on, as a short hash."""
     packages = [f"{name}=={importlib.metadata.version(name)}" for name in recipe.RUNTIME_PACKAGES]
-    digest = hashlib.sha256(repr((version, sys.version, packages, _builders())).encode())
+    pip = (pip_settings.addresses(), pip_settings.looks_on_this_disk(), LAYER_REQUIREMENTS.read_text())
+    digest = hashlib.sha256(repr((version, sys.version, packages, _builders(), pip)).encode())
     for name in (*CONTEXT_FILES, "recipe.py", "build.py"):
         digest.update((HERE / name).read_bytes())
     return digest.hexdigest()[:16]
@@ -139,6 +141,7 @@ def _make(version: str, targets: dict[str, str], say: Say) -> None:
         work.append(pool.submit(_python, context / "python.tar"))
         work.append(pool.submit(_install, context / "runtime", [*recipe.RUNTIME_PACKAGES]))
         work.append(pool.submit(_install, context / "builders", [_builders(), "setuptools", "wheel"]))
+        work.append(pool.submit(_pip_settings, context / "pip"))
         for name in CONTEXT_FILES:
             shutil.copyfile(HERE / name, context / name)
             (context / name).chmod(0o755 if name in EXECUTABLE else 0o644)
@@ -221,12 +224,29 @@ def _python(output: Path) -> None:
 
 
 def _install(target: Path, packages: list[str]) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile"]
-    done = subprocess.run(
-        [*command, "--constraint", str(PINS), "--target", str(target), *packages], capture_output=True, text=True
-    )
+    _pip("install", "--no-compile", "--constraint", str(PINS), "--target", str(target), *packages)
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise ImagesError(f"pip cannot install {', '.join(packages)}:\n{done.stderr.strip()[-2000:]}")
+        raise ImagesError(f"pip {' '.join(arguments)} failed:\n{done.stderr.strip()[-2000:]}")
+
+
+def _pip_settings(target: Path) -> None:
+    """A folder for /etc/pip of the build image: this machine's pip settings, and what pip finds on this machine's disk only.
+
+    The variables that would say the same can be given to `sam build`, but not to `sam sync`.
+    """
+    wheels = target / "wheels"
+    wheels.mkdir(parents=True)
+    settings = pip_settings.addresses()
+    if pip_settings.looks_on_this_disk():
+        settings["find-links"] = [*settings.get("find-links", []), "/etc/pip/wheels"]
+        _pip("download", "--no-deps", "--requirement", str(LAYER_REQUIREMENTS), "--dest", str(wheels))
+    lines = [f"{name} = {' '.join(values)}" for name, values in settings.items()]
+    (target / "pip.conf").write_text("\n".join(["[global]", *lines, ""]))
 
 
 def _certificates() -> Path:
@@ -242,12 +262,19 @@ def _certificates() -> Path:
 
 def _build(context: Path, image: str, target: str, digest: str) -> None:
     command = ["docker", "build", "--quiet", "--target", target, "--build-arg", f"ROOTFS={target}.tar"]
-    command += ["--label", f"{recipe.LABEL}={digest}", "--tag", image, str(context)]
+    command += ["--label", f"{recipe.LABEL}={digest}"]
+    if target == "build":
+        command += ["--label", f"{pip_settings.CARRIED}=yes"]
+    command += ["--tag", image, str(context)]
     # The classic builder: the newer one is a plug-in that Debian does not install with docker.io.
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
+    before = docker("image", "ls", "--quiet", image).split()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise ImagesError(f"docker build of {image} failed:\n{(done.stderr or done.stdout).strip()[-2000:]}")
+    for stale in set(before) - set(docker("image", "ls", "--quiet", image).split()):
+        with contextlib.suppress(DockerError):  # a container may still use it
+            docker("image", "rm", stale)
 
 
 def main() -> None:

@@ -58,13 +58,3 @@ LABEL = "lambda-torch.stand-in"
 def names(groups: tuple[Packages, ...]) -> list[str]:
     """All the packages of some groups."""
     return [name for group in groups for name in group.names]
-
-
-def runtime_image(version: str) -> str:
-    """The name under which SAM looks for the image that a function runs in (samcli/local/docker/lambda_image.py)."""
-    return f"public.ecr.aws/lambda/python:{version}-x86_64"
-
-
-def build_image(version: str) -> str:
-    """The name under which SAM looks for the image that `sam build --use-container` uses (samcli/lib/build/app_builder.py)."""
-    return f"public.ecr.aws/sam/build-python{version}:latest-x86_64"

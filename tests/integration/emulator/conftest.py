@@ -54,7 +54,7 @@ def make_environment(processes: Processes, tmp_path: Path) -> Iterator[MakeEnvir
 
     def make(name: str = "probe", on_line: Callable[[str], None] | None = None, **configuration: Any) -> Environment:
         configuration.setdefault("software", software.stock())
-        function = Function(PROBE, "probe.handler", **configuration)
+        function = Function(configuration.pop("code", PROBE), "probe.handler", **configuration)
         environment = Environment(function, processes, tmp_path, name, on_line)
         made.append(environment)
         return environment

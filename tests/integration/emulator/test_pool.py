@@ -1,12 +1,14 @@
 """A pool of environments takes events as Lambda would."""
 
 import os
+import shutil
 import signal
 from concurrent.futures import wait
+from pathlib import Path
 
 import pytest
 
-from integration.emulator.conftest import MakePool, event, said, wait_until
+from integration.emulator.conftest import PROBE, MakePool, event, said, wait_until
 from lambda_torch.emulator.environment import PAYLOAD_LIMIT
 from lambda_torch.emulator.errors import EmulatorError, InitError
 from lambda_torch.emulator.pool import PayloadTooLargeError
@@ -102,6 +104,49 @@ def test_closing_ends_what_is_under_way_and_what_waits(make_pool: MakePool) -> N
     assert waiting.cancelled()
     with pytest.raises(EmulatorError, match="closed"):
         pool.submit(event())
+
+
+def test_a_renewal_starts_the_function_from_its_code_as_it_is_now(make_pool: MakePool, tmp_path: Path) -> None:
+    """After a renewal one environment runs the saved code, however many there were; an event under way ends in the old one."""
+    code = Path(shutil.copytree(PROBE, tmp_path / "code"))
+    pool = make_pool(concurrency=2, first_event=event(), code=code)
+    pool.start()
+    answers = [pool.submit(event(do="sleep", seconds=1.5)) for _ in range(2)]
+    assert wait_until(lambda: all(answer.running() for answer in answers))
+    with (code / "probe.py").open("a") as source:
+        source.write("\nhandler = lambda event, context: 'new'\n")
+    renewal = pool.renew()
+    after = pool.submit(event())
+    assert renewal.result() is None
+    assert said(after.result()) == "new"
+    assert all(said(answer.result())["pid"] for answer in answers)
+    assert wait_until(lambda: pool.size == 1)
+
+
+def test_code_that_does_not_start_is_told_and_the_next_renewal_tries_again(make_pool: MakePool, tmp_path: Path) -> None:
+    """While saved code has a mistake, events are answered with it; once it is corrected, the function serves again."""
+    code = Path(shutil.copytree(PROBE, tmp_path / "code"))
+    pool = make_pool(concurrency=2, first_event=event(), code=code)
+    pool.start()
+    before = (code / "probe.py").read_text()
+    (code / "probe.py").write_text(before + "\nhandler = (\n")
+    problem = pool.renew().result()
+    assert "was never closed" in str(problem)
+    assert "was never closed" in said(pool.submit(event()).result())["errorMessage"]
+    (code / "probe.py").write_text(before)
+    assert pool.renew().result() is None
+    assert not pool.submit(event()).result().failed
+
+
+def test_a_renewal_after_another_is_the_one_that_counts(make_pool: MakePool) -> None:
+    """Renewals that follow each other quickly are all answered or cancelled, and the pool serves on."""
+    pool = make_pool(concurrency=2, first_event=event())
+    pool.start()
+    first = said(pool.submit(event()).result())["pid"]
+    renewals = [pool.renew() for _ in range(5)]
+    assert renewals[-1].result() is None
+    assert all(renewal.cancelled() or renewal.result() is None for renewal in renewals)
+    assert said(pool.submit(event()).result())["pid"] != first
 
 
 def test_too_large_events_are_refused(make_pool: MakePool) -> None:

@@ -169,6 +169,30 @@ def test_ctrl_c_leaves_nothing_behind(release: Path, tmp_path: Path) -> None:
         requests.get(served.url, timeout=5)
 
 
+def test_a_saved_file_starts_the_function_again(release: Path, tmp_path: Path) -> None:
+    """Serve runs what was saved without being started again; a mistake is told, and its correction serves."""
+    shutil.copytree(project.SRC / "model", tmp_path / "own" / "model")
+    module = tmp_path / "own" / "model" / "__init__.py"
+    before = module.read_text()
+    options = ["--layer", "stock", "--release", str(release), "--model", str(tmp_path / "own"), "--concurrency", "1"]
+    served = start(tmp_path / "log", *options)
+    try:
+        module.write_text(f"{before}\nprint('saved once')\n")
+        assert wait_until(lambda: "Ready again after" in served.log.read_text())
+        assert "__init__.py changed: starting the function again" in served.log.read_text()
+        assert "saved once" in served.log.read_text()
+        assert requests.post(served.curl[-1], data=served.curl[2], timeout=60).status_code == 200
+        module.write_text(f"{before}\nmistake = (\n")
+        assert wait_until(lambda: "The next save tries again" in served.log.read_text())
+        assert "was never closed" in served.log.read_text()
+        assert requests.post(served.curl[-1], data=served.curl[2], timeout=60).status_code == 502
+        module.write_text(before)
+        assert wait_until(lambda: served.log.read_text().count("Ready again after") == 2)
+        assert requests.post(served.curl[-1], data=served.curl[2], timeout=60).status_code == 200
+    finally:
+        stop(served, signal.SIGTERM)
+
+
 def test_a_killed_serve_leaves_no_process(release: Path, tmp_path: Path) -> None:
     """A serve that is killed takes its children with it all the same, and the next run removes its files."""
     served = start(tmp_path / "log", "--layer", "stock", "--release", str(release))

@@ -110,6 +110,23 @@ def test_over_the_budget_the_largest_are_named_and_the_old_layer_stays(options: 
     assert not (options.output.parent / "layer.zip").exists()
 
 
+@pytest.mark.parametrize(
+    ("without", "says"), [(("cc", "gcc", "clang"), "no C compiler"), (("make",), "no make"), (("strip",), "no strip")]
+)
+def test_a_missing_tool_is_told_before_anything_is_done(
+    options: Options, monkeypatch: pytest.MonkeyPatch, without: tuple[str, ...], says: str
+) -> None:
+    """Without a compiler, make or strip the build ends with what to install, before it has installed or written anything."""
+    found = shutil.which
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None if name in without else found(name))
+    with pytest.raises(BuildError, match=says) as caught:
+        Build(options, Console(StringIO())).run()
+    assert "install" in caught.value.next_step
+    assert not options.work.exists()
+    assert not options.output.exists()
+
+
 def test_what_a_killed_build_left_is_removed(options: Options) -> None:
     """Scratch folders of a build that could not clean up go at the next one."""
     for left in (options.output / ".building-x" / "layer", options.work / "recording-x", options.work / "installing-x"):

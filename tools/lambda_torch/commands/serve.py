@@ -1,5 +1,6 @@
 """`lambda-torch serve`: from a release folder to a local address."""
 
+import contextlib
 import json
 import shlex
 import sys
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lambda_torch.emulator.gateway import Handled
-    from lambda_torch.emulator.run import Options
+    from lambda_torch.emulator.run import Options, Reports, Run
     from lambda_torch.emulator.storage import Storage
 
 
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Events as a REST API sends them (v1), or as an HTTP API or function URL does (v2).",
 )
+@click.option(
+    "--reload/--no-reload",
+    default=True,
+    show_default=True,
+    help="Start the function again when a file of its code is saved.",
+)
 @run_options
 @click.pass_context
 def command(
@@ -43,6 +50,7 @@ def command(
     host: str,
     concurrency: int,
     payload: str,
+    reload: bool,
     model: Path | None,
     release: Path | None,
     layer: str,
@@ -53,7 +61,7 @@ def command(
     """Serve the function at http://127.0.0.1:3000, with no Docker and no AWS account.
 
     AWS's own Runtime Interface Emulator and runtime client run the function as Lambda would; S3 is moto's, and lasts as long as
-    the command. Ctrl-C ends it all.
+    the command. A file that is saved in src/ (or in the model's folder) starts the function again. Ctrl-C ends it all.
 
     \b
     Example:
@@ -82,7 +90,7 @@ def command(
                     variables=variables,
                     concurrency=concurrency,
                 )
-                _serve(options, taken, payload, console, serving)
+                _serve(options, taken, payload, console, serving, reload=reload)
         except (EmulatorError, ReleasesError) as error:
             raise click.ClickException(str(error)) from error
         except (KeyboardInterrupt, click.Abort):
@@ -91,7 +99,13 @@ def command(
 
 
 def _serve(
-    options: "Options", taken: "socket.socket", payload: str, console: "Console", serving: threading.Event
+    options: "Options",
+    taken: "socket.socket",
+    payload: str,
+    console: "Console",
+    serving: threading.Event,
+    *,
+    reload: bool,
 ) -> None:
     import os
 
@@ -100,6 +114,7 @@ def _serve(
     from lambda_torch.emulator.gateway import Gateway
     from lambda_torch.emulator.invoke_api import InvokeApi
     from lambda_torch.emulator.payloads import PAYLOADS, Request
+    from lambda_torch.emulator.watching import Watch
 
     started = time.monotonic()
     form = PAYLOADS[payload]
@@ -121,12 +136,39 @@ def _serve(
             console.print(
                 f"To publish another release to it: {_publish_command(running.storage, options.model)}", soft_wrap=True
             )
-            console.print("Ctrl-C ends it all. Try:")
-            click.echo(f"curl -d {shlex.quote(running.example)} {url}/predict")
-            serving.set()
-            while running.storage.alive:
-                time.sleep(0.5)
+            with contextlib.ExitStack() as stack:
+                watch = None
+                if reload:
+                    try:
+                        watch = stack.enter_context(Watch(running.sources))
+                    except EmulatorError as error:
+                        reports.note(str(error))
+                saving = "A file that is saved in src/ starts the function again. " if watch else ""
+                console.print(f"{saving}Ctrl-C ends it all. Try:")
+                click.echo(f"curl -d {shlex.quote(running.example)} {url}/predict")
+                serving.set()
+                while running.storage.alive:
+                    if watch is None:
+                        time.sleep(0.5)
+                    elif changed := watch.changed(0.5):
+                        _start_again(running, changed, reports)
             raise EmulatorError(f"The S3 server ended by itself. Its last lines:\n{running.storage.tail()}")
+
+
+def _start_again(running: "Run", changed: set[Path], reports: "Reports") -> None:
+    """The function with its new code; where that does not start, the next save tries again."""
+    from lambda_torch.emulator.software import FUNCTION_REQUIREMENTS
+
+    names = sorted(path.name for path in changed)
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    reports.step(f"{shown} changed: starting the function again")
+    if FUNCTION_REQUIREMENTS in changed:
+        reports.note("New requirements are installed when lambda-torch serve is started again (first make setup).")
+    started = time.monotonic()
+    if running.pool.renew().result() is None:
+        reports.step(f"Ready again after {time.monotonic() - started:.1f} s")
+    else:
+        reports.note("The next save tries again.")
 
 
 def _publish_command(storage: "Storage", model: Path | None) -> str:

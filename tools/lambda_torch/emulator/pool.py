@@ -26,6 +26,11 @@ class _Waiting(NamedTuple):
     result: "Future[Outcome]"
 
 
+class _Renewal(NamedTuple):
+    number: int
+    result: "Future[EmulatorError | None]"
+
+
 class Pool:
     """A pool of environments; every method may be called from any thread.
 
@@ -54,6 +59,7 @@ class Pool:
         self._threads: list[threading.Thread] = []
         self._workers: set[int] = set()
         self._free = 0  # workers that will take an event without having to finish another first
+        self._renewal = _Renewal(0, Future())
         self._closed = False
 
     def start(self) -> Outcome | None:
@@ -101,10 +107,28 @@ class Pool:
             self._hire(number, None)
         return waiting.result
 
+    def renew(self) -> "Future[EmulatorError | None]":
+        """Replace all environments by a new one, for a function whose code has changed; load starts more, as ever.
+
+        Events under way end in the old environments; those that wait, and later ones, are for the new one. The result is there
+        when it has started: None, or why it does not start, in which case the next event tries again.
+
+        Raises:
+            EmulatorError: the pool is closed.
+        """
+        with self._changed:
+            if self._closed:
+                raise EmulatorError("The pool is closed.")
+            self._renewal.result.cancel()
+            self._renewal = _Renewal(self._renewal.number + 1, Future())
+            self._changed.notify_all()
+            return self._renewal.result
+
     def close(self) -> None:
         """Stop all environments. Events under way fail, and those that wait are cancelled."""
         with self._changed:
             self._closed = True
+            self._renewal.result.cancel()
             waiting, self._waiting = self._waiting, collections.deque()
             environments = list(self._environments.values())
             threads = list(self._threads)
@@ -117,28 +141,45 @@ class Pool:
             thread.join()
 
     def _hire(self, number: int, environment: Environment | None) -> None:
-        thread = threading.Thread(
-            target=self._work, args=(number, environment), name=f"environment {number}", daemon=True
-        )
         with self._changed:
             if self._closed or number in self._workers:
                 return
+            name = f"environment {number}"
+            arguments = (number, environment, self._renewal)
+            thread = threading.Thread(target=self._work, args=arguments, name=name, daemon=True)
             self._workers.add(number)
             self._free += 1
             self._threads.append(thread)
         thread.start()
 
-    def _work(self, number: int, environment: Environment | None) -> None:
-        """What one environment's thread does: take an event, run it, and replace the environment when it is lost."""
+    def _work(self, number: int, environment: Environment | None, renewal: _Renewal) -> None:
+        """What one environment's thread does: take an event, run it, and replace the environment when it is lost or outdated.
+
+        `renewal` is the last one that came before the environment.
+        """
         problem: EmulatorError | None = None
+        claimed: _Renewal | None = None
         while True:
             if environment is None:
                 environment, problem = self._try_fresh(number)
+                if claimed is not None:
+                    claimed.result.set_result(problem)
+                    claimed = None
                 if environment is None and self._retire(number):
                     return
-            item = self._take()
+            item = self._take(renewal)
             if item is None:
                 return
+            if isinstance(item, _Renewal):
+                renewal = item
+                if environment is not None:
+                    self._discard(number, environment)
+                    environment = None
+                if self._claim(renewal):
+                    claimed = renewal
+                elif self._retire(number):
+                    return
+                continue
             if environment is not None and not environment.alive:
                 self._on_note(f"Environment {number} is gone: starting another.")
                 self._discard(number, environment)
@@ -160,17 +201,25 @@ class Pool:
                 self._free += 1
             item.result.set_result(outcome)
 
-    def _take(self) -> _Waiting | None:
-        """Wait for an event that is still wanted; None when the pool is closed."""
+    def _take(self, renewal: _Renewal) -> _Waiting | _Renewal | None:
+        """Wait for a renewal after this one, or an event that is still wanted; None when the pool is closed."""
         with self._changed:
             while True:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
+                self._changed.wait_for(lambda: self._waiting or self._closed or self._renewal is not renewal)
                 if self._closed:
                     return None
+                if self._renewal is not renewal:
+                    return self._renewal
                 item = self._waiting.popleft()
                 if item.result.set_running_or_notify_cancel():
                     self._free -= 1
                     return item
+
+    def _claim(self, renewal: _Renewal) -> bool:
+        """Whether the caller is the first for this renewal: one environment is started, however many there were."""
+        with self._changed:
+            result = renewal.result
+            return not result.running() and not result.done() and result.set_running_or_notify_cancel()
 
     def _fresh(self, number: int) -> tuple[Environment, Outcome | None]:
         environment = self._make(number)
@@ -199,7 +248,7 @@ class Pool:
             self._environments.pop(number, None)
 
     def _retire(self, number: int) -> bool:
-        """Let the worker go whose environment does not start, unless it is the last one: somebody has to tell the clients."""
+        """Let a worker without an environment go, unless it is the last one: somebody has to tell the clients."""
         with self._changed:
             if not self._closed and len(self._workers) == 1:
                 return False

@@ -80,6 +80,7 @@ class Run:
         version: the release that was published for it.
         example: a request that it answers, as JSON text.
         init_ms: milliseconds of the first environment's start-up; None if it is not known.
+        sources: the folders that the function's code is in.
     """
 
     pool: Pool
@@ -87,6 +88,7 @@ class Run:
     version: str
     example: str
     init_ms: float | None
+    sources: tuple[Path, ...]
 
 
 @contextmanager
@@ -124,9 +126,16 @@ def running(options: Options, first_event: bytes | None, reports: Reports) -> It
 
             with contextlib.closing(Pool(make, options.concurrency, first_event, reports.note)) as pool:
                 pool.start()
-                yield Run(pool, storage, release.ref.version, example_of(release.manifest), pool.init_ms())
+                version, example = release.ref.version, example_of(release.manifest)
+                yield Run(pool, storage, version, example, pool.init_ms(), sources_of(options))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sources_of(options: Options) -> tuple[Path, ...]:
+    """The folders that the function's code is in."""
+    other = () if options.model is None else (project.model_package(options.model),)
+    return (project.SRC, *other)
 
 
 def _scratch_folder() -> Path:

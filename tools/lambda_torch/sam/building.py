@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lambda_torch import project
-from lambda_torch.sam import command, pip_settings
-from lambda_torch.sam.docker import host
+from lambda_torch.sam import command, image_names, pip_settings
+from lambda_torch.sam.docker import has_image, host
 from lambda_torch.sam.runtime import Runtime, template_for
 
 BUILT_TEMPLATE = Path(".aws-sam", "build", "template.yaml")
@@ -22,7 +22,8 @@ def build(runtime: Runtime, say: Callable[[str], None], root: Path = project.ROO
         DockerError: Docker cannot be used.
     """
     say(f"sam build --use-container for {runtime.name} (the layer takes some minutes the first time)")
-    with pip_settings.for_containers(host()) as variables:
+    image = image_names.build(runtime.version)
+    with pip_settings.for_containers(host(), image) as variables:
         options = [f"--container-env-var={name}={value}" for name, value in variables.items()]
         done = subprocess.run(
             [command.executable(), *arguments(runtime, root), *options],
@@ -31,6 +32,11 @@ def build(runtime: Runtime, say: Callable[[str], None], root: Path = project.ROO
             stdin=subprocess.DEVNULL,
         )
     if done.returncode or not (root / BUILT_TEMPLATE).is_file():
+        if not has_image(image):
+            raise command.SamError(
+                f"sam build needs the image {image}, and it cannot be pulled. "
+                "Next: connect to public.ecr.aws, or make images for a stand-in (Debian); make serve needs neither."
+            )
         raise command.SamError(
             f"sam build failed with status {done.returncode}; its last lines say why. "
             "Next: correct that and run it again; make serve works without a build."

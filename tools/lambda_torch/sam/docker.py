@@ -65,6 +65,14 @@ def has_image(name: str) -> bool:
     return _run("image", "inspect", name).returncode == 0
 
 
+def label(image: str, name: str) -> str:
+    """An image's label; empty if it has no such label, or is not there."""
+    done = _run(
+        "image", "inspect", "--format", f'{{{{with .Config.Labels}}}}{{{{index . "{name}"}}}}{{{{end}}}}', image
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
 def host() -> Host:
     """How containers reach servers on this machine. Raises `DockerError` if Docker does not tell."""
     if "Docker Desktop" in docker("info", "--format", "{{.OperatingSystem}}"):

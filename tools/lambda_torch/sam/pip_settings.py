@@ -1,7 +1,7 @@
 """What pip in a build container needs of this machine's pip settings, which it cannot see.
 
 Indexes and trusted hosts are handed on. Folders of wheels (`find-links`) are served over HTTP while the build runs, to containers
-only.
+only. Nothing is handed to an image that carries the settings itself, as this project's stand-ins for AWS's images do.
 """
 
 import functools
@@ -18,32 +18,49 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from lambda_torch.sam import docker
 from lambda_torch.sam.docker import Host
 
 # Handed on where their values are addresses on the network.
-_PASSED = ("index-url", "extra-index-url", "trusted-host")
+_PASSED = ("index-url", "extra-index-url", "find-links", "trusted-host")
+
+
+# A build image with this label carries the settings of the machine that it was made on.
+CARRIED = "lambda-torch.pip-settings"
 
 
 @contextmanager
-def for_containers(host: Host) -> Iterator[Mapping[str, str]]:
-    """Environment variables for build containers, valid while the block lasts.
+def for_containers(host: Host, image: str) -> Iterator[Mapping[str, str]]:
+    """Environment variables for containers of a build image, valid while the block lasts.
 
     They are the same from build to build where they can be: SAM builds again what was built with other variables.
     """
+    if docker.label(image, CARRIED):
+        yield {}
+        return
     settings = _settings()
-    variables = {
-        f"PIP_{name.upper().replace('-', '_')}": " ".join(
-            value for value in settings.get(name, []) if not _is_local(value)
-        )
-        for name in _PASSED
-    }
-    links = [value for value in settings.get("find-links", []) if not _is_local(value)]
+    variables = {f"PIP_{name.upper().replace('-', '_')}": " ".join(values) for name, values in addresses().items()}
     with ExitStack() as stack:
         for folder in filter(None, map(_local_folder, settings.get("find-links", []))):
-            links.append(stack.enter_context(_served(folder, host)))
-            variables["PIP_TRUSTED_HOST"] = f"{variables['PIP_TRUSTED_HOST']} {host.name}".strip()
-        variables["PIP_FIND_LINKS"] = " ".join(dict.fromkeys(links))
-        yield {name: value for name, value in variables.items() if value}
+            address = stack.enter_context(_served(folder, host))
+            variables["PIP_FIND_LINKS"] = f"{variables.get('PIP_FIND_LINKS', '')} {address}".strip()
+            variables["PIP_TRUSTED_HOST"] = f"{variables.get('PIP_TRUSTED_HOST', '')} {host.name}".strip()
+        yield variables
+
+
+def addresses() -> dict[str, list[str]]:
+    """Those of pip's settings that are addresses on the network, which a container can reach too."""
+    settings = _settings()
+    found = {name: [value for value in settings.get(name, []) if not _is_local(value)] for name in _PASSED}
+    return {name: list(dict.fromkeys(values)) for name, values in found.items() if values}
+
+
+def looks_on_this_disk() -> bool:
+    """Whether pip is set up to find packages in folders of this machine, which a container cannot see."""
+    settings = _settings()
+    return any(
+        _is_local(value) for name in ("index-url", "extra-index-url", "find-links") for value in settings.get(name, [])
+    )
 
 
 def _settings() -> dict[str, list[str]]:

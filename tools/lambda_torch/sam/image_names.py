@@ -1,0 +1,11 @@
+"""The names of AWS's images, as SAM asks for them on x86_64."""
+
+
+def runtime(version: str) -> str:
+    """The image that a function for this Python ("3.13") runs in (samcli/local/docker/lambda_image.py)."""
+    return f"public.ecr.aws/lambda/python:{version}-x86_64"
+
+
+def build(version: str) -> str:
+    """The image that `sam build --use-container` builds in (samcli/lib/build/app_builder.py)."""
+    return f"public.ecr.aws/sam/build-python{version}:latest-x86_64"
