@@ -52,9 +52,21 @@ def _safe_name(name: str) -> str:
     return name
 
 
+def _writable(value: JsonValue) -> JsonValue:
+    """A JSON value that comes back from JSON text as it is; Python reads half a character, and numbers beyond a float's range."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text in it has half of a surrogate pair, which is no character") from None
+    except ValueError:
+        raise ValueError("a number in it is not finite") from None
+    return value
+
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, AfterValidator(_safe_name)]
 ChannelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Example = Annotated[JsonValue, AfterValidator(_writable)]
 Created = Annotated[AwareDatetime, Field(strict=False)]
 
 
@@ -88,8 +100,8 @@ class GoldenExample(Document):
         tolerance: how far a number of the response may be off, absolute and relative; text must be equal.
     """
 
-    request: JsonValue
-    response: JsonValue
+    request: Example
+    response: Example
     tolerance: Annotated[FiniteFloat, Field(ge=0, strict=False)] = 0.0
 
 

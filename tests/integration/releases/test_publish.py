@@ -6,14 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 from shutil import copytree
+from typing import Any
 
 import pytest
+from pydantic import RootModel
 
 from integration.releases.conftest import Cli
 from integration.releases.samples import contents, named
 from integration.serving.proxy import Fault, FaultyProxy
 from lambda_torch.project import ROOT
 from lambda_torch.releases.bucket import Bucket
+from lambda_torch.releases.errors import ReleasesError
+from lambda_torch.releases.publishing import golden_examples
+from model import Request
 
 REQUEST = {"category": "Russian", "start_letters": "RUS"}
 
@@ -145,6 +150,8 @@ def test_a_response_that_is_left_out_is_recorded(cli: Cli, bucket: Bucket, folde
         '[{"request": {"category": "Klingon", "start_letters": "R"}}]',
         '[{"request": {"category": "Russian"}}]',
         '[{"request": {"category": "Russian", "start_letters": "R"}, "response": [NaN]}]',
+        '[{"request": {"category": "Russian", "start_letters": "R"}, "response": [1e999]}]',
+        r'[{"request": {"category": "Russian", "start_letters": "R"}, "response": ["\ud800"]}]',
         '[{"request": {"category": "Russian", "start_letters": "R"}, "tolerance": -1}]',
     ],
 )
@@ -158,6 +165,24 @@ def test_a_file_that_holds_no_examples_is_refused(
     assert outcome.status == 1
     assert str(file) in outcome.errors
     assert contents(bucket) == {}
+
+
+def test_an_example_that_json_cannot_hold_is_refused() -> None:
+    """A model whose own example is answered with half a character is told so before anything is written."""
+
+    class Answer(RootModel[Any]):
+        pass
+
+    class Odd:
+        def example(self) -> Request:
+            return Request.model_validate(REQUEST)
+
+        def predict(self, requests: list[Request]) -> list[Answer]:
+            return [Answer(["\ud800"]) for _ in requests]
+
+    with pytest.raises(ReleasesError, match="surrogate pair") as caught:
+        golden_examples(Odd(), None)
+    assert "Next: " in str(caught.value)
 
 
 def test_an_interrupted_upload_goes_on_where_it_stopped(

@@ -80,6 +80,8 @@ def test_a_manifest_survives_json(files: dict[str, bytes]) -> None:
         ({"metrics": {"loss": "low"}}, "metrics"),
         ({"golden": [{"request": 1}]}, "golden"),
         ({"golden": [{"request": 1, "response": 1, "tolerance": -1}]}, "golden"),
+        ({"golden": [{"request": {"a": ["\ud800"]}, "response": 1}]}, "golden.0.request: .* surrogate pair"),
+        ({"golden": [{"request": 1, "response": {"\udfff": 1}}]}, "golden.0.response: .* surrogate pair"),
     ],
 )
 def test_a_hostile_manifest_is_refused(change: dict[str, object], why: str) -> None:
@@ -87,6 +89,14 @@ def test_a_hostile_manifest_is_refused(change: dict[str, object], why: str) -> N
     document = json.loads(dump(manifest_of({"a": FileEntry(size=1, sha256="0" * 64)}))) | change
     with pytest.raises(ValueError, match=why):
         parse(Manifest, json.dumps(document).encode())
+
+
+def test_an_example_with_a_number_beyond_all_floats_is_refused() -> None:
+    """`1e999` is JSON, but it is read as infinity, which JSON cannot say: what was read could not be written again."""
+    example = GoldenExample(request={"x": 1999}, response=1)
+    text = dump(manifest_of({"a": FileEntry(size=1, sha256="0" * 64)}, golden=[example]))
+    with pytest.raises(ValueError, match=r"golden\.0\.request: .* not finite"):
+        parse(Manifest, text.replace(b"1999", b"1e999"))
 
 
 @pytest.mark.parametrize(

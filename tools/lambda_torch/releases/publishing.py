@@ -158,7 +158,7 @@ def golden_examples(model: ServedModel, file: Path | None) -> list[GoldenExample
     """The golden examples of a file, or the model's own example; missing responses are recorded from the model.
 
     Raises:
-        ReleasesError: the file is not a list of examples, or the model refuses a request of it.
+        ReleasesError: the file is not a list of examples, the model refuses a request of it, or no manifest can hold one.
     """
     from model import Request
 
@@ -167,7 +167,13 @@ def golden_examples(model: ServedModel, file: Path | None) -> list[GoldenExample
         if example is None:
             return []
         request: JsonValue = example().model_dump(mode="json", exclude_unset=True)
-        return [_recorded(model, {"request": request})]
+        try:
+            return [_recorded(model, {"request": request})]
+        except ValueError as error:
+            raise ReleasesError(
+                f"The model's own example makes no golden example: {_first_problem(error)}\n"
+                "Next: mend Model.example() or its response, or give examples of your own: --golden FILE"
+            ) from error
     try:
         entries = json.loads(file.read_bytes(), parse_constant=_no_constant)
         fields = set(GoldenExample.model_fields)
