@@ -67,6 +67,17 @@ def asking_for(key: str, app: "WSGIApplication") -> "WSGIApplication":
     return answer
 
 
+def noting(asked: list[str], app: "WSGIApplication") -> "WSGIApplication":
+    """Adds method and path of every request to the list, in the order in which they arrive."""
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        request = Request(environ)
+        asked.append(f"{request.method} {request.path}")
+        return app(environ, start_response)
+
+    return answer
+
+
 @pytest.fixture(scope="session")
 def serve() -> Iterator[Serve]:
     """Serves an application on a port of its own, and gives its address."""
