@@ -84,7 +84,7 @@ images-remove: $(VENV)/.ready ## Remove these stand-ins, and what SAM built on t
 bench-releases: $(VENV)/.ready ## Measure swaps under load, fetching 1 GB, and looking for news; results in build/bench/releases.json
 	@$(BIN)/python -m benchmarks.releases
 
-bench-serving: $(VENV)/.ready ## Measure the function under load beside FastAPI, and for ten minutes on end; results in build/bench/serving.json (SOAK_SECONDS=...)
+bench-serving: $(VENV)/.ready ## Measure the function under load beside FastAPI, a bulk file, and ten minutes on end; results in build/bench/serving.json (SOAK_SECONDS=...)
 	@$(BIN)/python -m benchmarks.load --soak-seconds $(SOAK_SECONDS)
 
 lock: $(VENV)/.ready ## Pin every version again, from requirements/dev.in and src/requirements.in

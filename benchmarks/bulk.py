@@ -24,13 +24,13 @@ ROUNDS = 3
 ENVIRONMENTS = 2
 
 
-def write_input(path: Path, release: Path) -> None:
-    """LINES requests for three names each, the same ones each time."""
+def write_input(path: Path, release: Path, lines: int) -> None:
+    """So many requests for three names each, the same ones each time."""
     config = json.loads((release / "model.json").read_text())
     letters = [letter for letter in config["letters"] if letter.isupper()]
     drawn = random.Random(0)
     with path.open("w") as file:
-        for _ in range(LINES):
+        for _ in range(lines):
             request = {
                 "category": drawn.choice(config["categories"]),
                 "start_letters": "".join(drawn.choices(letters, k=3)),
@@ -84,11 +84,11 @@ def through_environments(release: Path, source: Path, target: Path) -> float:
         return time.perf_counter() - started
 
 
-def measure(release: Path) -> dict[str, Any]:
-    """Both ways in turns: medians and their ratio."""
+def measure(release: Path, lines: int = LINES) -> dict[str, Any]:
+    """Both ways in turns: medians and their ratio, under the keys of build/bench/serving.json."""
     with tempfile.TemporaryDirectory() as scratch:
         source, plain, pooled = (Path(scratch, name) for name in ("in.jsonl", "plain.jsonl", "pooled.jsonl"))
-        write_input(source, release)
+        write_input(source, release, lines)
         times: dict[str, list[float]] = {"plain": [], "pooled": []}
         for _ in range(ROUNDS):
             command = [sys.executable, "-m", "benchmarks.bulk", str(release), str(source), str(plain)]
@@ -98,14 +98,25 @@ def measure(release: Path) -> dict[str, Any]:
             times["pooled"].append(through_environments(release, source, pooled))
             assert _responses(plain) == _responses(pooled)
     seconds = {name: statistics.median(each) for name, each in times.items()}
-    return {
-        "lines": LINES,
+    ratio = round(seconds["plain"] / seconds["pooled"], 2)
+    result = {
+        "lines": lines,
         "batch": BATCH,
         "environments": ENVIRONMENTS,
-        "loop_items_per_s": round(LINES / seconds["plain"]),
-        "bulk_items_per_s": round(LINES / seconds["pooled"]),
-        "ratio": round(seconds["plain"] / seconds["pooled"], 2),
+        "loop_items_per_s": round(lines / seconds["plain"]),
+        "bulk_items_per_s": round(lines / seconds["pooled"]),
+        "ratio": ratio,
     }
+    return {"bulk": result, "bulk_ratio": ratio}
+
+
+def table(result: dict[str, Any]) -> str:
+    """Items a second of both ways."""
+    return (
+        "| lines | batch | plain loop, items/s | environments | bulk, items/s | ratio |\n|---|---|---|---|---|---|\n"
+        f"| {result['lines']:,} | {result['batch']} | {result['loop_items_per_s']:,} | {result['environments']} "
+        f"| {result['bulk_items_per_s']:,} | {result['ratio']} x |"
+    )
 
 
 def _responses(path: Path) -> list[Any]:
@@ -116,16 +127,12 @@ def main() -> None:
     """Print the figures and add `bulk` and `bulk_ratio` to build/bench/serving.json."""
     from lambda_torch.names.default import a_release
 
-    result = measure(a_release())
+    part = measure(a_release())
     target = project.BUILD / "bench" / "serving.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(target.read_text()) if target.exists() else {}
-    target.write_text(json.dumps({**known, "bulk": result, "bulk_ratio": result["ratio"]}, indent=1) + "\n")
-    print("| lines | batch | plain loop, items/s | environments | bulk, items/s | ratio |\n|---|---|---|---|---|---|")
-    print(
-        f"| {result['lines']:,} | {result['batch']} | {result['loop_items_per_s']:,} | {result['environments']} "
-        f"| {result['bulk_items_per_s']:,} | {result['ratio']} x |"
-    )
+    target.write_text(json.dumps({**known, **part}, indent=1) + "\n")
+    print(table(part["bulk"]))
 
 
 if __name__ == "__main__":

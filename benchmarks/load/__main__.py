@@ -1,4 +1,4 @@
-"""What `make bench-serving` runs. Each part adds its keys to build/bench/serving.json; `benchmarks.bulk` adds `bulk_ratio`."""
+"""What `make bench-serving` runs. Each part adds its keys to build/bench/serving.json."""
 
 import json
 import subprocess
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from benchmarks import bulk
 from benchmarks.load import rates, soak
 from lambda_torch import project
 
@@ -46,8 +47,9 @@ def table(load: dict[str, Any]) -> str:
 
 @click.command()
 @click.option("--seconds", default=5.0, show_default=True, help="Of each measurement under load; there are 39.")
+@click.option("--bulk-lines", default=bulk.LINES, show_default=True, help="Of the bulk file; 0 leaves it out.")
 @click.option("--soak-seconds", default=600.0, show_default=True, help="Of the soak; 0 leaves it out.")
-def main(seconds: float, soak_seconds: float) -> None:
+def main(seconds: float, bulk_lines: int, soak_seconds: float) -> None:
     """Measure the serving path under load; results in build/bench/serving.json."""
     from lambda_torch.names.default import a_release
 
@@ -57,6 +59,11 @@ def main(seconds: float, soak_seconds: float) -> None:
         load = rates.measure(release, Path(scratch), seconds)
     keep({"load": load, "fastapi_ratio": load["fastapi_ratio"]})
     print(table(load))
+    if bulk_lines:
+        print(f"Answering {bulk_lines:,} lines, three times each way", file=sys.stderr)
+        part = bulk.measure(release, bulk_lines)
+        keep(part)
+        print(bulk.table(part["bulk"]))
     if soak_seconds:
         print(f"Soaking for {soak_seconds:.0f} s", file=sys.stderr)
         keep({"soak": soak.measure(release, soak_seconds)})
