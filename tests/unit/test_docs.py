@@ -12,7 +12,8 @@ from serving import metrics
 from serving.receipts import REQUEST_PHASES, START_PHASES
 from serving.settings import Settings
 
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+FOLDERS = ("", "docs", "benchmarks", "examples/*", "layers/torch")
+DOCUMENTS = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md".lstrip("/")))
 
 
 def source(*patterns: str) -> str:
@@ -58,11 +59,19 @@ def test_every_metric_and_phase_is_documented() -> None:
     assert phases <= set(re.findall(r"`([a-z0-9-]+)`", (ROOT / "docs" / "receipts.md").read_text()))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def headings(document: Path) -> set[str]:
+    """The anchors that GitHub gives a document's headings: lower case, without punctuation, with dashes for spaces."""
+    found = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", document.read_text(), flags=re.M | re.S), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_relative_links_lead_somewhere(document: Path) -> None:
-    """Every link to a file of the project names one that exists."""
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text())
-    assert [link for link in links if not (document.parent / link).exists()] == []
+    """Every link to a file of the project names one that exists, and a heading that it has."""
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", document.read_text())
+    targets = [((document.parent / name) if name else document, heading) for name, heading in links]
+    assert [target for target, heading in targets if not target.exists()] == []
+    assert [(target.name, heading) for target, heading in targets if heading and heading not in headings(target)] == []
 
 
 def test_make_targets_in_the_documents_exist() -> None:
