@@ -23,11 +23,14 @@ def test_one_event_after_another_needs_one_environment(make_pool: MakePool) -> N
     assert pool.size == 1
 
 
-def test_events_at_the_same_time_start_another_environment_up_to_the_limit(make_pool: MakePool) -> None:
+def test_events_at_the_same_time_start_another_environment_up_to_the_limit(make_pool: MakePool, tmp_path: Path) -> None:
     """Six events at the same time are served by two environments, each event exactly once, and none gets lost."""
     pool = make_pool(concurrency=2)
     pool.start()
-    results = [pool.submit(event(do="sleep", seconds=1.0, n=n)) for n in range(6)]
+    go = tmp_path / "go"
+    results = [pool.submit(event(do="wait", file=str(go), n=n)) for n in range(6)]
+    assert wait_until(lambda: sum(result.running() for result in results) == 2)
+    go.touch()
     answers = [said(result.result()) for result in results]
     assert [answer["event"]["n"] for answer in answers] == list(range(6))
     assert len({answer["pid"] for answer in answers}) == pool.size == 2
@@ -77,15 +80,17 @@ def test_an_event_whose_environment_is_lost_fails_and_the_next_is_served(make_po
     assert not pool.submit(event()).result().failed
 
 
-def test_a_cancelled_event_is_never_run(make_pool: MakePool) -> None:
+def test_a_cancelled_event_is_never_run(make_pool: MakePool, tmp_path: Path) -> None:
     """An event that is cancelled while it waits does not reach the function."""
     pool = make_pool(concurrency=1)
     pool.start()
     pool.submit(event()).result()
-    busy = pool.submit(event(do="sleep", seconds=1.0))
+    go = tmp_path / "go"
+    busy = pool.submit(event(do="wait", file=str(go)))
     assert wait_until(busy.running)
     dropped = pool.submit(event(do="exit"))
     assert dropped.cancel()
+    go.touch()
     last = pool.submit(event())
     assert said(last.result())["pid"] == said(busy.result())["pid"]
 
@@ -111,12 +116,14 @@ def test_a_renewal_starts_the_function_from_its_code_as_it_is_now(make_pool: Mak
     code = Path(shutil.copytree(PROBE, tmp_path / "code"))
     pool = make_pool(concurrency=2, first_event=event(), code=code)
     pool.start()
-    answers = [pool.submit(event(do="sleep", seconds=1.5)) for _ in range(2)]
+    go = tmp_path / "go"
+    answers = [pool.submit(event(do="wait", file=str(go))) for _ in range(2)]
     assert wait_until(lambda: all(answer.running() for answer in answers))
     with (code / "probe.py").open("a") as source:
         source.write("\nhandler = lambda event, context: 'new'\n")
     renewal = pool.renew()
     after = pool.submit(event())
+    go.touch()
     assert renewal.result() is None
     assert said(after.result()) == "new"
     assert all(said(answer.result())["pid"] for answer in answers)

@@ -12,6 +12,7 @@ from stack.kit import Stack
 
 LINES = [GOOD, UNKNOWN, {"category": "Greek", "start_letters": "ABC"}, {"category": "Irish"}, GOOD]
 BATCH = 2
+PATIENCE_SECONDS = 120.0
 
 
 def batch(prefix: str | None, *items: Any, first: int = 0) -> dict[str, Any]:
@@ -128,12 +129,11 @@ class Machine:
         started = self._client.start_execution(
             stateMachineArn=self.arn, name=uuid4().hex, input=json.dumps({"detail": detail})
         )
-        for _ in range(100):
-            found = self._client.describe_execution(executionArn=started["executionArn"])
-            if found["status"] != "RUNNING":
-                return found
+        end = time.monotonic() + PATIENCE_SECONDS
+        while (found := self._client.describe_execution(executionArn=started["executionArn"]))["status"] == "RUNNING":
+            assert time.monotonic() < end, "the run does not end"
             time.sleep(0.1)
-        raise AssertionError("the run does not end")
+        return found
 
 
 @pytest.fixture

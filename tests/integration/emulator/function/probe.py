@@ -28,6 +28,9 @@ def handler(event: Any, context: Any) -> Any:
             os._exit(7)
         case "sleep":
             time.sleep(event["seconds"])
+        case "wait":
+            while not Path(event["file"]).exists():
+                time.sleep(0.01)
         case "spawn":
             return subprocess.Popen(["sleep", "1000"]).pid
         case "import":
