@@ -136,7 +136,8 @@ def _answer_several(items: list[str], model: ServedModel) -> str:
     for index, outcome in enumerate(outcomes):
         if outcome.defect is not None:
             request_id = getattr(router.context, "aws_request_id", None)
-            log.failure("item failed", {"request_id": request_id, "item": index}, outcome.defect)
+            facts = {"request_id": request_id, "index": index, "code": "internal_error"}
+            log.failure("item failed", facts, outcome.defect, metrics.embedded({"Errors": 1}))
     return f"[{','.join(outcome.text for outcome in outcomes)}]"
 
 

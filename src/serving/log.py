@@ -47,12 +47,18 @@ class Log:
         }
         _print({**line, **facts, **metrics})
 
-    def failure(self, message: str, facts: Mapping[str, Any], error: BaseException | None = None) -> None:
+    def failure(
+        self,
+        message: str,
+        facts: Mapping[str, Any],
+        error: BaseException | None = None,
+        metrics: Mapping[str, Any] = _NONE,
+    ) -> None:
         """An exception with its stack trace; by default the one that is being handled."""
         import traceback
 
         trace = "".join(traceback.format_exception(error or sys.exception()))
-        self.write("ERROR", message, {**facts, "exception": trace})
+        self.write("ERROR", message, {**facts, "exception": trace}, metrics)
 
 
 def _print(line: Mapping[str, Any]) -> None:

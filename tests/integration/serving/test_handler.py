@@ -174,7 +174,7 @@ def test_the_cap_on_items_is_a_setting(start_function: "StartFunction", bucket: 
 def test_an_item_that_the_model_fails_on_is_logged(
     app: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The other items are answered, and the log has the item's number and the stack trace."""
+    """The other items are answered, and the log has the item's number and the stack trace; the alarm on defects counts it."""
     model = app.current.peek().model
     predict = model.predict
 
@@ -187,7 +187,8 @@ def test_an_item_that_the_model_fails_on_is_logged(
     assert [isinstance(each, list) for each in body] == [True, False, True]
     assert body[1]["error"]["code"] == "internal_error"
     (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"item failed"' in line]
-    assert (line["item"], line["request_id"]) == (1, CONTEXT.aws_request_id)
+    assert (line["index"], line["request_id"]) == (1, CONTEXT.aws_request_id)
+    assert (line["Errors"], line["code"]) == (1, "internal_error")
     assert "ZeroDivisionError" in line["exception"]
 
 
