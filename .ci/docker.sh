@@ -34,7 +34,7 @@ docker_start() {
   done
   echo "Docker's engine does not start; its last lines:" >&2
   tail --lines=15 "$docker_data/log" >&2
-  echo "Next: start one by hand, or LAMBDA_TORCH_CI_DOCKER=no .ci/run, which leaves the container tests out." >&2
+  echo "Next: start one by hand, or run .ci/run without LAMBDA_TORCH_CI_DOCKER, which leaves the container tests out." >&2
   return 1
 }
 
