@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
         help="fail above this (default: %(default)s)",
     )
     result.add_argument("--record", action="store_true", help="record the workload again even where a profile fits")
+    result.add_argument("--eager-imports", action="store_true", help="hold no module of torch back until it is touched")
     result.add_argument("--no-verify", action="store_true", help="do not compare the result with stock torch")
     return result
 
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         treemap=arguments.treemap,
         verify=not arguments.no_verify,
         record=arguments.record,
+        eager_imports=arguments.eager_imports,
         budget_bytes=arguments.budget,
     )
     # As Ctrl-C does it: what is half built is removed on the way out.

@@ -14,13 +14,15 @@ without the ^^^^ below them: the columns would be a quarter of the packed byteco
 
 import marshal
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import NamedTuple
 
 from builder import archive, bytecode
+from builder.lazy import plan as plans
 from builder.prune import link
 
 RUN_TIME = Path(__file__).resolve().parents[1] / "torch_layer"
@@ -116,6 +118,7 @@ def bundle(
     output: Path,
     temperatures: Temperatures,
     *,
+    held: plans.Held = plans.Held(),  # noqa: B008 -- a tuple
     packed: frozenset[str] = PACKED,
     progress: Callable[[float], None] = lambda _part: None,
 ) -> Bundled:
@@ -125,6 +128,7 @@ def bundle(
         staged: The tree after strip; left as it is. Files that go over unchanged are hard links.
         output: A folder that does not exist.
         temperatures: Which modules are hot, which are warm.
+        held: Which modules of torch wait until they are touched.
         packed: Top-level packages whose modules may leave the file system.
         progress: Called with the part that is done, 0 to 1.
     """
@@ -143,8 +147,14 @@ def bundle(
     ready = (name for name in temperatures.warm if name in names and name.split(".")[0] not in NEVER_WARM)
     warm = sorted({names[name] for name in ready}.difference(hot))
     _write_cached(output, {path: texts[path] for path in texts if path not in set(modules)})
+    sources_of_torch = plans.Sources(staged)
+    plan = plans.make(sources_of_torch, held)
+    waiting = frozenset(plan.held)
     codes = _compile(
-        {path: texts[path] for path in [*hot, *warm]}, positions=False, progress=lambda part: progress(part / 3)
+        {path: texts[path] for path in [*hot, *warm]},
+        positions=False,
+        progress=lambda part: progress(part / 3),
+        rewritings={names[name]: plans.rewriting(sources_of_torch, plan, name) for name in plan.deferred},
     )
     sources = {path: archive.Blob(path, False, texts[path]) for path in modules if path in moved}
     compiled = {path: archive.Blob(path, True, code) for path, code in codes.items()}
@@ -153,11 +163,18 @@ def bundle(
     _copy_run_time(output)
     size = archive.write(
         output / "torch_layer" / "modules.cold",
-        {"magic": MAGIC_NUMBER, "table": _table(paths, modules, tops)},
+        {"magic": MAGIC_NUMBER, "table": _table(paths, modules, tops), "imports": tuple(plan)},
         [
-            archive.Group(
-                [compiled[path] for path in hot if path in compiled],
-                [sources[path] for path in hot if path in sources and path not in read],
+            # A start does not read what it holds back.
+            *(
+                archive.Group(
+                    [compiled[path] for path in group if path in compiled],
+                    [sources[path] for path in group if path in sources and path not in read],
+                )
+                for group in (
+                    [path for path in hot if module_name(path) not in waiting],
+                    [path for path in hot if module_name(path) in waiting],
+                )
             ),
             archive.Group([sources[path] for path in read if path in sources]),
             # Code beside its source: they share most of their strings.
@@ -181,8 +198,18 @@ def bundle(
     )
 
 
-def _compile(sources: dict[str, bytes], *, positions: bool, progress: Callable[[float], None]) -> dict[str, bytes]:
-    jobs = [(f"{DEPLOYED}/{path}", source) for path, source in sources.items()]
+def _compile(
+    sources: dict[str, bytes],
+    *,
+    positions: bool,
+    progress: Callable[[float], None],
+    rewritings: Mapping[str, plans.Rewriting] = MappingProxyType({}),
+) -> dict[str, bytes]:
+    jobs = []
+    for path, source in sources.items():
+        rewriting = rewritings.get(path)
+        plain = None if rewriting is None else (tuple(rewriting.module), *rewriting[1:])
+        jobs.append(bytecode.Source(f"{DEPLOYED}/{path}", source, plain))
     codes = bytecode.compile_all(jobs, positions=positions, progress=progress)
     return {path: code for path, code in zip(sources, codes, strict=True) if code is not None}
 

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
 _CHUNK = 150  # modules a process; enough that starting it does not count
 # The flags of PEP 552: hash-based, and not to be checked against a source. SAM gives every file of a layer the date
@@ -26,13 +27,27 @@ def pyc(source: bytes, code: bytes) -> bytes:
     return importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source) + code
 
 
+class Source(NamedTuple):
+    """A module to compile.
+
+    Attributes:
+        file: The file name that the code shall carry; tracebacks show it.
+        text: Its source.
+        rewriting: The arguments of `builder.lazy.rewrite.rewrite`, in plain containers; None leaves it as it is.
+    """
+
+    file: str
+    text: bytes
+    rewriting: tuple[object, ...] | None = None
+
+
 def compile_all(
-    modules: Sequence[tuple[str, bytes]], *, positions: bool, progress: Callable[[float], None] = lambda _part: None
+    modules: Sequence[Source], *, positions: bool, progress: Callable[[float], None] = lambda _part: None
 ) -> list[bytes | None]:
     """Marshalled code for each module, in order; None where this Python cannot compile the source.
 
     Args:
-        modules: The file name that the code shall carry (tracebacks show it), and the source.
+        modules: What to compile.
         positions: Keep columns beside line numbers (the ^^^^ of a traceback); they are a quarter of compressed bytecode.
         progress: Called with the part that is done, 0 to 1.
     """
@@ -45,13 +60,19 @@ def compile_all(
     return results
 
 
-def _compile(chunk: Sequence[tuple[str, bytes]], *, positions: bool) -> list[bytes | None]:
+def _compile(chunk: Sequence[Source], *, positions: bool) -> list[bytes | None]:
     # Not -I, which would ignore PYTHONHASHSEED; nothing else of the caller's environment comes along.
     variables = {"PYTHONHASHSEED": "0"} | ({} if positions else {"PYTHONNODEBUGRANGES": "1"})
     command = [sys.executable, "-S", "-P", "-s", str(Path(__file__).resolve())]
     if "LD_LIBRARY_PATH" in os.environ:  # the runtime's own images find libpython by it
         variables["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-    done = subprocess.run(command, input=marshal.dumps(list(chunk)), env=variables, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        command,
+        input=marshal.dumps([tuple(source) for source in chunk]),
+        env=variables,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
     results: list[bytes | None] = marshal.loads(done.stdout)  # noqa: S302 -- from our own child
     return results
 
@@ -59,13 +80,21 @@ def _compile(chunk: Sequence[tuple[str, bytes]], *, positions: bool) -> list[byt
 def _child() -> None:
     warnings.simplefilter("ignore")  # other projects' SyntaxWarnings
     results: list[bytes | None] = []
-    for name, source in marshal.load(sys.stdin.buffer):  # noqa: S302 -- from our own parent
+    for file, text, rewriting in marshal.load(sys.stdin.buffer):  # noqa: S302 -- from our own parent
         try:
-            results.append(marshal.dumps(compile(source, name, "exec", dont_inherit=True, optimize=0)))
+            source = text if rewriting is None else _rewritten(*rewriting)
+            results.append(marshal.dumps(compile(source, file, "exec", dont_inherit=True, optimize=0)))
         except (SyntaxError, ValueError):
             # Sources for a later Python (torch has some, behind version checks) fail when they are imported, as in stock.
             results.append(None)
     sys.stdout.buffer.write(marshal.dumps(results))
+
+
+def _rewritten(module: Any, names: Any, unborn: Any, answers: Any) -> Any:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from builder.lazy import rewrite
+
+    return rewrite.rewrite(rewrite.Module(*module), names, unborn, answers)
 
 
 if __name__ == "__main__":

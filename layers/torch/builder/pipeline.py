@@ -32,6 +32,7 @@ from builder import (
 )
 from builder.console import Console
 from builder.errors import BuildError
+from builder.lazy.plan import Held
 
 _SCRATCH = ".building-"
 
@@ -49,6 +50,7 @@ class Options:
         report: The JSON report to write, if any.
         treemap: The HTML picture to write, if any.
         verify: Compare the result with the staged tree.
+        eager_imports: Hold no module of torch back.
         record: Record the shipped workload again, also where a profile fits.
         budget_bytes: What `output` may have, unzipped.
     """
@@ -62,6 +64,7 @@ class Options:
     treemap: Path | None = None
     verify: bool = True
     record: bool = False
+    eager_imports: bool = False
     budget_bytes: int = policy.BUDGET_BYTES
 
 
@@ -91,6 +94,7 @@ class Build:
         wanted = [path for path in (options.zip, options.treemap) if path is not None]
         if (
             options.record
+            or options.eager_imports
             or options.report is None
             or not options.report.is_file()
             or not all(p.is_file() for p in wanted)
@@ -202,10 +206,11 @@ class Build:
         """Step 5: Python modules into their tiers, libraries into hot pages and cold blocks."""
         with self.console.step("bundle", "compile modules, and pack the cold ones") as step:
             temperatures = bundle.Temperatures(profile.hot, profile.warm, profile.sources)
-            bundled = bundle.bundle(staged, finished, temperatures, progress=step.progress)
+            held = Held() if self.options.eager_imports else profile.held
+            bundled = bundle.bundle(staged, finished, temperatures, held=held, progress=step.progress)
             step.result = (
-                f"{bundled.hot:,} modules hot, {bundled.warm:,} warm, {bundled.cold:,} cold; "
-                f"{bundled.source_bytes / 1e6:.1f} MB of sources and "
+                f"{bundled.hot:,} modules hot, of which {len(held.modules):,} wait; {bundled.warm:,} warm, "
+                f"{bundled.cold:,} cold; {bundled.source_bytes / 1e6:.1f} MB of sources and "
                 f"{bundled.bytecode_bytes / 1e6:.1f} MB of bytecode are {bundled.archive_bytes / 1e6:.1f} MB"
             )
         self.book.measure("bundle", finished, self.console.seconds["bundle"], [bundled._asdict()])

@@ -8,13 +8,14 @@ their union.
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from builder.errors import BuildError
 from builder.install import Wheel
+from builder.lazy.plan import Held
 from builder.pages import PageSet
 
 FOLDER = Path(__file__).resolve().parents[1] / "profiles"
@@ -36,6 +37,7 @@ class Profile:
         warm: Names of the modules that only the checks of untouched code imported.
         sources: Paths of sources that were read as text.
         pages: Pages of libraries that were touched.
+        held: Modules of torch that wait until they are touched; of the shipped workload's profile only.
     """
 
     wheels: dict[str, str]
@@ -46,6 +48,7 @@ class Profile:
     warm: frozenset[str]
     sources: frozenset[str]
     pages: PageSet
+    held: Held = field(default_factory=Held)
 
     def fits(self, wheels: Sequence[Wheel], machine: str) -> bool:
         """Whether it was recorded on these very wheels, with this interpreter's version, for this architecture."""
@@ -65,6 +68,7 @@ class Profile:
             (self.warm | other.warm).difference(hot),
             self.sources | other.sources,
             self.pages.union(other.pages),
+            self.held if self.held.modules else other.held,
         )
 
     def save(self, path: Path) -> None:
@@ -77,6 +81,7 @@ class Profile:
             "capabilities": list(self.capabilities),
             "pages": self.pages.to_json(),
             "sources": sorted(self.sources),
+            "held": self.held._asdict(),
             "hot": list(self.hot),
             "warm": sorted(self.warm),
         }
@@ -103,6 +108,7 @@ class Profile:
                 frozenset(value["warm"]),
                 frozenset(value["sources"]),
                 PageSet.from_json(value["pages"]),
+                Held(**{name: tuple(values) for name, values in value.get("held", {}).items()}),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BuildError(f"{path} is no recorded profile: {error!r}", "delete it and record again") from error

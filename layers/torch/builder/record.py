@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from builder import clean, native, profiles, split
 from builder.bundle import module_name
 from builder.errors import BuildError
 from builder.install import Wheel
+from builder.lazy.search import search
 from builder.pages import PageSet
 from builder.prune import link
 from builder.selection import libraries_of
@@ -158,13 +160,16 @@ class RecordingTree:
 def record_workload(
     staged: Path, work: Path, wheels: Sequence[Wheel], progress: Callable[[str], None] = lambda _text: None
 ) -> profiles.Profile:
-    """The profile of the shipped workload, and of what the checks of untouched code import (those modules are warm)."""
+    """The profile of the shipped workload, and of what the checks of untouched code import (those modules are warm).
+
+    With it goes which modules can be held back, since that depends on the same wheels and on the same workload.
+    """
     with RecordingTree(staged, work) as tree:
         hot, names = _under_each_capability(tree, ["-m", "builder.workload"], {}, [], progress)
         progress("modules of the checks of untouched code")
         with tempfile.TemporaryDirectory(dir=work) as outputs:
             warm = tree.run(["-m", "builder.untouched", "--output", outputs], {})
-    return _profile(wheels, names, hot, warm.modules)
+    return replace(_profile(wheels, names, hot, warm.modules), held=search(staged, work, progress))
 
 
 def record_command(

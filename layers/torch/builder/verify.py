@@ -67,8 +67,16 @@ def verify(staged: Path, finished: Path, progress: Callable[[str], None] = lambd
 
 def _import(tree: Path) -> str:
     """torch's version, after making sure that it is this tree's torch that was imported."""
-    program = "import json, torch, numpy; print(json.dumps([torch.__version__, torch.__file__, numpy.__file__]))"
-    version, *files = json.loads(_succeed(tree, "import torch, numpy", "-c", program).splitlines()[-1])
+    program = (
+        "import json, torch, numpy; from torch_layer import finder; "
+        "print(json.dumps([finder.imports().reason, torch.__version__, torch.__file__, numpy.__file__]))"
+    )
+    completed, version, *files = json.loads(_succeed(tree, "import torch, numpy", "-c", program).splitlines()[-1])
+    if completed:
+        raise VerifyError(
+            f"modules that should wait were needed by `import torch` itself: {completed}",
+            "Record which modules can wait anew (--record), or build with --eager-imports.",
+        )
     for file in files:
         if not Path(file).resolve().is_relative_to(tree.resolve()):
             raise VerifyError(

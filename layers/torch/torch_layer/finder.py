@@ -28,7 +28,7 @@ from importlib.util import MAGIC_NUMBER
 from types import CodeType, ModuleType
 from typing import Any
 
-from torch_layer import archive
+from torch_layer import archive, lazy
 
 # What the table says of a name; a string instead is the file name of an extension module.
 MODULE, PACKAGE, NAMESPACE = range(3)
@@ -99,6 +99,7 @@ class FolderFinder:
             spec = ModuleSpec(fullname, LayerLoader(fullname, path), origin=path)
             if kind == PACKAGE:
                 spec.submodule_search_locations = [folder]
+            spec = _IMPORTS.loader(spec)
         spec.has_location = True
         return spec
 
@@ -121,12 +122,25 @@ def enter(namespace: dict[str, Any]) -> None:
     own = namespace["__spec__"]
     spec = FolderFinder("").find_spec(own.name)
     assert spec is not None  # the builder writes no stub without its module
-    assert isinstance(spec.loader, LayerLoader)
-    own.loader, own.origin, own.cached = spec.loader, spec.origin, None
+    loader = spec.loader.real if isinstance(spec.loader, lazy.Rewritten) else spec.loader
+    assert isinstance(loader, LayerLoader)
+    own.loader, own.origin, own.cached = loader, spec.origin, None
     own.submodule_search_locations = spec.submodule_search_locations
-    namespace.update(__loader__=spec.loader, __file__=spec.origin, __path__=spec.submodule_search_locations)
+    namespace.update(__loader__=loader, __file__=spec.origin, __path__=spec.submodule_search_locations)
     namespace.pop("__cached__", None)
-    exec(spec.loader.get_code(own.name), namespace)  # noqa: S102 -- what the import system does with every module
+    code = loader.get_code(own.name)
+    # As the import system does with every module.
+    _IMPORTS.execute(sys.modules[own.name], lambda: exec(code, namespace))  # noqa: S102
+
+
+def imports() -> lazy.Stats:
+    """What became of the modules that wait until they are touched, in this process."""
+    return _IMPORTS.stats()
+
+
+def complete_imports() -> None:
+    """Run all of them now: before a snapshot of the process, say."""
+    _IMPORTS.complete()
 
 
 def _hook(path: str) -> FolderFinder:
@@ -149,6 +163,7 @@ _FOLDER = f"{ROOT}/torch_layer/"
 _ARCHIVE = archive.Archive(_FOLDER + archive.FILE_NAME, _FOLDER + archive.DECODER)
 _TABLE: Table = _ARCHIVE.head["table"]
 _check_python(_ARCHIVE.head["magic"])
+_IMPORTS = lazy.Imports(lazy.Plan(*_ARCHIVE.head["imports"]), eager=lazy.is_eager())
 sys.path_hooks.insert(0, _hook)
 for _entry in list(sys.path_importer_cache):
     # Only the root can have been looked at before: whatever lies below it is reached through this module.

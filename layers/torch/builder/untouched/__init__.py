@@ -41,6 +41,11 @@ CHECKS = (
     Group("distributed", system.distributed, "torch.distributed is imported, with a store and a one-member group"),
     Group("profiler", system.profiler, "torch.profiler's events and the flop counter"),
     Group("assert-close", system.assert_close, "torch.testing.assert_close, both ways"),
+    Group(
+        "operators", system.operators, "after torch.export was touched, every operator has the kernels of stock torch"
+    ),
+    Group("meta", system.meta_tensors, "shapes without data: the kernels for it are registered by modules that wait"),
+    Group("python-operators", system.python_operators, "operators that are defined in Python, by name"),
     Group("repr", system.representation, "tensors of rare kinds in print"),
     Group("metadata", system.metadata, "importlib.metadata: versions, requirements, licences"),
     Group("sources", system.sources, "inspect, linecache and tracebacks show torch's sources"),

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import inspect
 import io
+import json
 import linecache
 import pkgutil
 import runpy
@@ -150,3 +151,28 @@ def commands() -> dict[str, str]:
         assert "usage" in out.getvalue().lower(), f"{module} --help printed {out.getvalue()!r}"
         outputs[module] = out.getvalue().splitlines()[0]
     return outputs
+
+
+def operators() -> dict[str, str]:
+    """The kernels of all operators, after the first use of a module that inference does not need."""
+    from builder.lazy.operators import kernels
+
+    assert callable(torch.export.export)
+    return {"kernels": json.dumps(kernels(), sort_keys=True)}
+
+
+def meta_tensors() -> dict[str, str]:
+    """Shapes and types that layers give for tensors without data."""
+    rows = torch.empty(2, 3, 16, 16, device="meta")
+    convolved = nn.Conv2d(3, 8, 3, padding=1, device="meta")(rows)
+    encoded, _ = nn.LSTM(16, 8, device="meta")(rows[:, 0])
+    product = torch.einsum("bchw,bcwv->bchv", rows, rows)
+    return {
+        name: f"{tuple(each.shape)} {each.dtype} {each.stride()}"
+        for name, each in (("convolved", convolved), ("encoded", encoded), ("product", product))
+    }
+
+
+def python_operators() -> dict[str, str]:
+    """Operators of the namespaces `prims` and `higher_order`."""
+    return {"prim": str(torch.ops.prims.add.default._schema), "higher-order": str(torch.ops.higher_order.cond)}

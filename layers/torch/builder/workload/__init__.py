@@ -47,6 +47,7 @@ GROUPS = (
     Group("pooling", convolution.pooling, "between convolutions"),
     Group("interpolation", convolution.interpolation, "image resizing in preprocessing and in decoders"),
     Group("norms", convolution.norms, "every normalisation layer, in evaluation mode"),
+    Group("weight-norm", convolution.weight_norm, "audio models keep their weights as direction and length"),
     Group("recurrent", recurrent.recurrent, "LSTM, GRU and RNN: layers, directions, packed sequences, cells"),
     Group("generation", recurrent.generation, "a token at a time, sampled, as character and language models do"),
     Group("attention", attention.attention, "scaled dot product attention: masks, causal, dtypes"),

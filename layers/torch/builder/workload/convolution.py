@@ -110,8 +110,13 @@ def norms() -> dict[str, Tensor]:
         "local-response": nn.LocalResponseNorm(3)(plane),
         "root-mean-square": nn.RMSNorm(20)(line),
         "normalised": functional.normalize(line, dim=1),
-        "weight": nn.utils.parametrizations.weight_norm(nn.Linear(20, 4)).eval()(line),
     }
+
+
+def weight_norm() -> dict[str, Tensor]:
+    """A weight that is computed from its direction and its length, as audio models have them."""
+    line = torch.randn(4, 16, 20)
+    return {"linear": nn.utils.parametrizations.weight_norm(nn.Linear(20, 4)).eval()(line)}
 
 
 class _Residual(nn.Module):

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 
 class _Net(nn.Module):
@@ -130,6 +129,8 @@ def modules() -> dict[str, Tensor | str]:
 
 def data_loader() -> dict[str, Tensor]:
     """Batches in order and shuffled, from a dataset in memory."""
+    from torch.utils.data import DataLoader, TensorDataset  # what it brings in is not for the other groups
+
     data = TensorDataset(torch.arange(20.0).reshape(10, 2), torch.arange(10))
     generator = torch.Generator().manual_seed(3)
     shuffled = [labels for _, labels in DataLoader(data, batch_size=4, shuffle=True, generator=generator)]

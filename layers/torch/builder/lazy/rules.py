@@ -1,0 +1,160 @@
+"""What has to be known about torch to hold modules back; each rule with its reason. A new version of torch is a matter of rows.
+
+None of them is taken on trust: `plan.make` refuses a rule that does not fit the sources, the search ends only where
+ordinary inference works without the held modules, and the verification of a build compares all operators with stock torch's.
+"""
+
+import re
+from typing import NamedTuple
+
+# Only these packages: what they import from each other is what `import torch` spends its time on.
+PACKAGES = ("torch", "torchgen")
+
+
+class Pattern(NamedTuple):
+    """Modules that are never held, by name."""
+
+    pattern: str
+    reason: str
+
+
+NEVER = (
+    Pattern(r"torch|torch\._C.*", "the root, and the extension module"),
+    Pattern(
+        r"torch\._logging\._registrations",
+        "registers the names that every getArtifactLogger looks up, and nobody asks it for anything",
+    ),
+    Pattern(
+        r"torch\.(cuda|xpu)\.graphs",
+        "stands in for the device's classes if it finds none, and would take those that the streams module made up for real",
+    ),
+    Pattern(r"torch\.distributed", "makes torch._C._distributed_c10d, which its submodules import by name"),
+)
+
+# A module that takes its own place in sys.modules, or changes its class, is not the object that others would hold; and one that
+# makes settings of its own globals must find nothing else there.
+_SPECIAL = re.compile(
+    rb"sys\.modules\[[^\]]+\]\s*=[^=]|install_config_module\(|sys\.modules\[__name__\]\.__class__\s*="
+)
+
+
+class Unborn(NamedTuple):
+    """A class whose instances only its own module makes, and whose metaclass has no `__instancecheck__`."""
+
+    module: str
+    name: str
+    reason: str
+
+
+UNBORN = (
+    Unborn("torch._subclasses.fake_tensor", "FakeTensor", "Module.to, .half, .float and printing ask for it"),
+    Unborn("torch._subclasses.fake_tensor", "FakeTensorMode", "torch.save asks for it"),
+    Unborn("torch._subclasses.functional_tensor", "FunctionalTensor", "printing asks for it"),
+    Unborn("torch._subclasses.functional_tensor", "FunctionalTensorMode", "printing asks for it"),
+    Unborn("torch._subclasses.schema_check_mode", "SchemaCheckMode", "printing asks for it"),
+    Unborn("torch.fx.experimental.proxy_tensor", "ProxyTorchDispatchMode", "printing asks for it"),
+    Unborn("torch.nested._internal.nested_tensor", "NestedTensor", "backward asks whether its roots are nested"),
+)
+
+
+class Early(NamedTuple):
+    """Statements of a module that must not wait, although the module does.
+
+    `lines` are run when `import torch` ends; each must stand in the module's source just so.
+    """
+
+    module: str
+    lines: tuple[str, ...]
+    reason: str
+
+
+EARLY = (
+    Early(
+        "torch._prims.rng_prims",
+        ("from torch._opaque_base import OpaqueBaseMeta", "torch._C._set_generator_metaclass(OpaqueBaseMeta)"),
+        "torch.Generator() is an error before",
+    ),
+)
+
+
+class Lifted(NamedTuple):
+    """A function of a held module that does not need its module.
+
+    A copy of it answers until the import is completed, made of its own source and of `lines`, which must stand in the module.
+    Flags among them have their first value: setting one from outside is a touch.
+    """
+
+    module: str
+    function: str
+    lines: tuple[str, ...]
+    reason: str
+
+
+LIFTED = (
+    Lifted(
+        "torch.jit._trace",
+        "is_tracing",
+        ("from torch._jit_internal import is_scripting",),
+        "split, pad_sequence, interpolate and others ask it; its module is TorchScript's compiler",
+    ),
+    Lifted(
+        "torch.compiler",
+        "is_compiling",
+        ("_is_compiling_flag: bool = False",),
+        "calling a module with hooks asks it; its package brings in the higher-order operators",
+    ),
+    Lifted("torch.compiler", "is_exporting", ("_is_exporting_flag: bool = False",), "attention asks it"),
+)
+
+
+class Answer(NamedTuple):
+    """A function of a module that runs, and what it returns (a Python expression) as long as the import is not completed."""
+
+    module: str
+    function: str
+    value: str
+    reason: str
+
+
+ANSWERS = (
+    Answer(
+        "torch._guards", "detect_fake_mode", "None", "torch.load asks it; there is no fake mode before its module ran"
+    ),
+)
+
+
+class Completing(NamedTuple):
+    """A group of the workload that may complete the import."""
+
+    group: str
+    reason: str
+
+
+COMPLETING = (
+    Completing(
+        "dynamic-quantized",
+        "quantizing a model imports torch.ao.quantization, which is graph rewriting for its larger part",
+    ),
+    Completing("weight-norm", "parametrizations register themselves with torch.utils._pytree and all that it takes"),
+    Completing("save-and-load", "a default device lists every function that makes tensors, in all of torch"),
+    Completing("torchscript", "its programs are compiled"),
+    Completing("data-loader", "training's own way to feed a model"),
+)
+
+# Keys of the dispatcher whose kernels may be missing until the import is completed.
+MISSING_KERNELS = {
+    "Meta": "every meta tensor begins with a factory, and factories complete the import",
+    "CUDA": "there is no such device in a CPU build",
+    "MPS": "there is no such device in a CPU build",
+    "XPU": "there is no such device in a CPU build",
+}
+
+
+def is_left_alone(source: bytes) -> bool:
+    """Whether a module does things with itself that neither holding nor rewriting gets along with."""
+    return _SPECIAL.search(source) is not None
+
+
+def is_never_held(name: str, source: bytes) -> bool:
+    """Whether a rule keeps the module from being held."""
+    return is_left_alone(source) or any(re.fullmatch(rule.pattern, name) for rule in NEVER)

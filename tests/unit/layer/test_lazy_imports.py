@@ -1,0 +1,221 @@
+"""Held modules run at the first touch, all of them, in stock order, each in its own object; and not before."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# A package with a circle (b and c), a package below it, and a module that takes names from held ones.
+MODULES = {
+    "torch/__init__.py": (
+        "ORDER.append('torch')\nimport torch._C, torch._ops\n"
+        "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.user"
+    ),
+    "torch/a.py": "ORDER.append('a')\nvalue = 1\ndef answer():\n    return 42",
+    "torch/b.py": "ORDER.append('b')\nfrom torch.c import late\ndef early():\n    return 'b' + late()",
+    "torch/c.py": "ORDER.append('c')\nimport torch.b\ndef late():\n    return 'c'",
+    "torch/deep/__init__.py": "ORDER.append('deep')\nfrom torch.deep.other import thing",
+    "torch/deep/inner.py": "ORDER.append('inner')\nfrom torch.deep import thing\nvalue = thing",
+    "torch/deep/other.py": "ORDER.append('other')\nthing = 'thing'",
+    "torch/user.py": (
+        "ORDER.append('user')\n_torch_layer.defer(__name__, 'torch.b')\n"
+        "def use():\n    return (early if _torch_layer.ready else _torch_layer.resolve(__name__, 'early'))()"
+    ),
+    "torch/_C.py": (
+        "class _Library:\n    def impl(self, *arguments): pass\ndef _dispatch_library(*arguments): return _Library()"
+    ),
+    "torch/_ops.py": "\n".join(
+        f"class {name}:\n    def __getattr__(self, name): raise AttributeError(name)"
+        for name in ("_OpNamespace", "_HigherOrderNamespace")
+    ),
+}
+HELD = ("torch.a", "torch.b", "torch.c", "torch.deep", "torch.deep.other", "torch.deep.inner")
+PRELUDE = """
+import builtins, importlib, json, os, sys, threading
+from importlib.machinery import PathFinder
+builtins.ORDER = []
+from torch_layer.lazy import Imports, Plan
+plan = Plan({held!r}, {{"torch.user": {{"early": ("torch.b", "early")}}}}, "", (), (), ())
+imports = Imports(plan, eager={eager})
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] != "torch":
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        return spec and imports.loader(spec)
+sys.meta_path.insert(0, Finder())
+import torch
+"""
+STOCK = ["torch", "a", "b", "c", "deep", "other", "inner", "user"]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package."""
+    folder = tmp_path_factory.mktemp("held")
+    for name, text in MODULES.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    return folder
+
+
+def result(tree: Path, program: str, eager: bool = False) -> Any:
+    """What the program prints as JSON on its last line, in a process where the package was imported."""
+    text = PRELUDE.format(held=HELD, eager=eager) + dedent(program)
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        env={"PYTHONPATH": f"{tree}:{ROOT / 'layers' / 'torch'}", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "",
+        "import torch.a",
+        "import torch.a as a; a.__name__, a.__spec__, a.__file__, repr(a)",
+        "from torch import a, b",
+        "from torch.deep import inner",
+        "import torch.deep.inner",
+        "torch.deep.inner",
+        "torch.user.use",
+    ],
+)
+def test_importing_is_not_using(tree: Path, program: str) -> None:
+    """A held module that is only imported or named does not run."""
+    assert result(tree, f"{program}\nprint(json.dumps(ORDER))") == ["torch", "user"]
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        "torch.a.value",
+        "torch.b.early()",
+        "from torch.a import value",
+        "from torch.a import *",
+        "torch.user.use()",
+        "from torch.user import early",
+        "dir(torch.a)",
+        "vars(torch.a)",
+        "torch.a.value = 5",
+        "del torch.a.value",
+        "hasattr(torch.a, 'nothing')",
+        "torch.deep.inner.value",
+        "torch.deep.thing",
+        "from torch.deep.inner import value",
+        "imports.complete()",
+        "import importlib.util, inspect; inspect.getmembers(torch.b)",
+    ],
+)
+def test_a_touch_runs_everything_in_stock_order(tree: Path, touch: str) -> None:
+    """Whatever touches a held module first, all of them run, in the order in which the stock package runs them, once."""
+    held, eager = (result(tree, f"{touch}\nprint(json.dumps(ORDER))", eager=each) for each in (False, True))
+    assert eager == STOCK
+    assert held == ["torch", "user", *STOCK[1:-1]]
+
+
+def test_afterwards_nothing_is_special(tree: Path) -> None:
+    """Completed modules are plain modules, the very objects that were there before, with plain specs and loaders."""
+    program = """
+    before = [sys.modules[name] for name in ("torch.a", "torch.b", "torch.deep")]
+    torch.a.value
+    after = [sys.modules[name] for name in ("torch.a", "torch.b", "torch.deep")]
+    kinds = {type(sys.modules[name]).__name__ for name in plan.held}
+    specs = {type(sys.modules[name].__spec__).__name__ for name in plan.held}
+    loaders = {type(sys.modules[name].__loader__).__name__ for name in plan.held}
+    same = all(x is y for x, y in zip(before, after))
+    print(json.dumps([same, sorted(kinds), sorted(specs), sorted(loaders), torch.user.use(), "__getattr__" in vars(torch.user)]))
+    """
+    assert result(tree, program) == [True, ["module"], ["ModuleSpec"], ["SourceFileLoader"], "bc", False]
+
+
+def test_threads_that_touch_at_once_see_complete_modules(tree: Path) -> None:
+    """Eight threads that touch different modules at the same time all get right answers, and each module runs once."""
+    program = """
+    uses = [lambda: torch.a.value, lambda: torch.b.early(), lambda: torch.user.use(), lambda: torch.deep.inner.value] * 2
+    barrier, found = threading.Barrier(8), [None] * 8
+    def work(number):
+        barrier.wait()
+        found[number] = uses[number]()
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    [each.start() for each in threads]; [each.join(30) for each in threads]
+    print(json.dumps([found, sorted(ORDER)]))
+    """
+    assert result(tree, program) == [[1, "bc", "bc", "thing"] * 2, sorted(STOCK)]
+
+
+def test_a_child_completes_by_itself(tree: Path) -> None:
+    """A process that was forked before the first touch runs the modules itself."""
+    program = """
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.write(writing, json.dumps([torch.b.early(), imports.stats().complete]).encode())
+        os._exit(0)
+    os.wait()
+    print(json.dumps([json.loads(os.read(reading, 1000)), imports.stats().complete]))
+    """
+    assert result(tree, program) == [["bc", True], False]
+
+
+def test_a_module_that_fails_is_named_and_tried_again(tree: Path) -> None:
+    """An error while the rest runs says what needed it and what to do; the next touch tries again, and goes on from there."""
+    program = """
+    real, failing = builtins.ORDER, [True]
+    class Order(list):
+        def append(self, name):
+            if name == "c" and failing:
+                raise OSError("no memory")
+            super().append(name)
+    builtins.ORDER = Order(real)
+    try:
+        torch.a.value
+        message = ""
+    except ImportError as error:
+        message = str(error)
+    failing.clear()
+    print(json.dumps([message, torch.b.early(), torch.user.use(), imports.stats().complete]))
+    """
+    message, *rest = result(tree, program)
+    assert "which torch.a.value needs: OSError: no memory" in message
+    assert "Next: TORCH_LAYER_IMPORTS=eager" in message
+    assert rest == ["bc", "bc", True]
+
+
+def test_what_completed_the_import_is_told(tree: Path) -> None:
+    """The stats name the first touch and its cost."""
+    held, complete, reason, microseconds = result(tree, "torch.deep.thing\nprint(json.dumps(imports.stats()))")
+    assert (held, complete, reason) == (6, True, "torch.deep.thing")
+    assert microseconds > 0
+
+
+@pytest.mark.parametrize(
+    ("value", "outcome"), [("", "False"), ("held", "False"), ("eager", "True"), ("off", "Next: unset")]
+)
+def test_the_variable_is_checked(value: str, outcome: str) -> None:
+    """Only the two documented values are taken."""
+    program = "from torch_layer.lazy import is_eager; print(is_eager())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={
+            "PYTHONPATH": str(ROOT / "layers" / "torch"),
+            "TORCH_LAYER_IMPORTS": value,
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome in done.stdout + done.stderr
