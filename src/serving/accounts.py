@@ -31,6 +31,7 @@ class Accounts:
         self._kind = kind
         self._metrics = metrics
         self._pager = Pager(0, 0, 0)
+        self._told_import = False
 
     def of(self, receipt: Receipt, code: str | None, release_age: float | None) -> Account:
         """The account of a request that has been answered.
@@ -53,6 +54,7 @@ class Accounts:
         if release_age is not None:
             values["ReleaseAgeSeconds"] = round(release_age, 3)
         self._count_pager(values, facts)
+        self._tell_import(facts)
         if start is not None:
             values |= {"ColdStarts": 1, "StartMilliseconds": round(start.total, 3)}
             facts["start"] = {"kind": self._kind, **start.facts()}
@@ -65,6 +67,13 @@ class Accounts:
     def restored(self, start: Start) -> None:
         """This process is a copy of a snapshot: its next request is its first, and carries this."""
         self._start = start
+
+    def _tell_import(self, facts: dict[str, Any]) -> None:
+        """Once: that the model touched a part of torch that the layer holds back, and what running all of it cost."""
+        completed = None if self._told_import else receipts.completed_import()
+        if completed is not None:
+            self._told_import = True
+            facts["import_completed"] = completed._asdict()
 
     def _count_pager(self, values: dict[str, float], facts: dict[str, Any]) -> None:
         """What the pager did since the last request; with the first one, since the process began."""

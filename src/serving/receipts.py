@@ -269,6 +269,24 @@ def pager() -> Pager | None:
     return Pager(found.faults, found.bytes, found.microseconds)
 
 
+class CompletedImport(NamedTuple):
+    """What made the layer run the modules of torch that it holds back until one of them is touched."""
+
+    by: str
+    milliseconds: float
+
+
+def completed_import() -> CompletedImport | None:
+    """What completed the layer's import of torch; None while nothing has, and on a torch that did not come from the layer."""
+    finder = sys.modules.get("torch_layer.finder")
+    if finder is None:
+        return None
+    found = finder.imports()
+    return (
+        CompletedImport(found.reason, round(found.microseconds / 1e3, 1)) if found.complete and found.reason else None
+    )
+
+
 def server_timing(receipts: Iterable[tuple[Receipt, dict[str, str]]]) -> str:
     """The value of the header (https://www.w3.org/TR/server-timing/): each phase with its milliseconds.
 

@@ -159,6 +159,19 @@ def test_the_pager_is_counted_from_request_to_request(monkeypatch: pytest.Monkey
     assert [[line.get(key) for key in keys] for line in lines] == [[24, 5000, 9.0], [None] * 3, [2, 2000, 0.5]]
 
 
+def test_a_completed_import_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first line after something completed the import names it, and no other does; none does on stock torch."""
+    monkeypatch.delitem(sys.modules, "torch_layer.finder", raising=False)
+    made = accounts()
+    assert "import_completed" not in made.of(Receipt(), None, None).facts
+    stats = [(572, False, "", 0), (572, True, "torch.fft.fft", 450_000), (572, True, "torch.fft.fft", 450_000)]
+    fields = ("held", "complete", "reason", "microseconds")
+    counts = iter(SimpleNamespace(**dict(zip(fields, each, strict=True))) for each in stats)
+    monkeypatch.setitem(sys.modules, "torch_layer.finder", SimpleNamespace(imports=lambda: next(counts)))
+    told = [made.of(Receipt(), None, None).facts.get("import_completed") for _ in range(3)]
+    assert told == [None, {"by": "torch.fft.fft", "milliseconds": 450.0}, None]
+
+
 # The metric names and units of the embedded metric format, as its specification has them.
 def check_embedded(line: dict[str, object]) -> None:
     """What the specification asks of a line, as far as it is used here."""
