@@ -68,8 +68,9 @@ def verify(staged: Path, finished: Path, progress: Callable[[str], None] = lambd
 def _import(tree: Path) -> str:
     """torch's version, after making sure that it is this tree's torch that was imported."""
     program = (
-        "import json, torch, numpy; from torch_layer import finder; "
-        "print(json.dumps([finder.imports().reason, torch.__version__, torch.__file__, numpy.__file__]))"
+        "import json, sys, torch, numpy; finder = sys.modules.get('torch_layer.finder'); "
+        "completed = finder.imports().reason if finder else ''; "
+        "print(json.dumps([completed, torch.__version__, torch.__file__, numpy.__file__]))"
     )
     completed, version, *files = json.loads(_succeed(tree, "import torch, numpy", "-c", program).splitlines()[-1])
     if completed:
