@@ -29,7 +29,9 @@ def parse(kind: type[R], text: str) -> R:
     except UnicodeEncodeError:
         raise ServiceError(400, "invalid_json", "The body is not JSON: it has a lone surrogate.") from None
     if problems[0]["type"] == "json_invalid":
-        raise ServiceError(400, "invalid_json", f"The body is not JSON: {problems[0]['msg']}.")
+        raise ServiceError(
+            400, "invalid_json", f"The body is not JSON: {problems[0]['msg'].removeprefix('Invalid JSON: ')}."
+        )
     listed = [
         {"field": ".".join(str(part) for part in problem["loc"]), "code": problem["type"], "message": problem["msg"]}
         for problem in problems[:MAX_PROBLEMS]

@@ -129,6 +129,7 @@ class Chromium:
         return {urlsplit(url).netloc for url in sent if not url.startswith("data:")}
 
     def screenshot(self, path: Path) -> None:
-        """The whole page as a PNG."""
+        """The whole page as a PNG, when nothing on it moves any more."""
+        self.wait(lambda: self.run("document.getAnimations().every((each) => each.playState === 'finished')"))
         picture = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
         path.write_bytes(base64.b64decode(picture["data"]))

@@ -11,7 +11,10 @@ from werkzeug.wrappers import Response
 
 from browser.chromium import Chromium
 from browser.conftest import Serve, asking_for, command, function, gateway, noting
+from integration.examples.conftest import EXAMPLE, embeddings_release
 from lambda_torch.emulator.run import Run
+
+__all__ = ["embeddings_release"]
 
 KINDS = Path(__file__).with_name("kinds")
 NAMES = "#result .texts li"
@@ -291,3 +294,18 @@ def test_the_api_can_be_tried_in_its_document(browser: Chromium, names: Run, ser
     assert browser.complaints() == []
     assert browser.hosts() == {urlsplit(site).netloc}
     browser.screenshot(screenshots / "docs.png")
+
+
+def test_the_embeddings_are_shown_as_strips(browser: Chromium, embeddings_release: Path, screenshots: Path) -> None:
+    """The second model of the project has its form and its answer on the same page: texts, one a line, and a strip for each."""
+    with command("--model", str(EXAMPLE), "--release", str(embeddings_release)) as site:
+        browser.open(f"{site}/")
+        browser.find("#ask")
+        assert browser.find("#title").text == "Texts to embed"
+        assert len(str(browser.find("#field-texts").get_attribute("value")).splitlines()) == 2
+        browser.write("#field-texts", "A man is eating food.\nA cheetah runs.\nA monkey drums.")
+        browser.find("#ask").click()
+        assert [text[:12] for text in browser.texts("#result figcaption")] == ["384 numbers:"] * 3
+        assert browser.complaints() == []
+        assert browser.hosts() == {urlsplit(site).netloc}
+        browser.screenshot(screenshots / "page-embeddings.png")

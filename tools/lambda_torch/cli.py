@@ -4,6 +4,7 @@ Each subcommand is a click command in `lambda_torch.commands`; importing torch o
 """
 
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -47,6 +48,15 @@ class LazyGroup(click.Group):
         command = import_module(f"lambda_torch.commands.{COMMANDS[cmd_name][0]}").command
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand; a file that cannot be read or written is told by its name, and not by a trace."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise click.ClickException(f"{error.filename}: {error.strerror}") from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The overview, from COMMANDS alone: no subcommand is imported for it."""

@@ -1,10 +1,15 @@
 import base64
 import datetime
+import io
+import json
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from lambda_torch.cli import main
 from lambda_torch.tuning import measure
 from lambda_torch.tuning.cost import PRICES, Prices, Row, recommend, row
 from lambda_torch.tuning.plot import svg
@@ -96,8 +101,6 @@ class Lambda:
     def invoke(self, FunctionName: str, Payload: bytes, LogType: str) -> dict[str, Any]:  # noqa: N803
         """An invocation with the end of its log."""
         if self.failing:
-            import io
-
             return {"FunctionError": "Unhandled", "Payload": io.BytesIO(b'{"errorType": "KeyError"}')}
         start = "\tInit Duration: 800.00 ms" if self.cold else ""
         self.cold = False
@@ -105,7 +108,11 @@ class Lambda:
             f"START\nREPORT RequestId: 1\tDuration: {20480 / self.memory:.2f} ms\tBilled Duration: 21 ms"
             f"\tMemory Size: {self.memory} MB\tMax Memory Used: 231 MB{start}\n"
         )
-        return {"LogResult": base64.b64encode(line.encode()).decode()}
+        answer = {"statusCode": 400 if b"wrong" in Payload else 200}
+        return {
+            "LogResult": base64.b64encode(line.encode()).decode(),
+            "Payload": io.BytesIO(json.dumps(answer).encode()),
+        }
 
 
 def test_a_deployed_function_is_measured_by_its_reports() -> None:
@@ -120,12 +127,37 @@ def test_a_deployed_function_is_measured_by_its_reports() -> None:
     assert client.memory == 3008
 
 
-def test_a_function_that_fails_keeps_its_size() -> None:
-    """A failing event is told, and the function's own size comes back."""
-    client: Any = Lambda(failing=True)
-    with (
-        pytest.raises(measure.TuningError, match=r"predict fails on the event: .*KeyError"),
-        measure.deployed(client, "predict", b"{}") as times_at,
-    ):
+@pytest.mark.parametrize(
+    ("failing", "event", "said"),
+    [
+        (True, b"{}", "predict fails on the event: .*KeyError"),
+        (False, b"wrong", 'predict answered .*"statusCode": 400'),
+    ],
+)
+def test_a_function_that_does_not_answer_keeps_its_size(failing: bool, event: bytes, said: str) -> None:
+    """A crash is told, and so is a refusal, whose times would say nothing; the function's own size comes back."""
+    client: Any = Lambda(failing)
+    with pytest.raises(measure.TuningError, match=said), measure.deployed(client, "predict", event) as times_at:
         times_at(1024, 10)
     assert client.memory == 3008
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--event", __file__], "is not JSON"),
+        (["--sizes", "1024,x"], "give sizes in MB"),
+        (["--memory", "1024"], "No such option"),
+        (["--function", "nowhere"], "The function nowhere cannot be used"),
+    ],
+)
+def test_a_call_that_cannot_be_measured_says_why(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Wrong options, and an AWS that cannot be reached, are one sentence and no trace."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    done = CliRunner().invoke(main, ["tune", *words])
+    assert done.exit_code != 0
+    assert said in done.output

@@ -63,9 +63,11 @@ def check(path: Path) -> Input:
 
 def _check_line(path: Path, number: int, line: bytes) -> None:
     try:
-        json.loads(line)
+        json.loads(line.rstrip(b"\r\n"))
     except (ValueError, RecursionError) as error:
-        what = "is empty" if not line.strip() else f"is not JSON: {error}"
+        # Where json counts lines of its own, they are not the file's.
+        problem = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        what = "is empty" if not line.strip() else f"is not JSON: {problem}"
         raise BulkError(
             f"Line {number} of {path} {what}. Next: give one request in each line; nothing was sent."
         ) from None

@@ -97,7 +97,7 @@ def _check_note(path: Path, note: Path, identity: str) -> None:
     if found != identity:
         raise BulkError(
             f"{path} is the unfinished run of another input, or its input has changed since. "
-            f"Next: name another --output, or remove {path} and {note.name} to start anew."
+            f"Next: name another --output, or remove {path} and {note} to start anew."
         )
 
 

@@ -1,6 +1,7 @@
 """`--model`: another folder's model in the place of src/model, for the tools and for the function that they run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,20 @@ def model_option(function: F) -> F:
         callback=_use,
         help="A folder whose package `model` takes the place of src/model, such as examples/embeddings.",
     )(function)
+
+
+@contextmanager
+def sample_model() -> Iterator[None]:
+    """Around imports of what works on the sample model alone: where src/model is another, that is said."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "model":
+            raise
+        raise click.ClickException(
+            "src/model is another model than the sample, and only the sample can be trained or imported here. "
+            "Next: name a release folder of your own; serve, invoke, bulk and tune take it as --release."
+        ) from error
 
 
 def golden_of(model: Path | None) -> Path | None:

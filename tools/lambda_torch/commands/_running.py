@@ -24,7 +24,7 @@ TIMEOUT = click.IntRange(1, 900)
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that runs the function."""
+    """The options of every command that runs the function. Its memory is another, `memory_option`: `tune` has several sizes."""
     for option in reversed(
         (
             model_option,
@@ -41,9 +41,6 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="auto|stock|PATH",
                 help="Where torch comes from: a layer's folder, or 'stock' for the packages that this command runs with. "
                 "'auto' is build/layer if it is there (make layer), else stock.",
-            ),
-            click.option(
-                "--memory", type=MEMORY, default=3008, show_default=True, help="MB, told to the function; not enforced."
             ),
             click.option(
                 "--timeout",
@@ -66,6 +63,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+memory_option = click.option(
+    "--memory", type=MEMORY, default=3008, show_default=True, help="MB, told to the function; not enforced."
+)
+
+
 def _variables(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     variables = {}
     for text in values:
@@ -83,9 +85,9 @@ def options_of(
     model: Path | None,
     release: Path | None,
     layer: str,
-    memory: int,
     timeout: int,
     variables: dict[str, str],
+    memory: int = 3008,
     concurrency: int = 1,
 ) -> "Options":
     """The run's options; trains the sample model if there is no release to publish yet."""

@@ -33,7 +33,7 @@ def coldstart(runs: int | None, quick: bool, only: tuple[str, ...], layer: Path 
     3,008 MB, with the page cache warm and dropped. It needs `make layer`, and some minutes and 5 GB below build/ the first time.
 
     Prints the tables, writes build/bench/coldstart.json, and draws docs/coldstart.svg: a bar for each way, a colour for each
-    phase.
+    phase. With --quick or --only it draws nothing.
 
     \b
     Example:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lambda_torch.commands._running import options_of, reports_to, run_options, signals_interrupt
+from lambda_torch.commands._running import memory_option, options_of, reports_to, run_options, signals_interrupt
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lambda_torch.bulk.lines import Input
     from lambda_torch.bulk.output import Counts
 
 S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)")
@@ -39,6 +40,7 @@ S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)")
     "--batch", type=click.IntRange(1, 10_000), default=500, show_default=True, help="With --local: lines in a batch."
 )
 @run_options
+@memory_option
 @click.pass_context
 def command(
     context: click.Context,
@@ -69,6 +71,7 @@ def command(
     """
     from rich.console import Console
 
+    from lambda_torch.bulk import lines
     from lambda_torch.bulk.errors import BulkError
     from lambda_torch.emulator.errors import EmulatorError
     from lambda_torch.releases.errors import ReleasesError
@@ -81,8 +84,9 @@ def command(
             if local:
                 if S3_URI.fullmatch(source):
                     raise click.UsageError("--local takes a file of this machine.")
+                checked = lines.check(Path(source))  # before the long work
                 options = options_of(context, console, concurrency=concurrency, **running)
-                counts, fresh = _local(Path(source), target, options, batch, console)
+                counts, fresh = _local(checked, target, options, batch, console)
             else:
                 if bucket is None or state_machine is None:
                     raise click.UsageError(
@@ -115,12 +119,11 @@ def _bar(console: "Console", what: str, total: int | None, done: int = 0) -> Ite
         yield lambda completed: progress.update(task, completed=completed)
 
 
-def _local(source: Path, target: Path, options: Any, batch: int, console: "Console") -> tuple["Counts", int]:
-    from lambda_torch.bulk import lines, local
+def _local(checked: "Input", target: Path, options: Any, batch: int, console: "Console") -> tuple["Counts", int]:
+    from lambda_torch.bulk import local
     from lambda_torch.bulk.output import Output
     from lambda_torch.emulator import run
 
-    checked = lines.check(source)
     reports = reports_to(console)
     quiet = run.Reports(reports.step, reports.note, log=lambda _: None)  # a line for every batch would hide the bar
     with Output.opened(target, checked.sha256) as output:
@@ -164,9 +167,10 @@ def _deployed(
         run = deployed.Run(boto3.client("stepfunctions", endpoint_url=endpoint_url), machine, placed)
         with Output.opened(target, f"s3://{bucket}/{placed.key}@{placed.version}") as output:
             before = output.done
-            console.print(f"Run {placed.name} {run.start()}", soft_wrap=True)
-            with _bar(console, "Lines", None if at else checked.count) as show:
-                status = run.wait(show)
+            with explained(machine, "state machine"):
+                console.print(f"Run {placed.name} {run.start()}", soft_wrap=True)
+                with _bar(console, "Lines", None if at else checked.count) as show:
+                    status = run.wait(show)
             if status != "SUCCEEDED":
                 raise BulkError(
                     f"The run ended as {status}. {run.why()}\n"

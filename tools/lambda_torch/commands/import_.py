@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from lambda_torch.commands._model import sample_model
+
 
 @click.command()
 @click.option(
@@ -43,7 +45,7 @@ def command(state_dict: Path, params: Path, output: Path, max_length: int, max_s
     from rich.console import Console
 
     console = Console(stderr=True)
-    with console.status("Loading PyTorch"):
+    with console.status("Loading PyTorch"), sample_model():
         from lambda_torch.names.folder import check_output, write_release
         from lambda_torch.names.legacy import convert
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from lambda_torch.commands._running import options_of, reports_to, run_options, signals_interrupt
+from lambda_torch.commands._running import memory_option, options_of, reports_to, run_options, signals_interrupt
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +27,7 @@ ANSWER_SECONDS = 900  # the longest that a function may take
     "one, or with --release, the function is started for this event.",
 )
 @run_options
+@memory_option
 @click.pass_context
 def command(
     context: click.Context,
@@ -111,10 +112,10 @@ def _post(url: str, content: bytes) -> "Outcome":
 
     try:
         answer = requests.post(url, content, timeout=ANSWER_SECONDS)
+    except requests.ConnectionError as error:
+        raise EmulatorError(f"Nothing answers at {url}. Next: lambda-torch serve, or leave --url out.") from error
     except requests.RequestException as error:
-        raise EmulatorError(
-            f"Nothing answers at {url}: {error}. Next: lambda-torch serve, or leave --url out."
-        ) from error
+        raise EmulatorError(f"{url} gives no answer: {error}.") from error
     if "x-amzn-ErrorType" in answer.headers:
         raise EmulatorError(f"{url} refuses the event: {answer.text}")
     outcome = outcome_of(answer.status_code, answer.content)

@@ -17,7 +17,7 @@ from lambda_torch.commands._model import golden_of, model_option
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @model_option
 @bucket_options
 @channel_option
@@ -85,7 +85,7 @@ def command(
             console.print(f"It was the current release of {channel} before.")
         else:
             instead = f", in place of {done.previous[:16]}" if done.previous else ""
-            console.print(f"{channel} {would or 'now '}serves it{instead}.")
+            console.print(f"{channel} {'would serve' if dry_run else 'now serves'} it{instead}.")
     click.echo(done.version)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lambda_torch.commands._running import options_of, reports_to, run_options, signals_interrupt
+from lambda_torch.commands._running import memory_option, options_of, reports_to, run_options, signals_interrupt
 
 if TYPE_CHECKING:
     import socket
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     help="Start the function again when a file of its code is saved.",
 )
 @run_options
+@memory_option
 @click.pass_context
 def command(
     context: click.Context,

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from lambda_torch import project
+from lambda_torch.commands._model import sample_model
 
 
 @click.command()
@@ -52,7 +53,7 @@ def command(output: Path, data: Path | None, seed: int, batches: int, max_start_
     from rich.console import Console
 
     console = Console(stderr=True)
-    with console.status("Loading PyTorch"):
+    with console.status("Loading PyTorch"), sample_model():
         from lambda_torch.names.console import train_release
         from lambda_torch.names.training import Settings, TrainingError
 

@@ -1,6 +1,8 @@
 """`lambda-torch tune`: latency and cost at memory sizes, and which one to take."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from lambda_torch.commands._running import options_of, reports_to, run_options, 
 
 if TYPE_CHECKING:
     from lambda_torch.tuning.cost import Prices, Row
+    from lambda_torch.tuning.measure import Times
 
 SIZES = "1024,1769,3008"
 
@@ -31,7 +34,9 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     "--requests", type=click.IntRange(10, 100_000), default=200, show_default=True, help="Warm requests a size."
 )
 @click.option(
-    "--event", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The request, as an event file."
+    "--event",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The request, as an event file. Default: the model's own example.",
 )
 @click.option(
     "--target-ms", type=click.FloatRange(min=0, min_open=True), help="What the slowest of a hundred may take."
@@ -81,17 +86,14 @@ def command(
 
     console = Console(stderr=True, highlight=False)
     prices = cost.Prices.read()
-    payload = (event or Path(__file__).parents[3] / "events" / "bare.json").read_bytes()
     with signals_interrupt():
         try:
-            json.loads(payload)
+            payload = None if event is None else _checked(event)
             if function is None:
                 options = options_of(context, console, **running)
                 measuring = measure.in_boxes(options, payload, reports_to(console).step)
             else:
-                import boto3
-
-                measuring = measure.deployed(boto3.client("lambda"), function, payload)
+                measuring = _deployed(function, payload or _documented())
             rows = []
             with measuring as times_at:
                 for size in sizes:
@@ -114,11 +116,44 @@ def command(
     console.print(f"The picture: {plot}", soft_wrap=True)
 
 
+@contextmanager
+def _deployed(function: str, payload: bytes) -> Iterator[Callable[[int, int], "Times"]]:
+    import boto3
+
+    from lambda_torch.releases.errors import explained
+    from lambda_torch.tuning import measure
+
+    with (
+        explained(function, "function"),
+        measure.deployed(boto3.client("lambda"), function, payload) as times_at,
+    ):
+        yield times_at
+
+
+def _checked(event: Path) -> bytes:
+    content = event.read_bytes()
+    try:
+        json.loads(content)
+    except ValueError as error:
+        raise click.BadParameter(f"{event} is not JSON: {error}", param_hint="--event") from error
+    return content
+
+
+def _documented() -> bytes:
+    """A request for a deployed function, whose release is not at hand: the one that documents the model's requests."""
+    from lambda_torch.emulator.run import documented_example
+
+    example = documented_example()
+    if example is None:
+        raise click.UsageError("The model's Request documents no example. Next: name a request with --event.")
+    return json.dumps(example).encode()
+
+
 def _print(rows: list["Row"], chosen: "Row", why: str, prices: "Prices") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("MB", "cold, ms", "p50, ms", "p99, ms", "peak MB", "US$/million", "cold US$/million", "")
+    table = Table("MB", "cold, ms", "p50, ms", "p99, ms", "peak MB", "US$/\nmillion", "cold US$/\nmillion", "")
     for each in rows:
         cells = [each.memory_mb, each.cold_ms, each.p50_ms, each.p99_ms, each.peak_mb or "-", each.million_usd]
         table.add_row(*map(str, cells), str(each.cold_million_usd), "<-" if each is chosen else "")

@@ -190,8 +190,8 @@ class Environment:
         """
         outcome = self.invoke(event)
         if outcome.failed and self._init_status != "success":
-            reason = outcome.payload.decode(errors="replace") or "the function's process ended"
-            raise InitError(f"The function does not start: {reason}\nIts log ends so:\n{self.log_tail()}")
+            told = _exception(outcome.payload) or f"its process ended. Its log ends so:\n{self.log_tail()}"
+            raise InitError(f"The function does not start: {told}")
         return outcome
 
     def log_tail(self) -> str:
@@ -245,6 +245,15 @@ def outcome_of(status: int, payload: bytes) -> Outcome:
         return Outcome(payload, failed=True)
     # An empty 502: the process ended before the runtime client could say anything.
     return Outcome.failure("Runtime.ExitError", "The function's process ended; see its log.")
+
+
+def _exception(payload: bytes) -> str | None:
+    """An exception that the function raised, for people: what it is, and where; None where its process ended without one."""
+    error = json.loads(payload) if _is_error(payload) else {}
+    if "stackTrace" not in error:
+        return None
+    frames = [frame for frame in error["stackTrace"] if "importlib" not in frame]
+    return "\n".join([f"{error['errorType']}: {error['errorMessage']}", *map(str.rstrip, frames)])
 
 
 def _is_error(payload: bytes) -> bool:

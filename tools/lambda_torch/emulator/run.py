@@ -149,12 +149,19 @@ def _scratch_folder() -> Path:
 
 def example_of(manifest: "Manifest") -> str:
     """A request as JSON text: the one that documents the model's requests, or the release's first golden example."""
+    documented = documented_example()
+    golden = next((each.request for each in manifest.golden), {})
+    example = golden if documented is None else documented
+    return json.dumps(example, ensure_ascii=False, separators=(",", ":"))
+
+
+def documented_example() -> object | None:
+    """The first example in the schema of the model's requests; None where there is none."""
     from model import Request
 
     extra = Request.model_config.get("json_schema_extra")
-    documented = extra.get("examples") if isinstance(extra, dict) else None
-    known = [*(documented if isinstance(documented, list) else ()), *(each.request for each in manifest.golden), {}]
-    return json.dumps(known[0], ensure_ascii=False, separators=(",", ":"))
+    examples = extra.get("examples") if isinstance(extra, dict) else None
+    return examples[0] if isinstance(examples, list) and examples else None
 
 
 def listen(host: str, port: int) -> socket.socket:

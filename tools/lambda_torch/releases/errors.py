@@ -15,6 +15,10 @@ class ConflictError(ReleasesError):
 # What people meet with S3, and what then helps. Matched against botocore's error code or exception name.
 NEXT_STEPS = {
     "NoSuchBucket": "Look up its name in the stack's outputs (sam list stack-outputs), or create it.",
+    "ParamValidationError": "Correct --bucket: it is the name alone, without s3://.",
+    "ResourceNotFoundException": "Look up its name in the stack's outputs (sam list stack-outputs), and check the region.",
+    "StateMachineDoesNotExist": "Look up its ARN in the stack's outputs (sam list stack-outputs), and check the region.",
+    "InvalidArn": "Look up its ARN in the stack's outputs (sam list stack-outputs).",
     "NoCredentialsError": "Sign in (aws configure, or aws sso login), or set AWS_PROFILE.",
     "PartialCredentialsError": "Sign in (aws configure, or aws sso login), or set AWS_PROFILE.",
     "ProfileNotFound": "Set AWS_PROFILE to a profile of ~/.aws/config, or make it (aws configure --profile NAME).",
@@ -31,8 +35,8 @@ NEXT_STEPS = {
 
 
 @contextmanager
-def explained(bucket: str) -> Iterator[None]:
-    """Turn what boto3 raises into a ReleasesError with the next step."""
+def explained(name: str, kind: str = "bucket") -> Iterator[None]:
+    """Turn what boto3 raises into a ReleasesError with the next step; `kind` and `name` say what could not be used."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -44,4 +48,4 @@ def explained(bucket: str) -> Iterator[None]:
         # S3UploadFailedError carries the cause in its text only.
         step = next((text for name, text in NEXT_STEPS.items() if name in names or f"({name})" in str(error)), None)
         advice = step or "Run the command again: it goes on where it stopped."
-        raise ReleasesError(f"The bucket {bucket} cannot be used: {error}\nNext: {advice}") from error
+        raise ReleasesError(f"The {kind} {name} cannot be used: {error}\nNext: {advice}") from error

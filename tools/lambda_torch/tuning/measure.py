@@ -39,8 +39,13 @@ class Times:
 
 
 @contextmanager
-def in_boxes(options: "Options", event: bytes, say: Callable[[str], None]) -> Iterator[Callable[[int, int], Times]]:
+def in_boxes(
+    options: "Options", event: bytes | None, say: Callable[[str], None]
+) -> Iterator[Callable[[int, int], Times]]:
     """Gives what measures a memory size with a number of requests, in test boxes with the function and a release.
+
+    Args:
+        event: the request; None for the model's own example.
 
     Raises:
         TuningError: this machine has no test boxes.
@@ -48,6 +53,7 @@ def in_boxes(options: "Options", event: bytes, say: Callable[[str], None]) -> It
     """
     from lambda_torch import testbox
     from lambda_torch.emulator.processes import Processes
+    from lambda_torch.emulator.run import HANDLER, example_of
     from lambda_torch.emulator.storage import Storage
     from lambda_torch.releases.bucket import Bucket
     from lambda_torch.releases.publishing import publish
@@ -64,20 +70,29 @@ def in_boxes(options: "Options", event: bytes, say: Callable[[str], None]) -> It
         say("Preparing the function's package and the layer, as Lambda unpacks them")
         task = Path(scratch, "task")
         shutil.copytree(software.folders[0], task)
-        shutil.copytree(project.SRC, task, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        nothing_compiled = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(project.SRC, task, dirs_exist_ok=True, ignore=nothing_compiled)
+        if options.model is not None:
+            shutil.rmtree(task / "model")
+            shutil.copytree(project.model_package(options.model), task / "model", ignore=nothing_compiled)
         storage = Storage(processes, Path(scratch), BUCKET)
-        publish(options.release, Bucket(storage.client(), BUCKET))
+        published = publish(options.release, Bucket(storage.client(), BUCKET), golden_file=options.golden)
+        request = event or example_of(published.release.manifest).encode()
         variables = {"MODEL_BUCKET": BUCKET, "AWS_ENDPOINT_URL_S3": storage.url, **options.variables}
         with testbox.Rootfs(task, software.opt) as files:
 
             def measure(memory_mb: int, count: int) -> Times:
                 times = []
                 with testbox.Box(
-                    files, "app.lambda_handler", memory_mb=memory_mb, timeout_seconds=60, variables=variables
+                    files,
+                    HANDLER,
+                    memory_mb=memory_mb,
+                    timeout_seconds=options.timeout_seconds,
+                    variables=variables,
                 ) as box:
                     for _ in range(count + 1):
                         began = time.perf_counter()
-                        outcome = box.invoke(event)
+                        outcome = box.invoke(request)
                         times.append((time.perf_counter() - began) * 1000)
                         if outcome.failed or b'"statusCode": 200' not in outcome.payload:
                             raise TuningError(
@@ -109,6 +124,9 @@ def deployed(client: "LambdaClient", function: str, event: bytes) -> Iterator[Ca
         if "FunctionError" in answer:
             said = answer["Payload"].read().decode(errors="replace")[:300]
             raise TuningError(f"{function} fails on the event: {said}")
+        said = answer["Payload"].read().decode(errors="replace")
+        if '"statusCode": 200' not in said:
+            raise TuningError(f"{function} answered {said[:300]}")
         return base64.b64decode(answer["LogResult"]).decode(errors="replace")
 
     def measure(memory_mb: int, count: int) -> Times:
