@@ -48,6 +48,13 @@ def test_an_unfinished_run_of_another_input_is_not_continued(tmp_path: Path) -> 
     assert path.read_bytes() == line(0)
 
 
+def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
+    """What failed before its first line stands in nobody's way."""
+    with pytest.raises(BulkError, match="no such run"), Output.opened(tmp_path / "out.jsonl", "input"):
+        raise BulkError("no such run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_lines_that_are_not_the_runs_are_told(tmp_path: Path) -> None:
     """A file whose lines are not in order was changed by somebody, and is not continued."""
     path = tmp_path / "out.jsonl"

@@ -65,7 +65,7 @@ class Output:
     def opened(cls, path: Path, identity: str) -> Iterator[Self]:
         """The output of a run over the input of this identity: a new file, or the one that the same run left unfinished.
 
-        Beside an unfinished file lies a note with the identity; it goes when every line is there.
+        Beside an unfinished file lies a note with the identity; it goes when every line is there. Where none was written, both go.
 
         Raises:
             BulkError: there is a file that is not of an unfinished run over this input.
@@ -80,11 +80,15 @@ class Output:
             # What follows the last whole line was being written when the run was ended.
             file.truncate(size)
             output = cls(path, file, done, counts)
-            yield output
-            file.flush()
-            os.fsync(file.fileno())
-        if output.complete:
-            note.unlink(missing_ok=True)
+            try:
+                yield output
+            finally:
+                file.flush()
+                os.fsync(file.fileno())
+                if not output.done:
+                    path.unlink()
+                if output.complete or not output.done:
+                    note.unlink(missing_ok=True)
 
 
 def _check_note(path: Path, note: Path, identity: str) -> None:
