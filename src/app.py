@@ -110,7 +110,7 @@ def predict() -> Response:
         text = events.body_of(http, settings.max_body_bytes)
         several = _items(text) if text.lstrip().startswith("[") else []
         request = None if several else validation.parse(Request, text)
-    with current.use(lambda: http["headers"].get(CANARY_KEY, text).encode(errors="replace")) as loaded:
+    with current.use(lambda: (http.header(CANARY_KEY) or text).encode(errors="replace")) as loaded:
         body = _answer_one(request, loaded.model) if request else _answer_several(several, loaded.model)
     answers.check_size(body)
     return _ok(body, loaded.version)
@@ -190,7 +190,7 @@ def docs_page() -> Response:
 
 
 def _page(page: "Page") -> Response:
-    known = page.is_known(router.http["headers"].get("if-none-match"))
+    known = page.is_known(router.http.header("if-none-match"))
     kind = "text/html; charset=utf-8"
     return Response(304 if known else 200, kind, "" if known else page.body, dict(page.headers))
 
@@ -198,7 +198,7 @@ def _page(page: "Page") -> Response:
 @router.otherwise
 def no_such_route() -> Response:
     """Preflights of known routes, 405 for their other methods, and 404 for the rest."""
-    method, path = router.http["requestContext"]["http"]["method"], router.http["rawPath"]
+    method, path = router.http.method, router.http.path
     methods = METHODS.get(path)
     if methods is None:
         raise ServiceError(404, "no_such_route", "There is no such route.", {"routes": sorted(METHODS)})
@@ -222,16 +222,15 @@ def _log(level: str, message: str, facts: dict[str, Any], counts: Mapping[str, f
     log.write(level, message, facts, metrics.embedded(counts))
 
 
-def _answer(http: dict[str, Any], context: Any) -> dict[str, Any]:
-    answered = router.resolve(http, context)
-    kind = {"Content-Type": answered.content_type} if answered.body else {}
-    return answers.answer(answered.status_code, answered.body, {**kind, **answered.headers})
+def _answer(http: events.Http, context: Any) -> dict[str, Any]:
+    status, content_type, body, headers = router.resolve(http, context)
+    return answers.answer(status, body, headers, content_type)
 
 
-def _handled(event: Any, context: Any, receipt: Receipt) -> tuple[dict[str, Any], dict[str, Any], str | None]:
-    """The answer, the event in its one form, and the error's code if it is an error."""
+def _handled(event: Any, context: Any, receipt: Receipt) -> tuple[dict[str, Any], events.Http, str | None]:
+    """The answer, the request, and the error's code if it is an error."""
     code = None
-    http: dict[str, Any] = {"headers": {}, "rawPath": "", "requestContext": {"http": {"method": ""}}}
+    http = events.Http("", "")
     with receipt.recording(), receipt.phase("total"):
         try:
             http = events.to_http(event)
@@ -263,19 +262,19 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
     receipt = Receipt()
     result, http, code = _handled(event, context, receipt)
     account = accounts.of(receipt, code, current.age_seconds())
-    result["headers"].update(cors.headers(http["headers"].get("origin")))
+    result["headers"].update(cors.headers(http.header("origin")))
     result["headers"]["Server-Timing"] = account.server_timing
     log.write(
         "INFO",
         "request",
         {
             "request_id": getattr(context, "aws_request_id", None),
-            "method": http["requestContext"]["http"]["method"],
-            "path": http["rawPath"][:100],
+            "method": http.method,
+            "path": http.path[:100],
             "status": result["statusCode"],
             "release": result["headers"].get("X-Model-Version"),
             **account.facts,
-            **({"asked": http.get("body"), "answered": result["body"]} if settings.log_requests else {}),
+            **({"asked": http.body, "answered": result["body"]} if settings.log_requests else {}),
         },
         account.metrics,
     )

@@ -40,7 +40,8 @@ def uvicorn(name: str, environment: dict[str, str]) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ["--factory", "--port", str(port), "--no-access-log", "--log-level", "error"]
+    options = ["--factory", "--port", str(port), "--http", "httptools", "--loop", "uvloop"]
+    options += ["--no-access-log", "--log-level", "error"]
     command = [sys.executable, "-m", "uvicorn", f"benchmarks.load.peers:{name}", *options]
     with subprocess.Popen(
         command, cwd=project.ROOT, env=os.environ | THREADS | environment, start_new_session=True

@@ -1,15 +1,13 @@
 """One request's receipt as its log line, its metrics and its `Server-Timing`; the first one's carry the start's as well."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from serving import receipts
 from serving.metrics import Metrics
 from serving.receipts import REQUEST_PHASES, START_PHASES, Pager, Receipt, Start
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """What a request adds to its log line, the fields that make metrics of it, and the value of its `Server-Timing`."""
 
     facts: dict[str, Any]
@@ -44,25 +42,28 @@ class Accounts:
         # One request takes the start, also where several run at a time: reading and forgetting is one step of the interpreter.
         start, self._start = self._start, None
         values: dict[str, float] = {"Requests": 1}
-        facts: dict[str, Any] = {"ms": round(receipt.milliseconds("total"), 3), "phases": receipt.rounded()}
-        timed = [(receipt, {} if start is None else REQUEST_PHASES)]
+        phases = receipt.rounded()
+        facts: dict[str, Any] = {"ms": phases.get("total", 0.0), "phases": phases}
         if code is not None:
             values["Errors"] = 1
-        predict = facts["phases"].get("predict")
+        predict = phases.get("predict")
         if predict is not None:
             values["PredictMilliseconds"] = predict
         if release_age is not None:
             values["ReleaseAgeSeconds"] = round(release_age, 3)
         self._count_pager(values, facts)
         self._tell_import(facts)
-        if start is not None:
+        if start is None:
+            timing = receipts.server_timing(phases)
+        else:
             values |= {"ColdStarts": 1, "StartMilliseconds": round(start.total, 3)}
             facts["start"] = {"kind": self._kind, **start.facts()}
-            timed.insert(0, (start, START_PHASES))
+            of_start = receipts.server_timing(start.rounded(), START_PHASES)
+            timing = f"{of_start}, {receipts.server_timing(phases, REQUEST_PHASES)}"
         embedded = self._metrics.embedded(values)
         if code is not None:
             embedded["code"] = code
-        return Account(facts, embedded, receipts.server_timing(timed))
+        return Account(facts, embedded, timing)
 
     def restored(self, start: Start) -> None:
         """This process is a copy of a snapshot: its next request is its first, and carries this."""

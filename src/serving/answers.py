@@ -54,9 +54,11 @@ class Cors:
         }
 
 
-def answer(status: int, body: str, headers: Mapping[str, str]) -> dict[str, Any]:
-    """One answer in the proxy form; `body` is JSON text, or empty."""
-    kind = {"Content-Type": "application/json"} if body else {}
+def answer(
+    status: int, body: str, headers: Mapping[str, str], content_type: str = "application/json"
+) -> dict[str, Any]:
+    """One answer in the proxy form; `content_type` is that of the body, if there is one."""
+    kind = {"Content-Type": content_type} if body else {}
     return {"statusCode": status, "headers": {**kind, **headers}, "body": body, "isBase64Encoded": False}
 
 

@@ -173,8 +173,7 @@ class CurrentRelease:
         serving = self._serving
         return None if serving is None else example_of(serving.current.model)
 
-    @contextlib.contextmanager
-    def use(self, key: Callable[[], bytes]) -> Iterator[Loaded]:
+    def use(self, key: Callable[[], bytes]) -> "_Use":
         """The release that answers this request, for as long as it is being answered.
 
         Args:
@@ -183,18 +182,25 @@ class CurrentRelease:
         Raises:
             ServiceError: 503 with the reason, where there is no usable release.
         """
+        return _Use(self, key)
+
+    def _begin(self, key: Callable[[], bytes]) -> Loaded:
         with self._idle:
             while self._closed:
                 self._idle.wait()
             self._in_flight += 1
         try:
-            yield self._pick(key)
-        finally:
-            with self._idle:
-                self._in_flight -= 1
-                self._idle.notify_all()
-            # Now, and not before the model ran: while the answer is on its way, nothing waits for the interpreter.
-            self._look_if_due()
+            return self._pick(key)
+        except BaseException:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        with self._idle:
+            self._in_flight -= 1
+            self._idle.notify_all()
+        # Now, and not before the model ran: while the answer is on its way, nothing waits for the interpreter.
+        self._look_if_due()
 
     def peek(self) -> Loaded:
         """The current release, for those who only report on it. Raises as `use`."""
@@ -415,6 +421,20 @@ class CurrentRelease:
             with self._idle:
                 self._closed = False
                 self._idle.notify_all()
+
+
+# A class and not a generator, as in `serving.receipts`: it runs with every request.
+class _Use:
+    __slots__ = ("_current", "_key")
+
+    def __init__(self, current: CurrentRelease, key: Callable[[], bytes]) -> None:
+        self._current, self._key = current, key
+
+    def __enter__(self) -> Loaded:
+        return self._current._begin(self._key)
+
+    def __exit__(self, *_: object) -> None:
+        self._current._end()
 
 
 def _fraction(key: bytes) -> float:

@@ -1,4 +1,4 @@
-"""Which kind of event is this? Every kind becomes one form, HTTP API payload 2.0, before it is routed.
+"""Which kind of event is this? Every kind becomes one form, `Http`, before it is routed.
 
 Kinds, with AWS's documents: API Gateway REST (payload 1.0: "Lambda proxy integrations in API Gateway"), HTTP API and function
 URL (payload 2.0: "AWS Lambda integrations for HTTP APIs", "Invoking Lambda function URLs"), and the bare JSON of a direct
@@ -9,7 +9,9 @@ messages of an SQS queue ("Using Lambda with Amazon SQS"), and batches of a bulk
 import base64
 import binascii
 import json
-from typing import Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from serving.errors import ServiceError
 
@@ -25,14 +27,38 @@ def kind(event: Any) -> Literal["http", "messages", "batch"]:
     return "http"
 
 
-def to_http(event: Any) -> dict[str, Any]:
-    """The event in payload 2.0's form: `rawPath`, `headers` with lower-case names, `body`, `requestContext.http.method`.
+class Http(NamedTuple):
+    """A request, whichever kind of event brought it.
+
+    Attributes:
+        method: in capitals.
+        path: without a stage, and without a slash at its end.
+        headers: as they came, their names in any case; null for a header that is not there.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, Any] = MappingProxyType({})
+    body: str = ""
+    is_base64: bool = False
+
+    def header(self, name: str) -> str | None:
+        """The header of this name, given in lower case."""
+        # Asked for one or two names a request: looking is cheaper than bringing twenty names into one form.
+        for each, text in self.headers.items():
+            if text is not None and each.lower() == name:
+                return str(text)
+        return None
+
+
+def to_http(event: Any) -> Http:
+    """The request that an event brings.
 
     Raises:
         ServiceError: 400 `invalid_event`: it has the marks of an API Gateway event, but its parts are not of their types.
     """
     if not isinstance(event, dict):
-        return _http("POST", "/predict", {}, json.dumps(event), False, {})
+        return Http("POST", "/predict", body=json.dumps(event))
     context = event.get("requestContext")
     if isinstance(context, dict) and isinstance(context.get("http"), dict):
         http = context["http"]
@@ -41,34 +67,20 @@ def to_http(event: Any) -> dict[str, Any]:
         # HTTP APIs with a named stage put it before the path; a route is the same on every stage.
         if stage != "$default" and (path == f"/{stage}" or path.startswith(f"/{stage}/")):
             path = path[len(f"/{stage}") :]
-        return _http(
-            _text(http.get("method"), "requestContext.http.method"),
-            path,
-            _headers(event.get("headers")),
-            _body(event.get("body")),
-            bool(event.get("isBase64Encoded", False)),
-            event,
-        )
+        return _http(_text(http.get("method"), "requestContext.http.method"), path, event)
     if "httpMethod" in event:
-        return _http(
-            _text(event["httpMethod"], "httpMethod"),
-            _text(event.get("path"), "path"),
-            _headers(event.get("headers")),
-            _body(event.get("body")),
-            bool(event.get("isBase64Encoded", False)),
-            event,
-        )
-    return _http("POST", "/predict", {}, json.dumps(event), False, {})
+        return _http(_text(event["httpMethod"], "httpMethod"), _text(event.get("path"), "path"), event)
+    return Http("POST", "/predict", body=json.dumps(event))
 
 
-def body_of(http: dict[str, Any], max_bytes: int) -> str:
+def body_of(http: Http, max_bytes: int) -> str:
     """The request's body as text.
 
     Raises:
         ServiceError: 413 `body_too_large`, 400 `invalid_base64` or `invalid_encoding`.
     """
-    body: str = http["body"]
-    if not http["isBase64Encoded"]:
+    body = http.body
+    if not http.is_base64:
         # A character is one to four bytes of UTF-8: the encoding is only made where it can matter.
         if len(body) > max_bytes or (len(body) * 4 > max_bytes and len(body.encode(errors="replace")) > max_bytes):
             raise _too_large(max_bytes)
@@ -94,39 +106,16 @@ def _too_large(max_bytes: int) -> ServiceError:
     )
 
 
-def _http(
-    method: str, path: str, headers: dict[str, str], body: str, is_base64: bool, event: dict[str, Any]
-) -> dict[str, Any]:
-    context = event.get("requestContext")
-    identity = context.get("requestId") if isinstance(context, dict) else None
-    return {
-        "version": "2.0",
-        "rawPath": path.rstrip("/") or "/",
-        "headers": headers,
-        "body": body,
-        "isBase64Encoded": is_base64,
-        "requestContext": {
-            "stage": "$default",
-            "requestId": identity if isinstance(identity, str) else "",
-            "http": {"method": method.upper(), "path": path},
-        },
-    }
+def _http(method: str, path: str, event: dict[str, Any]) -> Http:
+    headers, body = event.get("headers"), event.get("body")
+    # API Gateway's test console sends null for none.
+    if headers is not None and not isinstance(headers, dict):
+        raise ServiceError(400, "invalid_event", "The event's headers are not an object.")
+    text = "" if body is None else _text(body, "body")
+    return Http(method.upper(), path.rstrip("/") or "/", headers or {}, text, bool(event.get("isBase64Encoded")))
 
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise ServiceError(400, "invalid_event", f"The event's {name} is not a string.")
     return value
-
-
-def _headers(value: Any) -> dict[str, str]:
-    """Header names in lower case. API Gateway's test console sends null for none."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ServiceError(400, "invalid_event", "The event's headers are not an object.")
-    return {str(name).lower(): str(text) for name, text in value.items() if text is not None}
-
-
-def _body(value: Any) -> str:
-    return "" if value is None else _text(value, "body")

@@ -11,7 +11,7 @@ import contextvars
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -50,6 +50,9 @@ TIMED_IMPORTS = {
 }
 
 
+_NO_WORDS: Mapping[str, str] = {}
+
+
 class Phase(NamedTuple):
     """A stretch of time. `at` counts from the receipt's origin; `cpu` is the CPU time of the thread. All in ns."""
 
@@ -82,7 +85,8 @@ class Receipt:
 
     def rounded(self) -> dict[str, float]:
         """Each phase's milliseconds, in the order in which they ended, for the log."""
-        return {name: round(took / 1e6, 3) for name, took in _added(self.phases).items()}
+        # By whole microseconds: `round` takes five times as long, and this runs with every request.
+        return {name: (took + 500) // 1000 / 1000 for name, took in _added(self.phases).items()}
 
     def so_far(self) -> float:
         """Milliseconds since the origin."""
@@ -287,21 +291,14 @@ def completed_import() -> CompletedImport | None:
     )
 
 
-def server_timing(receipts: Iterable[tuple[Receipt, dict[str, str]]]) -> str:
-    """The value of the header (https://www.w3.org/TR/server-timing/): each phase with its milliseconds.
-
-    Args:
-        receipts: each with the words for its phases.
-    """
-    return ", ".join(_metrics(receipts))
-
-
-def _metrics(receipts: Iterable[tuple[Receipt, dict[str, str]]]) -> Iterator[str]:
-    for receipt, words in receipts:
-        for name, took in _added(receipt.phases).items():
-            description = words.get(name)
-            text = f"{name};dur={took / 1e6:.3f}"
-            yield f'{text};desc="{description}"' if description else text
+def server_timing(phases: Mapping[str, float], words: Mapping[str, str] = _NO_WORDS) -> str:
+    """The value of the header (https://www.w3.org/TR/server-timing/): each phase with its milliseconds, and its words, if any."""
+    return ", ".join(
+        [
+            f'{name};dur={ms:.3f};desc="{words[name]}"' if name in words else f"{name};dur={ms:.3f}"
+            for name, ms in phases.items()
+        ]
+    )
 
 
 def _added(phases: Iterable[Phase]) -> dict[str, int]:

@@ -6,23 +6,25 @@ Powertools' event handler has this and much more; its 150 modules take a start a
 
 import contextvars
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from serving.events import Http
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(NamedTuple):
     """What a route answers."""
 
     status_code: int
     content_type: str = "application/json"
     body: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = _NO_HEADERS
 
 
 Route = Callable[[], Response]
-_http: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("http")
-_context: contextvars.ContextVar[Any] = contextvars.ContextVar("context")
+_answering: contextvars.ContextVar[tuple[Http, Any]] = contextvars.ContextVar("answering")
 
 
 class Router:
@@ -41,14 +43,14 @@ class Router:
         self._otherwise: Route | None = None
 
     @property
-    def http(self) -> dict[str, Any]:
-        """The request that is being answered in this thread, in the form of `serving.events.to_http`."""
-        return _http.get()
+    def http(self) -> Http:
+        """The request that is being answered in this thread."""
+        return _answering.get()[0]
 
     @property
     def context(self) -> Any:
         """Lambda's context of that request; None outside Lambda."""
-        return _context.get()
+        return _answering.get()[1]
 
     def get(self, path: str) -> Callable[[Route], Route]:
         """Decorates what answers GET."""
@@ -63,16 +65,15 @@ class Router:
         self._otherwise = route
         return route
 
-    def resolve(self, http: dict[str, Any], context: Any) -> Response:
+    def resolve(self, http: Http, context: Any) -> Response:
         """Let the route of a request answer it. What the route raises goes through."""
-        route = self._routes.get((http["requestContext"]["http"]["method"], http["rawPath"]), self._otherwise)
+        route = self._routes.get((http.method, http.path), self._otherwise)
         assert route is not None
-        tokens = _http.set(http), _context.set(context)
+        token = _answering.set((http, context))
         try:
             return route()
         finally:
-            _http.reset(tokens[0])
-            _context.reset(tokens[1])
+            _answering.reset(token)
 
     def _adding(self, method: str, path: str) -> Callable[[Route], Route]:
         def add(route: Route) -> Route:

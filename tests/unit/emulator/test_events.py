@@ -48,8 +48,8 @@ def test_an_event_is_json_and_carries_the_body_byte_for_byte(request: Request, f
 def test_the_function_reads_the_same_request_from_both_formats(request: Request) -> None:
     """The function's own reader finds the same method, path and body in both formats."""
     rest, http = events.to_http(rest_event(request)), events.to_http(http_event(request))
-    assert rest["rawPath"] == http["rawPath"]
-    assert rest["requestContext"]["http"]["method"] == http["requestContext"]["http"]["method"] == request.method
+    assert rest.path == http.path
+    assert rest.method == http.method == request.method
     if sent_body(rest_event(request)).isascii():
         assert events.body_of(rest, 1000) == events.body_of(http, 1000) == request.body.decode()
 

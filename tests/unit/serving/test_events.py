@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.errors import ServiceError
-from serving.events import body_of, to_http
+from serving.events import Http, body_of, to_http
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -31,9 +31,9 @@ def test_payload_1_and_2_and_the_bare_event_become_one_form() -> None:
         request,
     ]
     forms = [to_http(kind) for kind in kinds]
-    assert {form["rawPath"] for form in forms} == {"/predict"}
-    assert {form["requestContext"]["http"]["method"] for form in forms} == {"POST"}
-    assert {form["body"] for form in forms} == {text}
+    assert {form.path for form in forms} == {"/predict"}
+    assert {form.method for form in forms} == {"POST"}
+    assert {form.body for form in forms} == {text}
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,21 @@ def test_payload_1_and_2_and_the_bare_event_become_one_form() -> None:
 )
 def test_a_named_stage_is_no_part_of_the_route(stage: str, path: str, route: str) -> None:
     """An HTTP API's named stage is taken off the front of the path, and nothing else is."""
-    assert to_http(v2(path, stage))["rawPath"] == route
+    assert to_http(v2(path, stage)).path == route
 
 
 def test_a_trailing_slash_does_not_make_another_route() -> None:
     """`/predict/` is `/predict`, and `/` stays."""
-    assert to_http(v2("/predict/"))["rawPath"] == "/predict"
-    assert to_http(v2("/"))["rawPath"] == "/"
+    assert to_http(v2("/predict/")).path == "/predict"
+    assert to_http(v2("/")).path == "/"
+
+
+def test_headers_are_found_however_they_are_spelt() -> None:
+    """REST APIs keep the client's capitals, HTTP APIs lower them; null is no header, as are headers that are null."""
+    headers = {"Origin": None, "origin": "https://a.example", "X-Canary-Key": 7}
+    http = to_http(v2("/") | {"headers": headers})
+    assert [http.header(name) for name in ("origin", "x-canary-key", "accept")] == ["https://a.example", "7", None]
+    assert to_http(v2("/") | {"headers": None}).header("origin") is None
 
 
 @given(json_values)
@@ -59,8 +67,8 @@ def test_any_json_is_an_event(event: Any) -> None:
     except ServiceError as error:
         assert error.status == 400
     else:
-        assert isinstance(http["rawPath"], str)
-        assert isinstance(http["body"], str)
+        assert isinstance(http.path, str)
+        assert isinstance(http.body, str)
 
 
 @given(
@@ -75,7 +83,7 @@ def test_a_malformed_gateway_event_is_refused_not_raised(parts: dict[str, Any]) 
     except ServiceError as error:
         assert (error.status, error.code) == (400, "invalid_event")
     else:
-        assert isinstance(http["rawPath"], str)
+        assert isinstance(http.path, str)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=60), st.integers(1, 80))
@@ -83,7 +91,7 @@ def test_the_body_cap_counts_bytes_however_the_body_is_sent(text: str, cap: int)
     """A body passes exactly when its UTF-8 form is within the cap, plain or in base64."""
     content = text.encode()
     for body, is_base64 in ((text, False), (base64.b64encode(content).decode(), True)):
-        http = {"body": body, "isBase64Encoded": is_base64}
+        http = Http("POST", "/", body=body, is_base64=is_base64)
         if len(content) <= cap:
             assert body_of(http, cap) == text
         else:
@@ -96,5 +104,5 @@ def test_the_body_cap_counts_bytes_however_the_body_is_sent(text: str, cap: int)
 def test_broken_base64_and_broken_utf8_are_told_apart(body: str, code: str) -> None:
     """A base64 body that is none, or that holds no UTF-8 text, is refused with a code of its own."""
     with pytest.raises(ServiceError) as caught:
-        body_of({"body": body, "isBase64Encoded": True}, 1000)
+        body_of(Http("POST", "/", body=body, is_base64=True), 1000)
     assert (caught.value.status, caught.value.code) == (400, code)

@@ -23,16 +23,18 @@ def test_lines_below_the_level_are_left_out(level: str, capsys: pytest.CaptureFi
 
 def test_a_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     """Level and timestamp are there for Lambda's own filter; line breaks and objects in facts make no second line."""
-    Log("INFO").write("INFO", "said\nthis", {"text": "a\nb", "object": {1}})
+    Log("INFO").write("INFO", "said\nthis", {"text": "a\nb\u2028ü", "object": object, "half": "\ud800"})
     (line,) = capsys.readouterr().out.splitlines()
+    assert line.isascii()
     said = json.loads(line)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said.pop("timestamp"))
     assert said == {
         "level": "INFO",
         "message": "said\nthis",
         "service": "lambda-torch",
-        "text": "a\nb",
-        "object": "{1}",
+        "text": "a\nb\u2028ü",
+        "object": "<class 'object'>",
+        "half": "\ud800",
     }
 
 

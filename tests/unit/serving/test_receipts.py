@@ -75,7 +75,8 @@ def test_server_timing_follows_its_grammar() -> None:
     """Every phase there is has a name and words that may stand in the header as they are."""
     receipt = Receipt(0)
     receipt.phases += [receipts.Phase(name, 0, 1_234_567, 0) for name in (*START_PHASES, *REQUEST_PHASES)]
-    value = receipts.server_timing([(receipt, START_PHASES), (receipt, REQUEST_PHASES)])
+    value = receipts.server_timing(receipt.rounded(), START_PHASES | REQUEST_PHASES)
+    assert receipts.server_timing({"pointer": 1.0}, REQUEST_PHASES) == receipts.server_timing({"pointer": 1.0})
     assert 'torch;dur=1.235;desc="import torch"' in value
     for part in value.split(", "):
         assert METRIC.fullmatch(part), part

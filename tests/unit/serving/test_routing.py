@@ -1,14 +1,9 @@
 import threading
-from typing import Any
 
 import pytest
 
+from serving.events import Http
 from serving.routing import Response, Router
-
-
-def http(method: str, path: str) -> dict[str, Any]:
-    """A request in the form of `events.to_http`."""
-    return {"rawPath": path, "requestContext": {"http": {"method": method}}}
 
 
 def router() -> Router:
@@ -18,7 +13,7 @@ def router() -> Router:
     @made.post("/a")
     @made.post("/")
     def post() -> Response:
-        return Response(200, body=f"post {made.http['rawPath']}")
+        return Response(200, body=f"post {made.http.path}")
 
     @made.get("/a")
     def get() -> Response:
@@ -44,7 +39,7 @@ def router() -> Router:
 )
 def test_method_and_path_choose_the_route(method: str, path: str, status: int, body: str) -> None:
     """A route answers its own method and path, and sees the request and its context; one answers all others."""
-    answer = router().resolve(http(method, path), "context")
+    answer = router().resolve(Http(method, path), "context")
     assert (answer.status_code, answer.body) == (status, body)
 
 
@@ -57,7 +52,7 @@ def test_what_a_route_raises_goes_through() -> None:
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        made.resolve(http("GET", "/"), None)
+        made.resolve(Http("GET", "/"), None)
     with pytest.raises(LookupError):
         _ = made.http
 
@@ -70,10 +65,10 @@ def test_threads_see_their_own_request() -> None:
     @made.get("/2")
     def slow() -> Response:
         barrier.wait(10)
-        return Response(200, body=made.http["rawPath"])
+        return Response(200, body=made.http.path)
 
     def ask(path: str) -> None:
-        seen[path] = made.resolve(http("GET", path), None).body
+        seen[path] = made.resolve(Http("GET", path), None).body
 
     threads = [threading.Thread(target=ask, args=(path,)) for path in ("/1", "/2")]
     for thread in threads:

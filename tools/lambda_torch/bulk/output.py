@@ -65,7 +65,8 @@ class Output:
     def opened(cls, path: Path, identity: str) -> Iterator[Self]:
         """The output of a run over the input of this identity: a new file, or the one that the same run left unfinished.
 
-        Beside an unfinished file lies a note with the identity; it goes when every line is there. Where none was written, both go.
+        Beside an unfinished file lies a note with the identity; it goes when every line is there. Where none was written, both
+        go.
 
         Raises:
             BulkError: there is a file that is not of an unfinished run over this input.
