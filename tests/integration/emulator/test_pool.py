@@ -45,6 +45,14 @@ def test_the_first_event_is_sent_when_an_environment_starts(make_pool: MakePool)
     assert pool.init_ms()
 
 
+def test_several_environments_can_be_started_at_once(make_pool: MakePool) -> None:
+    """Asked for three, the pool starts three side by side, before any event."""
+    pool = make_pool(concurrency=3, first_event=event())
+    pool.start(3)
+    assert pool.size == 3
+    assert wait_until(lambda: all(pool.init_ms(number) for number in (1, 2, 3)))
+
+
 def test_a_function_that_does_not_start_is_told_at_the_start(make_pool: MakePool) -> None:
     """A start-up that fails is an error of the pool's start, not of some later event."""
     pool = make_pool(first_event=event(), variables={"FAIL_AT_START": "1"})

@@ -23,7 +23,7 @@ def test_batches_have_every_line_once_in_order(
     source = check(path)
     assert source.count == len(items)
     skip = data.draw(st.integers(0, len(items)))
-    cut = list(batches(source, size, skip))
+    cut = list(batches(source, lambda: size, skip))
     assert all(len(each.lines) <= size for each in cut)
     found = [item for each in cut for item in json.loads(each.event())["items"]]
     assert found == [{"index": index, "value": items[index]} for index in range(skip, len(items))]
@@ -34,14 +34,14 @@ def test_batches_are_bounded_in_bytes(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     long, longer = json.dumps("x" * (BATCH_BYTES // 2 - 10)), json.dumps("x" * (2 * BATCH_BYTES))
     path.write_text("".join(f"{each}\n" for each in [long, long, long, longer, '"short"']))
-    assert [len(each.lines) for each in batches(check(path), 100)] == [2, 1, 1, 1]
+    assert [len(each.lines) for each in batches(check(path), lambda: 100)] == [2, 1, 1, 1]
 
 
 def test_a_last_line_without_its_end_counts(tmp_path: Path) -> None:
     """The last line need not end in a newline; Windows' line ends are no part of a line."""
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"a": 1}\r\n{"a": 2}')
-    assert [each.lines for each in batches(check(path), 10)] == [[b'{"a": 1}', b'{"a": 2}']]
+    assert [each.lines for each in batches(check(path), lambda: 10)] == [[b'{"a": 1}', b'{"a": 2}']]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,8 @@ def test_a_last_line_without_its_end_counts(tmp_path: Path) -> None:
         (b'{"a": 1}\n\n{"a": 2}\n', "Line 2 of .* is empty"),
         (b'{"a": 1}\n{"a": \n', "Line 2 of .* is not JSON"),
         (b'{"a": 1}\n\xff\n', "Line 2 of .* is not JSON"),
+        (b'\xef\xbb\xbf{"a": 1}\n', "Line 1 of .* is not JSON: Unexpected UTF-8 BOM"),
+        ('{"a": 1}'.encode("utf-16-le"), "Line 1 of .* is not JSON"),
         (b"[" * 100_000 + b"\n", "Line 1 of .* is not JSON"),
     ],
 )

@@ -1,10 +1,13 @@
 """A JSON Lines file (https://jsonlines.org): checked as a whole before anything is asked, then read in batches."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic_core import from_json
 
 from lambda_torch.bulk.errors import BulkError
 
@@ -62,8 +65,12 @@ def check(path: Path) -> Input:
 
 
 def _check_line(path: Path, number: int, line: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        from_json(line)  # a third of the time of `json`, which has better words for what is wrong
+        return
     try:
-        json.loads(line.rstrip(b"\r\n"))
+        # As UTF-8, which the event must be: `json` would take UTF-16 too.
+        json.loads(line.decode().rstrip("\r\n"))
     except (ValueError, RecursionError) as error:
         # Where json counts lines of its own, they are not the file's.
         problem = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
@@ -73,17 +80,21 @@ def _check_line(path: Path, number: int, line: bytes) -> None:
         ) from None
 
 
-def batches(source: Input, size: int, skip: int = 0) -> Iterator[Batch]:
-    """The lines from index `skip` on, at most `size` of them and BATCH_BYTES in a batch; a longer line is a batch of its own."""
-    first, lines, total = skip, list[bytes](), 0
+def batches(source: Input, size: Callable[[], int], skip: int = 0) -> Iterator[Batch]:
+    """The lines from index `skip` on, at most BATCH_BYTES in a batch; a longer line is a batch of its own.
+
+    Args:
+        size: the most lines, asked for each batch.
+    """
+    first, lines, total, most = skip, list[bytes](), 0, size()
     with source.path.open("rb") as file:
         for index, raw in enumerate(file):
             if index < skip:
                 continue
             line = raw.strip()
-            if lines and (len(lines) == size or total + len(line) > BATCH_BYTES):
+            if lines and (len(lines) >= most or total + len(line) > BATCH_BYTES):
                 yield Batch(first, lines)
-                first, lines, total = index, [], 0
+                first, lines, total, most = index, [], 0, size()
             lines.append(line)
             total += len(line)
     if lines:

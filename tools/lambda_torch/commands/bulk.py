@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,11 @@ S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)")
     "--concurrency", type=click.IntRange(1, 1000), default=2, show_default=True, help="With --local: environments."
 )
 @click.option(
-    "--batch", type=click.IntRange(1, 10_000), default=500, show_default=True, help="With --local: lines in a batch."
+    "--batch",
+    type=click.IntRange(1, 10_000),
+    default=2000,
+    show_default=True,
+    help="With --local: the most lines in a batch, which is about a second's work.",
 )
 @run_options
 @memory_option
@@ -85,7 +90,8 @@ def command(
                 if S3_URI.fullmatch(source):
                     raise click.UsageError("--local takes a file of this machine.")
                 checked = lines.check(Path(source))  # before the long work
-                options = options_of(context, console, concurrency=concurrency, **running)
+                needed = min(concurrency, -(-checked.count // batch))
+                options = replace(options_of(context, console, concurrency=needed, **running), all_at_once=True)
                 counts, fresh = _local(checked, target, options, batch, console)
             else:
                 if bucket is None or state_machine is None:

@@ -62,12 +62,17 @@ class Pool:
         self._renewal = _Renewal(0, Future())
         self._closed = False
 
-    def start(self) -> Outcome | None:
-        """Start the first environment; what it answered to the first event.
+    def start(self, environments: int = 1) -> Outcome | None:
+        """Start the first environment, and others beside it; what the first one answered to the first event.
+
+        Args:
+            environments: how many, at most the pool's size.
 
         Raises:
-            EmulatorError: it does not start.
+            EmulatorError: the first one does not start.
         """
+        for number in range(2, environments + 1):
+            self._hire(number, None)
         environment, outcome = self._fresh(1)
         self._hire(1, environment)
         return outcome

@@ -51,6 +51,7 @@ class Options:
         variables: more environment variables for the function.
         model: a folder whose package `model` takes the place of src/model; None leaves src/ as it is.
         golden: what the release must answer, as for `publish`; None records the model's own example.
+        all_at_once: whether all environments are started before the first event, and not as load asks for them.
     """
 
     software: Software
@@ -61,6 +62,7 @@ class Options:
     variables: Mapping[str, str] = field(default_factory=dict)
     model: Path | None = None
     golden: Path | None = None
+    all_at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def running(options: Options, first_event: bytes | None, reports: Reports) -> It
                 return Environment(function, processes, scratch, f"environment {number}", reports.log)
 
             with contextlib.closing(Pool(make, options.concurrency, first_event, reports.note)) as pool:
-                pool.start()
+                pool.start(options.concurrency if options.all_at_once else 1)
                 version, example = release.ref.version, example_of(release.manifest)
                 yield Run(pool, storage, version, example, pool.init_ms(), sources_of(options))
     finally:
