@@ -77,9 +77,6 @@ def _empty(folder: Path) -> Path:
 
 
 def _in_box(files: Rootfs) -> Runner:
-    # With bytecode, as AWS's own runtime has it.
-    _compile(files.runtime)
-
     def run(candidate: Candidate, memory_mb: int, variables: Mapping[str, str]) -> Start:
         rootfs = _Files(candidate, files.runtime, files.emulator)
         options: dict[str, Any] = {"memory_mb": memory_mb, "timeout_seconds": TIMEOUT_SECONDS, "variables": variables}
@@ -160,10 +157,3 @@ def _phases(measured: Mapping[str, Any], wall_ms: float) -> dict[str, float]:
     }
     # What is left is the emulator's: starting the process, and passing the event and the answer on.
     return found | {"Lambda's emulator": max(0.0, wall_ms - sum(found.values()))}
-
-
-def _compile(folder: Path) -> None:
-    import compileall
-    import py_compile
-
-    compileall.compile_dir(folder, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)

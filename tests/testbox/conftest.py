@@ -42,10 +42,8 @@ def function(boxes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     layer = project.LAYER
     if not (layer / "python" / "torch").is_dir():
         pytest.skip("there is no layer in build/layer. Next: make layer")
-    task = tmp_path_factory.mktemp("package") / "task"
     requirements = software.with_layer(layer, print).folders[0]
-    shutil.copytree(requirements, task)
-    shutil.copytree(project.SRC, task, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    task = testbox.package(requirements, tmp_path_factory.mktemp("package") / "task")
     with testbox.Rootfs(task, layer) as files:
         yield files
 

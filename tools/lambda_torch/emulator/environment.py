@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lambda_torch.emulator.errors import EmulatorError, EnvironmentLostError, InitError
-from lambda_torch.emulator.processes import Child, LineSink, Processes, free_port
+from lambda_torch.emulator import rie
+from lambda_torch.emulator.errors import EnvironmentLostError, InitError
+from lambda_torch.emulator.processes import Child, LineSink, Processes
 from lambda_torch.emulator.software import Software, emulator_binary, interpreter
 from lambda_torch.emulator.storage import CREDENTIALS, REGION
 
@@ -27,8 +28,6 @@ BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 # "Lambda quotas": invocation payload, request and response, synchronous. Over it, the emulator silently cuts the event off.
 PAYLOAD_LIMIT = 6_291_456
 
-START_SECONDS = 20.0
-_ATTEMPTS = 3
 _RESPONSE_GRACE_SECONDS = 15.0
 
 # The emulator's own lines, at its log level "info". START, END and REPORT are Lambda's too, but what they tell here is not true:
@@ -145,26 +144,11 @@ class Environment:
 
     def _start(self) -> tuple[Child, int]:
         function = self._function
-        for attempt in range(1, _ATTEMPTS + 1):
-            port, runtime_port = free_port(), free_port()
-            arguments = [
-                *(str(emulator_binary()), "--log-level", "info"),
-                *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
-                *("--runtime-api-address", f"127.0.0.1:{runtime_port}"),
-                # -I -S: nothing of the developer's Python is importable. -B: /var/task and /opt cannot be written on Lambda.
-                *(interpreter(), "-I", "-S", "-B", "-u", str(BOOTSTRAP), function.handler),
-            ]
-            environment = function.environment(self._scratch)
-            child = self._processes.start(self.name, arguments, environment, function.code, self._line)
-            try:
-                child.wait_listening(port, START_SECONDS)
-                return child, port
-            except EmulatorError:
-                self._processes.stop(child)
-                # A port may have been taken between asking for it and binding it; anything else fails again, and is told.
-                if attempt == _ATTEMPTS:
-                    raise
-        raise AssertionError("unreachable")
+        # -I -S: nothing of the developer's Python is importable. -B: /var/task and /opt cannot be written on Lambda.
+        runtime = [interpreter(), "-I", "-S", "-B", "-u", str(BOOTSTRAP), function.handler]
+        variables = function.environment(self._scratch)
+        binary = str(emulator_binary())
+        return rie.start(self._processes, self.name, binary, runtime, variables, function.code, self._line)
 
     def _line(self, line: str) -> None:
         """Read what the emulator notes about init phases, and pass on the rest: the function's log."""

@@ -9,17 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from lambda_torch.emulator import rie
 from lambda_torch.emulator.environment import INVOKE_PATH, Outcome, outcome_of
 from lambda_torch.emulator.errors import EmulatorError
-from lambda_torch.emulator.processes import Child, LineSink, Processes, free_port
+from lambda_torch.emulator.processes import Child, LineSink, Processes
 from lambda_torch.emulator.storage import CREDENTIALS, REGION
 from lambda_torch.testbox import sandbox
 from lambda_torch.testbox.errors import BoxError
 from lambda_torch.testbox.limits import Limits
 from lambda_torch.testbox.rootfs import Rootfs
-
-START_SECONDS = 30.0
-_ATTEMPTS = 3
 
 
 def why_not() -> str | None:
@@ -83,26 +81,13 @@ class Box:
             raise
 
     def _start(self, rootfs: Rootfs, environment: dict[str, str], on_line: LineSink | None) -> tuple[Child, int]:
-        for attempt in range(1, _ATTEMPTS + 1):
-            port, runtime_port = free_port(), free_port()
-            emulator = [
-                *("/var/rapid/aws-lambda-rie", "--log-level", "info"),
-                *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
-                *("--runtime-api-address", f"127.0.0.1:{runtime_port}"),
-                *("/var/lang/bin/python3", "-I", "-S", "-B", "-u", "/var/runtime/bootstrap.py"),
-            ]
-            line = [*self.limits.joining(), *sandbox.command(rootfs, environment, emulator)]
-            child = self._processes.start(
-                "the test box", line, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, Path("/"), on_line
-            )
-            try:
-                child.wait_listening(port, START_SECONDS)
-                return child, port
-            except EmulatorError:
-                self._processes.stop(child)
-                if attempt == _ATTEMPTS:
-                    raise
-        raise AssertionError("unreachable")
+        def within(emulator: list[str]) -> list[str]:
+            return [*self.limits.joining(), *sandbox.command(rootfs, environment, emulator)]
+
+        runtime = ["/var/lang/bin/python3", "-I", "-S", "-B", "-u", "/var/runtime/bootstrap.py"]
+        outside = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        binary = "/var/rapid/aws-lambda-rie"
+        return rie.start(self._processes, "the test box", binary, runtime, outside, Path("/"), on_line, within)
 
     def invoke(self, event: bytes) -> Outcome:
         """Send one event (JSON) and wait for the answer.

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lambda_torch.emulator.software import RUNTIME_PACKAGES, emulator_binary
+from lambda_torch.testbox.package import compile_all
 
 # 1980-01-01, the date that SAM gives to every file in its zips: bytecode that is checked by date is never valid.
 ZIP_DATE = 315_532_800
@@ -29,7 +30,7 @@ class Rootfs:
     """Prepared once, used by any number of boxes at a time; a context manager that removes its folder.
 
     Args:
-        task: the function's package, as `sam build` leaves it: code and its requirements.
+        task: the function's package, as `sam build` leaves it: code, its requirements, and the bytecode of both.
         opt: the layer's folder, with `python/` in it; None for none.
         parent: where the folder is made, on a disk with room for both.
     """
@@ -44,6 +45,7 @@ class Rootfs:
             self.runtime = _empty(self.folder / "runtime")
             for package in _with_requirements(RUNTIME_PACKAGES):
                 _copy_distribution(package, self.runtime)
+            compile_all(self.runtime, "/var/runtime")  # AWS's runtime has bytecode, too
             (self.runtime / "bootstrap.py").write_text(_BOOTSTRAP)
             self.emulator = self.folder / "aws-lambda-rie"
             shutil.copyfile(emulator_binary(), self.emulator)
@@ -77,9 +79,7 @@ def _empty(folder: Path) -> Path:
 
 def _copied(source: Path, target: Path) -> Path:
     """Copy a tree as SAM's zip would bring it: without empty folders' dates, with the modes of the files, all dated 1980."""
-    shutil.copytree(
-        source, target, symlinks=False, ignore=shutil.ignore_patterns("__pycache__") if _is_source(source) else None
-    )
+    shutil.copytree(source, target, symlinks=False)
     for folder, _, files in os.walk(target, topdown=False):
         for name in files:
             path = Path(folder, name)
@@ -89,11 +89,6 @@ def _copied(source: Path, target: Path) -> Path:
         Path(folder).chmod(0o755)
         os.utime(folder, (ZIP_DATE, ZIP_DATE))
     return target
-
-
-def _is_source(folder: Path) -> bool:
-    """Whether it is a checkout's folder, whose bytecode is the developer's own and never deployed."""
-    return not any(folder.glob("*.dist-info"))
 
 
 def _with_requirements(names: tuple[str, ...]) -> list[str]:

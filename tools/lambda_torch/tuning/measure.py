@@ -2,7 +2,6 @@
 
 import base64
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -10,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from lambda_torch import project
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -68,13 +65,8 @@ def in_boxes(
         raise TuningError("The test box runs the function with the layer. Next: make layer.")
     with tempfile.TemporaryDirectory(prefix="tune-") as scratch, Processes() as processes:
         say("Preparing the function's package and the layer, as Lambda unpacks them")
-        task = Path(scratch, "task")
-        shutil.copytree(software.folders[0], task)
-        nothing_compiled = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(project.SRC, task, dirs_exist_ok=True, ignore=nothing_compiled)
-        if options.model is not None:
-            shutil.rmtree(task / "model")
-            shutil.copytree(project.model_package(options.model), task / "model", ignore=nothing_compiled)
+        model = None if options.model is None else project.model_package(options.model)
+        task = testbox.package(software.folders[0], Path(scratch, "task"), model)
         storage = Storage(processes, Path(scratch), BUCKET)
         published = publish(options.release, Bucket(storage.client(), BUCKET), golden_file=options.golden)
         request = event or example_of(published.release.manifest).encode()

@@ -1,0 +1,34 @@
+"""The function's package, as `sam build` leaves it: for boxes that need no build."""
+
+import compileall
+import py_compile
+import shutil
+from pathlib import Path
+
+from lambda_torch import project
+
+# What src/Makefile leaves out, and what Python left there for this machine.
+_NOT_DEPLOYED = shutil.ignore_patterns("Makefile", "requirements.in", "requirements.txt", "__pycache__")
+
+
+def package(requirements: Path, folder: Path, model: Path | None = None) -> Path:
+    """Make `folder` of src/ and the installed requirements in a folder, with bytecode, and return it.
+
+    Args:
+        requirements: where they are installed.
+        folder: to be made.
+        model: a package that takes the place of src/model.
+    """
+    shutil.copytree(requirements, folder, ignore=_NOT_DEPLOYED)
+    shutil.copytree(project.SRC, folder, dirs_exist_ok=True, ignore=_NOT_DEPLOYED)
+    if model is not None:
+        shutil.rmtree(folder / "model")
+        shutil.copytree(model, folder / "model", ignore=_NOT_DEPLOYED)
+    compile_all(folder, "/var/task")
+    return folder
+
+
+def compile_all(folder: Path, mounted: str) -> None:
+    """Compile a tree for the place where it will be mounted, valid whatever dates its files get."""
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(folder, quiet=2, stripdir=str(folder), prependdir=mounted, invalidation_mode=unchecked)
