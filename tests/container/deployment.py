@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STACK = "lambda-torch"
 START_SECONDS = 60.0
+LOG = ROOT / "build" / "tests" / "container" / "cloud.log"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Cloud:
 
 @contextmanager
 def cloud() -> Iterator[Cloud]:
-    """A cloud that lasts as long as the block."""
+    """A cloud that lasts as long as the block; its log, where the cause of a deploy's failure is, stays in build/tests."""
     port = free_port()
     folders = [ROOT / "tests", ROOT / "tools", ROOT / "src"]
     variables = {
@@ -82,9 +83,11 @@ def cloud() -> Iterator[Cloud]:
         "PYTHONPATH": os.pathsep.join(map(str, folders)),
         "AWS_CA_BUNDLE": "",
     }
-    with Processes() as processes:
+    arguments = [sys.executable, "-m", "container.cloud", str(port), docker.host().bind]
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    with LOG.open("w") as log, Processes() as processes:
         server = processes.start(
-            "the cloud", [sys.executable, "-m", "container.cloud", str(port), docker.host().bind], variables, ROOT
+            "the cloud", arguments, variables, ROOT, lambda line: print(line, file=log, flush=True)
         )
         server.wait_listening(port, START_SECONDS)
         # A name, not a number: the AWS clients take a numbered host apart otherwise.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from container import usable
 from container.conftest import Project
 from integration.emulator.conftest import wait_until
 from lambda_torch.emulator.processes import free_port
@@ -88,6 +89,15 @@ def test_a_port_in_use_is_told_before_the_long_work(images: None, release: Path)
     assert done.returncode == 1
     assert f"Port {port} is in use" in done.stderr
     assert "sam build" not in done.stderr
+
+
+def test_containers_that_cannot_reach_this_machine_are_told(
+    images: None, python_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a firewall is between containers and this machine, these tests are skipped with that as the reason."""
+    monkeypatch.setattr(docker, "host", lambda: docker.Host("127.0.0.1", "127.0.0.1"))
+    with pytest.raises(docker.DockerError, match="does not reach this machine"):
+        usable.check(python_runtime.version)
 
 
 def test_an_image_that_cannot_be_had_is_named(built: Project) -> None:

@@ -26,8 +26,15 @@ def apply() -> None:
         self.template_dict = transformed(self.template_dict, getattr(self, "parameters", None))
 
     def apply_change_set(self: Any) -> None:
+        resources = self.stack.resource_map
+        # moto takes a default that took effect before, and is sent now, for a change, and modifies whatever refers to it.
+        before = self.stack.stack_parameters
+        resources.input_parameters = {
+            name: value if str(before.get(name)) == str(value) else before.get(name)
+            for name, value in self.parameters.items()
+        }
         self.stack.template_dict = self.template_dict
-        self.stack.resource_map.update(self.template_dict, self.parameters)
+        resources.update(self.template_dict, self.parameters)
         self.stack.output_map = self.stack._create_output_map()  # moto leaves the outputs of a change set out
 
     def has_parameters(self: Any, others: dict[str, Any]) -> bool:
