@@ -278,15 +278,18 @@ def _build(context: Path, image: str, target: str, digest: str) -> None:
 
 
 def main() -> None:
-    """Provide both images for the runtime that is built for here, or remove what was made."""
+    """Provide both images for the runtime that is built for here and try them, or remove what was made."""
+    from container import usable
     from lambda_torch.sam import runtime
 
     try:
         if "--remove" in sys.argv[1:]:
             print(f"Removed {len(remove())} images")
             return
-        for image, origin in provide(runtime.choose(print).version, print).items():
+        version = runtime.choose(print).version
+        for image, origin in provide(version, print).items():
             print(f"{image}: {origin}")
+        usable.check(version)
     except (ImagesError, DockerError) as error:
         raise SystemExit(str(error)) from error
 
