@@ -13,6 +13,7 @@ docker_used=""      # yes, once an engine answered
 docker_keep=""      # the stand-ins that an engine had before
 docker_firewall=""  # the packet filter as it was
 docker_forwarding=""
+docker_bridge=""    # yes, if its network was there before
 
 docker_answers() {
   timeout 20 docker info >/dev/null 2>&1
@@ -39,6 +40,7 @@ docker_start() {
   # An engine changes the packet filter for its networks, and does not change it back.
   docker_firewall=$(iptables-save --table nat && iptables-save --table filter) || docker_firewall=""
   docker_forwarding=$(cat /proc/sys/net/ipv4/ip_forward)
+  [[ ! -e /sys/class/net/docker0 ]] || docker_bridge=yes
   docker_data=$(mktemp --directory /var/tmp/lambda-torch-docker.XXXXXX) || return 1
   # A session of its own: Ctrl-C reaches only the gate, which ends the engine when its containers have gone.
   setsid setpriv --pdeathsig TERM dockerd --data-root "$docker_data/data" >"$docker_data/log" 2>&1 &
@@ -78,7 +80,7 @@ docker_remove() {
     umount --lazy "$mounted" || true
   done
   rm --recursive --force "$docker_data" || true
-  ip link delete docker0 2>/dev/null || true
+  [[ -n $docker_bridge ]] || ip link delete docker0 2>/dev/null || true
   [[ -z $docker_firewall ]] || iptables-restore <<<"$docker_firewall" || true
   echo "$docker_forwarding" >/proc/sys/net/ipv4/ip_forward || true
   [[ -z $docker_used ]] || echo "Ended Docker's engine, and removed what it made"
