@@ -94,11 +94,12 @@ def cloud() -> Iterator[Cloud]:
         yield Cloud(f"http://localhost:{port}")
 
 
-def invoke(project: Project, to: Cloud, event: Path, stack: str = STACK) -> Any:
-    """The deployed function's answer to an event file, by `sam remote invoke`."""
-    done = project.sam(
-        "remote", "invoke", "PredictFunction", "--stack-name", stack, "--event-file", str(event), variables=to.variables
-    )
+def invoke(
+    project: Project, to: Cloud, event: Path, stack: str = STACK, function: str = "PredictFunction", alias: str = "live"
+) -> Any:
+    """A deployed function's answer to an event file, by `sam remote invoke`; requests of clients go to the alias `live`."""
+    arguments = [function, "--stack-name", stack, "--event-file", str(event), "--parameter", f"Qualifier={alias}"]
+    done = project.sam("remote", "invoke", *arguments, variables=to.variables)
     assert done.status == 0, done.said
     answer = json.loads(done.stdout)
     assert "errorMessage" not in answer, answer

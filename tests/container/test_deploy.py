@@ -170,6 +170,14 @@ def test_an_update_keeps_the_layer(built: Project, published: str, to: Cloud, co
     assert invoke(built, to, EVENTS / "api-v1.json")["headers"]["X_updated"] == "1"
 
 
+def test_the_check_lets_the_deployed_version_pass(built: Project, published: str, to: Cloud, tmp_path: Path) -> None:
+    """Called as CodeDeploy calls it, the stack's check gets the release's recorded answers from the new version."""
+    hook = tmp_path / "hook.json"
+    hook.write_text(json.dumps({"DeploymentId": "d-1", "LifecycleEventHookExecutionId": "e-1"}))
+    answer = invoke(built, to, hook, function="DeployCheckFunction", alias="$LATEST")
+    assert answer == {"status": "Succeeded"}
+
+
 def test_sync_replaces_the_code_without_a_deploy(
     built: Project, published: str, to: Cloud, container_pip: list[str]
 ) -> None:

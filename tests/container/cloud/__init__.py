@@ -7,6 +7,9 @@ pinned (requirements/dev.in), and `patches` refuses any other version.
     transform    AWS::Serverless-2016-10-31, by AWS's own aws-sam-translator; the outputs of a change set
     gateway      REST APIs with a body, their deployments and stages
     functions    layers of functions, and invoking them: in AWS's runtime image, read-only, with the memory limit
+    versions     published versions of functions, and aliases
+    verdicts     what the check before a deploy tells CodeDeploy
 
-Not added: execute-api (`sam local start-api` answers HTTP), IAM (everything is allowed), drift, nested stacks.
+Not added: execute-api (`sam local start-api` answers HTTP), IAM (everything is allowed), CodeDeploy's deployments (an alias moves
+at once, and nothing calls the check), drift, nested stacks.
 """
