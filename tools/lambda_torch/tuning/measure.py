@@ -48,7 +48,7 @@ def in_boxes(
         TuningError: this machine has no test boxes.
         lambda_torch.emulator.errors.EmulatorError, lambda_torch.releases.errors.ReleasesError: as `lambda-torch serve`.
     """
-    from lambda_torch import testbox
+    from lambda_torch import project, testbox
     from lambda_torch.emulator.processes import Processes
     from lambda_torch.emulator.run import HANDLER, example_of
     from lambda_torch.emulator.storage import Storage
