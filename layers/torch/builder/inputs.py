@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[1]
-# Made by builds, never read by one.
-_PRODUCTS = (".pyc", ".so", ".o", ".a")
+# Made by builds, never read by one; and documents.
+_PRODUCTS = (".pyc", ".so", ".o", ".a", ".md")
 
 
 def digest(root: Path = _ROOT) -> str:
-    """SHA-256 over the interpreter, the architecture and every file of `layers/torch`, in hex."""
+    """SHA-256 over the interpreter, the architecture and every file of `layers/torch` that a build reads, in hex."""
     whole = hashlib.sha256(f"{sys.version}\n{platform.machine()}\n".encode())
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
