@@ -50,6 +50,9 @@ GROUPS = (
     Group("weight-norm", convolution.weight_norm, "audio models keep their weights as direction and length"),
     Group("recurrent", recurrent.recurrent, "LSTM, GRU and RNN: layers, directions, packed sequences, cells"),
     Group("generation", recurrent.generation, "a token at a time, sampled, as character and language models do"),
+    Group(
+        "decoding", recurrent.decoding, "a token at a time, in buffers that are made once: no allocation in the loop"
+    ),
     Group("attention", attention.attention, "scaled dot product attention: masks, causal, dtypes"),
     Group("transformer", attention.transformer, "encoder and decoder layers, fast path and plain path"),
     Group("embedding", attention.embedding, "tokens to vectors, also in bags"),

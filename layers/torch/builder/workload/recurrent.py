@@ -26,6 +26,9 @@ def recurrent() -> dict[str, Tensor]:
         outputs[name] = output
         outputs[f"{name}-state"] = state[-1] if isinstance(state, tuple) else state
         outputs[f"{name}-one-step"] = layer(steps[:1, :1])[0]
+    for size in (4, 64, 200):  # other sizes have other kernels
+        one = torch.randn(1, 1, size)
+        outputs |= {f"lstm-{size}": nn.LSTM(size, size)(one)[0], f"gru-{size}": nn.GRU(size, size)(one)[0]}
     packed = pack_padded_sequence(steps, torch.tensor([5, 12, 7]), enforce_sorted=False)
     for name, layer in (("lstm", nn.LSTM(24, 16)), ("gru", nn.GRU(24, 16))):
         padded, lengths = pad_packed_sequence(layer(packed)[0])
@@ -84,3 +87,48 @@ def generation() -> dict[str, Tensor]:
         tokens = where.gather(1, torch.multinomial(best.softmax(-1), 1))
         decoded.append(tokens)
     return {"letters": torch.tensor(letters), "tokens": torch.cat(decoded, 1), "last": scores.argmax(-1)}
+
+
+@torch.inference_mode()
+def decoding() -> dict[str, Tensor]:
+    """Greedy and sampled steps that write into tensors made before the loop, on weights that were folded in float64."""
+    rows, letters, hidden = 3, 29, 48
+    weights = [
+        torch.randn(*size) for size in ((hidden, hidden + letters), (letters, hidden), (letters, hidden + letters))
+    ]
+    for weight in weights:
+        if not torch.isfinite(weight).all():
+            raise ValueError("the workload's own weights are finite")
+    recurrent, mixed, straight = (weight.double() for weight in weights)
+    bias = mixed @ torch.randn(hidden).double()
+    table = torch.cat(
+        (recurrent[:, hidden:], mixed @ recurrent[:, hidden:] + straight[:, hidden:] + bias[:, None]), 0
+    ).T.float()
+    step = (
+        torch.cat((recurrent[:, :hidden], mixed @ recurrent[:, :hidden] + straight[:, :hidden]), 0)
+        .T.float()
+        .contiguous()
+    )
+    tables = (torch.randn(2, 1, hidden + letters)[[1]].unsqueeze(1) + table.contiguous()).flatten(0, 1)
+    outputs = {}
+    for name, noise in (
+        ("greedy", None),
+        ("sampled", torch.rand(rows, 6, letters).clamp_(min=1e-38).log_().neg_().log_().mul_(-0.5)),
+    ):
+        chosen = torch.tensor([1, 2, 3])
+        buffers = [
+            (each, each[:, :hidden], each[:, hidden:]) for each in torch.empty(2, rows, hidden + letters).unbind()
+        ]
+        picks: list[list[int]] = []
+        for number in range(6):
+            (state, _, scores), (_, previous, _) = buffers if number % 2 else reversed(buffers)
+            torch.index_select(tables.flatten(0, -2), 0, chosen, out=state)
+            if number:
+                state.addmm_(previous, step)
+            if noise is not None:
+                scores.add_(noise[:, number])
+            torch.argmax(scores, 1, out=chosen)
+            picks.append(chosen.tolist())
+        outputs[name] = torch.tensor(picks)
+        outputs[f"{name}-scores"] = scores.clone()
+    return outputs
