@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 # The process asks for these itself: storage is counted by process, and wait4's peak starts at that of the parent
@@ -35,8 +37,13 @@ class Start(NamedTuple):
     read_bytes: int  # from storage; 0 where all was in the page cache
 
 
-def start(tree: Path, prelude: str) -> Start:
+def start(tree: Path, prelude: str, variables: Mapping[str, str] = MappingProxyType({})) -> Start:
     """Start a process with `tree` alone on its path, as Lambda has /opt/python, and wait for its end.
+
+    Args:
+        tree: The folder of packages.
+        prelude: Python that runs before torch is imported.
+        variables: Added to the environment.
 
     Raises:
         RuntimeError: The process failed; its last words are in the message.
@@ -48,6 +55,7 @@ def start(tree: Path, prelude: str) -> Start:
         "PYTHONDONTWRITEBYTECODE": "1",  # /opt is read-only
         "OMP_NUM_THREADS": "1",
         "TMPDIR": scratch,
+        **variables,
     }
     command = [sys.executable, "-S", "-P", "-s", "-c", prelude + PROGRAM]
     try:

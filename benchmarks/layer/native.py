@@ -1,0 +1,122 @@
+"""What was tried to make the libraries' own start faster: `python -m benchmarks.layer.native` (needs `make layer`).
+
+Each row is the built layer with one thing changed, in processes of its own that import torch and run an LSTM forward, in
+turns with all others: CPU seconds and peak memory, medians, and the ratio of CPU seconds to the layer as it is. What is about
+reading is started once more with the page cache dropped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from benchmarks.layer.measure import Start, drop_page_cache, start
+
+LAYER = Path(__file__).resolve().parents[2] / "build" / "layer" / "python"
+
+
+class Variant(NamedTuple):
+    """One thing changed.
+
+    Attributes:
+        title: what.
+        prelude: Python that runs before torch is imported.
+        variables: of the environment.
+        is_about_reading: whether it is tried with the page cache dropped as well.
+    """
+
+    title: str
+    prelude: str = ""
+    variables: dict[str, str] = {}  # noqa: RUF012 -- never changed
+    is_about_reading: bool = False
+
+
+_LIBRARIES = f"""
+import glob, os
+libraries = [name for name in glob.glob({str(LAYER)!r} + "/torch/lib/*.so") if os.path.getsize(name) > 1 << 20]
+"""
+VARIANTS = (
+    Variant("the layer as it is", is_about_reading=True),
+    Variant("every function looked up at load (LD_BIND_NOW)", variables={"LD_BIND_NOW": "1"}),
+    Variant(
+        "what only loading needs kept in memory",
+        "import torch_layer.pager; torch_layer.pager.trim = lambda: None",
+    ),
+    Variant(
+        "the heap in huge pages (mallopt, MADV_HUGEPAGE)",
+        """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.sbrk.restype = libc.malloc.restype = ctypes.c_void_p
+libc.sbrk.argtypes, libc.madvise.argtypes = [ctypes.c_long], [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+huge = 2 << 20
+libc.mallopt(-2, 80 << 20)  # M_TOP_PAD
+libc.mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
+begin = libc.sbrk(0)
+while libc.sbrk(0) == begin:
+    libc.malloc(100_000)
+begin = -(-begin // huge) * huge
+libc.madvise(begin, (libc.sbrk(0) - begin) // huge * huge, 14)  # MADV_HUGEPAGE
+""",
+    ),
+    Variant(
+        "whole libraries read ahead (posix_fadvise)",
+        _LIBRARIES
+        + """
+for name in libraries:
+    file = os.open(name, os.O_RDONLY)
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
+    os.close(file)
+""",
+        is_about_reading=True,
+    ),
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print both tables. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.layer.native", description=__doc__)
+    parser.add_argument("--runs", type=int, default=15, help="starts of each row (default: %(default)s)")
+    parser.add_argument("--cold-runs", type=int, default=5, help="with the page cache dropped (default: %(default)s)")
+    options = parser.parse_args(argv)
+    if not LAYER.is_dir():
+        print("there is no layer in build/layer. Next: make layer", file=sys.stderr)
+        return 1
+    warm = _starts(VARIANTS, options.runs)
+    print("| | CPU, s | ratio | peak memory, MB |\n|---|---|---|---|")
+    base = median(each.cpu_seconds for each in warm[VARIANTS[0].title])
+    for title, starts in warm.items():
+        cpu = median(each.cpu_seconds for each in starts)
+        peak = median(each.peak_bytes for each in starts)
+        print(f"| {title} | {cpu:.3f} | {cpu / base:.2f} | {peak / 1e6:.0f} |")
+    if reason := drop_page_cache():
+        print(reason, file=sys.stderr)
+        return 0
+    reading = [each for each in VARIANTS if each.is_about_reading]
+    cold = _starts(reading, options.cold_runs, drop=True)
+    print("\n| page cache dropped | wall, s | ratio | read from storage, MB |\n|---|---|---|---|")
+    base = median(each.wall_seconds for each in cold[reading[0].title])
+    for title, starts in cold.items():
+        wall = median(each.wall_seconds for each in starts)
+        print(f"| {title} | {wall:.3f} | {wall / base:.2f} | {median(each.read_bytes for each in starts) / 1e6:.0f} |")
+    return 0
+
+
+def _starts(variants: tuple[Variant, ...] | list[Variant], runs: int, *, drop: bool = False) -> dict[str, list[Start]]:
+    found: dict[str, list[Start]] = {each.title: [] for each in variants}
+    for number in range(runs + 1):
+        print(f"  round {number} of {runs}", file=sys.stderr, flush=True)
+        for each in variants:
+            if drop:
+                drop_page_cache()
+            result = start(LAYER, each.prelude, each.variables)
+            if number:  # the first round fills the page cache
+                found[each.title].append(result)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
