@@ -128,7 +128,7 @@ def bundle(
         staged: The tree after strip; left as it is. Files that go over unchanged are hard links.
         output: A folder that does not exist.
         temperatures: Which modules are hot, which are warm.
-        held: Which modules of torch wait until they are touched.
+        held: Which modules of torch and of NumPy wait until they are touched.
         packed: Top-level packages whose modules may leave the file system.
         progress: Called with the part that is done, 0 to 1.
     """
@@ -149,7 +149,8 @@ def bundle(
     _write_cached(output, {path: texts[path] for path in texts if path not in set(modules)})
     sources_of_torch = plans.Sources(staged)
     plan = plans.make(sources_of_torch, held)
-    waiting = frozenset(plan.held)
+    plan_of_numpy = plans.of_numpy(plans.Sources(staged, ["numpy"]), held.numpy)
+    waiting = frozenset([*plan.held, *plan_of_numpy.held])
     codes = _compile(
         {path: texts[path] for path in [*hot, *warm]},
         positions=False,
@@ -163,7 +164,7 @@ def bundle(
     _copy_run_time(output)
     size = archive.write(
         output / "torch_layer" / "modules.cold",
-        {"magic": MAGIC_NUMBER, "table": _table(paths, modules, tops), "imports": tuple(plan)},
+        {"magic": MAGIC_NUMBER, "table": _table(paths, modules, tops), "imports": (tuple(plan_of_numpy), tuple(plan))},
         [
             # A start does not read what it holds back.
             *(
@@ -208,7 +209,10 @@ def _compile(
     jobs = []
     for path, source in sources.items():
         rewriting = rewritings.get(path)
-        plain = None if rewriting is None else (tuple(rewriting.module), *rewriting[1:])
+        plain = None
+        if rewriting is not None:
+            answers = {name: tuple(answer) for name, answer in rewriting.answers.items()}
+            plain = (tuple(rewriting.module), rewriting.names, rewriting.unborn, answers, rewriting.later)
         jobs.append(bytecode.Source(f"{DEPLOYED}/{path}", source, plain))
     codes = bytecode.compile_all(jobs, positions=positions, progress=progress)
     return {path: code for path, code in zip(sources, codes, strict=True) if code is not None}

@@ -90,11 +90,12 @@ def _child() -> None:
     sys.stdout.buffer.write(marshal.dumps(results))
 
 
-def _rewritten(module: Any, names: Any, unborn: Any, answers: Any) -> Any:
+def _rewritten(module: Any, names: Any, unborn: Any, answers: Any, later: Any) -> Any:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from builder.lazy import rewrite
 
-    return rewrite.rewrite(rewrite.Module(*module), names, unborn, answers)
+    given = {name: rewrite.Answer(*answer) for name, answer in answers.items()}
+    return rewrite.rewrite(rewrite.Module(*module), names, unborn, given, later)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@
 
 #include <link.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static const char note_name[] = "torch-layer";
 enum { NOTE_SPLIT_LIBRARY = 1 };
+enum { TRIMMED_BYTES = 8 * PAGE_BYTES }; /* shorter runs are more calls than they are memory */
 
 struct attached attached[MAX_ATTACHED];
 _Atomic uint32_t attached_count;
@@ -63,4 +65,22 @@ static int attach_one(struct dl_phdr_info *object, size_t size, void *unused) {
 
 void attach_new(void) {
     dl_iterate_phdr(attach_one, NULL);
+}
+
+static int trim_one(struct dl_phdr_info *object, size_t size, void *unused) {
+    (void)size, (void)unused;
+    if (!find_id(object))
+        return 0;
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &object->dlpi_phdr[i];
+        /* Only pages of the file that nobody can have written: not data, which a relocation may have, and not holes, where
+         * cold code lies that has come back. */
+        if (p->p_type == PT_LOAD && !(p->p_flags & PF_W) && p->p_filesz >= TRIMMED_BYTES && p->p_filesz == p->p_memsz)
+            madvise((void *)(object->dlpi_addr + p->p_vaddr), p->p_filesz, MADV_DONTNEED);
+    }
+    return 0;
+}
+
+void attach_trim(void) {
+    dl_iterate_phdr(trim_one, NULL);
 }

@@ -59,6 +59,12 @@ EXPORTED void torch_layer_pager_load_all(void) {
     fault_load_all();
 }
 
+/* Gives back what only loading the libraries needed: tables of relocations and symbols, static initialisers. They count as
+ * memory of the process as long as they are mapped; what is needed again comes from the page cache. */
+EXPORTED void torch_layer_pager_trim(void) {
+    attach_trim();
+}
+
 /* Puts the handler back if something called the kernel directly; returns 1 if that was needed. */
 EXPORTED int torch_layer_pager_check(void) {
     uint64_t before = handler_recovered();

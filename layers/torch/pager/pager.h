@@ -80,6 +80,9 @@ extern _Atomic uint32_t attached_count;
 /* attach.c: find the split libraries that are new in the process. Not for the handler: it takes the loader's lock. */
 void attach_new(void);
 
+/* attach.c: unmap the libraries' pages that are as in their files; a touch maps them again. Not for the handler either. */
+void attach_trim(void);
+
 /* ---- paging (fault.c) ---- */
 
 enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE, ACCESS_UNKNOWN };

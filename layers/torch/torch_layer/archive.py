@@ -55,6 +55,10 @@ class Archive:
         data = self._member(self._source.get(path))
         return None if data is None else bytes(data)
 
+    def forget(self) -> None:
+        """Let go of the blocks that are in memory: after an import, when the next one is not to be expected."""
+        self._kept = {}
+
     def _index(self, offset: int, count: int, crc: int) -> Any:
         packed = self._read(offset, count)
         if zlib.crc32(packed) != crc:

@@ -28,7 +28,7 @@ from importlib.util import MAGIC_NUMBER
 from types import CodeType, ModuleType
 from typing import Any
 
-from torch_layer import archive, lazy
+from torch_layer import archive, held, lazy, pager
 
 # What the table says of a name; a string instead is the file name of an extension module.
 MODULE, PACKAGE, NAMESPACE = range(3)
@@ -37,6 +37,7 @@ MODULE, PACKAGE, NAMESPACE = range(3)
 Table = dict[str, dict[str, int | str]]
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 -- pathlib is not imported at start-up
+_CACHED = f".{sys.implementation.cache_tag}.pyc"
 _LOADERS: list[tuple[type[Any], list[str]]] = [
     (ExtensionFileLoader, EXTENSION_SUFFIXES),
     (SourceFileLoader, SOURCE_SUFFIXES),
@@ -72,6 +73,16 @@ class LayerLoader(SourceFileLoader):
             return source
 
 
+class _LibraryLoader(ExtensionFileLoader):
+    """Loads torch's extension module, and with it the libraries."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The module, without the memory that only loading it took."""
+        module = super().create_module(spec)
+        pager.trim()
+        return module
+
+
 class FolderFinder:
     """The path entry finder of one folder of the layer (PEP 302). A folder need not exist on disk."""
 
@@ -89,7 +100,9 @@ class FolderFinder:
         folder = f"{self.path}/{tail}"
         if isinstance(kind, str):
             path = f"{self.path}/{kind}"
-            spec = ModuleSpec(fullname, ExtensionFileLoader(fullname, path), origin=path)
+            loads_libraries = fullname == "torch._C"
+            loader = _LibraryLoader(fullname, path) if loads_libraries else ExtensionFileLoader(fullname, path)
+            spec = _imports_of(fullname).loader(ModuleSpec(fullname, loader, origin=path))
         elif kind == NAMESPACE:
             spec = ModuleSpec(fullname, None, is_package=True)
             spec.submodule_search_locations = [folder]
@@ -97,9 +110,12 @@ class FolderFinder:
         else:
             path = f"{folder}/__init__.py" if kind == PACKAGE else f"{folder}.py"
             spec = ModuleSpec(fullname, LayerLoader(fullname, path), origin=path)
+            # What Python's own finder says, which takes longer to find out.
+            inside, stem = (folder, "__init__") if kind == PACKAGE else (self.path, tail)
+            spec.cached = f"{inside}/__pycache__/{stem}{_CACHED}"
             if kind == PACKAGE:
                 spec.submodule_search_locations = [folder]
-            spec = _IMPORTS.loader(spec)
+            spec = _imports_of(fullname).loader(spec)
         spec.has_location = True
         return spec
 
@@ -122,24 +138,28 @@ def enter(namespace: dict[str, Any]) -> None:
     own = namespace["__spec__"]
     spec = FolderFinder("").find_spec(own.name)
     assert spec is not None  # the builder writes no stub without its module
-    loader = spec.loader.real if isinstance(spec.loader, lazy.Rewritten) else spec.loader
+    loader = spec.loader.real if isinstance(spec.loader, held.Waiting) else spec.loader
     assert isinstance(loader, LayerLoader)
     own.loader, own.origin, own.cached = loader, spec.origin, None
     own.submodule_search_locations = spec.submodule_search_locations
     namespace.update(__loader__=loader, __file__=spec.origin, __path__=spec.submodule_search_locations)
     namespace.pop("__cached__", None)
-    code = loader.get_code(own.name)
     # As the import system does with every module.
-    _IMPORTS.execute(sys.modules[own.name], lambda: exec(code, namespace))  # noqa: S102
+    _imports_of(own.name).loader(own, is_entered=True).loader.exec_module(sys.modules[own.name])
+    _ARCHIVE.forget()
 
 
-def imports() -> lazy.Stats:
-    """What became of the modules that wait until they are touched, in this process."""
-    return _IMPORTS.stats()
+def _imports_of(name: str) -> lazy.Imports:
+    return _NUMPY if name.partition(".")[0] == "numpy" else _IMPORTS
+
+
+def imports(package: str = "torch") -> lazy.Stats:
+    """What became of the modules of `torch` or of `numpy` that wait until they are touched, in this process."""
+    return _imports_of(package).stats()
 
 
 def complete_imports() -> None:
-    """Run all of them now: before a snapshot of the process, say."""
+    """Run all of them now, of both packages: before a snapshot of the process, say."""
     _IMPORTS.complete()
 
 
@@ -163,7 +183,7 @@ _FOLDER = f"{ROOT}/torch_layer/"
 _ARCHIVE = archive.Archive(_FOLDER + archive.FILE_NAME, _FOLDER + archive.DECODER)
 _TABLE: Table = _ARCHIVE.head["table"]
 _check_python(_ARCHIVE.head["magic"])
-_IMPORTS = lazy.Imports(lazy.Plan(*_ARCHIVE.head["imports"]), eager=lazy.is_eager())
+_NUMPY, _IMPORTS = lazy.both(*(lazy.Plan(*plan) for plan in _ARCHIVE.head["imports"]))
 sys.path_hooks.insert(0, _hook)
 for _entry in list(sys.path_importer_cache):
     # Only the root can have been looked at before: whatever lies below it is reached through this module.

@@ -1,4 +1,4 @@
-"""What the pager did in this process, and the two things that a program may ask of it.
+"""What the pager did in this process, and what a program may ask of it.
 
 Example:
     >>> from torch_layer import pager
@@ -81,6 +81,16 @@ def load_all() -> Stats:
     if library is not None:
         library.torch_layer_pager_load_all()
     return stats()
+
+
+def trim() -> None:
+    """Unmap the libraries' pages that are as in their files; what is touched again is mapped again, from the page cache.
+
+    The layer does this when torch's libraries are loaded: a tenth of the process's memory is what only that needed.
+    """
+    library = _loaded()
+    if library is not None:
+        library.torch_layer_pager_trim()
 
 
 def check() -> bool:

@@ -6,13 +6,21 @@ import json
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from builder import clean
+from builder.elf import Library, Tag
 
 if TYPE_CHECKING:
     from integration.layer.conftest import Layer
 
-# Modules of torch that run until an LSTM has answered; stock torch runs 729 to be imported.
-MODULE_BUDGET = 170
+# Modules that run until an LSTM has answered; stock torch runs 729 to be imported, and NumPy 81.
+MODULE_BUDGET = 135
+NUMPY_BUDGET = 10
+# Memory that is not the libraries' own pages; stock torch takes 154 MB.
+ANONYMOUS_BUDGET = 112_000_000
+# What the kernel maps with a neighbour (fault-around).
+EDGE_PAGES = 32
 
 
 def answer(layer: Layer, program: str, **environment: str) -> Any:
@@ -23,19 +31,105 @@ def answer(layer: Layer, program: str, **environment: str) -> Any:
 
 
 def test_an_inference_runs_few_modules(layer: Layer) -> None:
-    """Importing torch and running an LSTM stays within the budget of modules, and completes nothing."""
+    """Importing torch and running an LSTM stays within the budgets of modules, and completes nothing."""
     program = """
     import json, sys, torch
     from torch_layer import finder
-    torch.nn.LSTM(8, 8)(torch.randn(3, 2, 8))
-    run = [name for name, module in sys.modules.items() if name.startswith("torch.") and type(module).__name__ != "_Held"
-           and getattr(module, "__file__", "").endswith(".py")]
-    print(json.dumps([len(run), finder.imports()]))
+    torch.nn.LSTM(8, 8)(torch.tensor([[[0.5] * 8]]))
+    run = [name.split(".")[0] for name, module in sys.modules.items() if type(module).__name__ != "Held"
+           and (getattr(module, "__file__", None) or "").endswith(".py")]
+    print(json.dumps([run.count("torch"), run.count("numpy"), finder.imports(), finder.imports("numpy")]))
     """
-    count, (held, complete, reason, _) = answer(layer, program)
+    torch_count, numpy_count, (held, complete, reason, _), (held_of_numpy, *of_numpy, _) = answer(layer, program)
     assert (complete, reason) == (False, "")
-    assert held > 500
-    assert count <= MODULE_BUDGET
+    assert of_numpy == [False, ""]
+    assert held > 580
+    assert held_of_numpy > 70
+    assert torch_count <= MODULE_BUDGET
+    assert numpy_count <= NUMPY_BUDGET
+
+
+def test_a_start_takes_little_memory(layer: Layer) -> None:
+    """Importing torch and running an LSTM stays within the budget of memory beside the libraries' own pages."""
+    program = """
+    import json, torch
+    torch.nn.LSTM(8, 8)(torch.tensor([[[0.5] * 8]]))
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    print(json.dumps(int(status["RssAnon"].split()[0]) * 1024))
+    """
+    assert answer(layer, program) <= ANONYMOUS_BUDGET
+
+
+@pytest.mark.parametrize("library", ["libtorch_cpu.so", "libtorch_python.so"])
+def test_tables_that_only_loading_reads_are_given_back(layer: Layer, library: str) -> None:
+    """Of the relocations of a library that has been loaded, only pages at the edges of the table are mapped."""
+    read = Library.read(layer.tree / "torch" / "lib" / library)
+    table, size = read.tag(Tag.RELA), read.tag(Tag.RELASZ)
+    assert table
+    assert size
+    program = f"""
+    import json, re, torch
+    maps = open("/proc/self/maps").read()
+    base = int(re.search(r"^([0-9a-f]+)-[^\\n]* 00000000 [^\\n]*/{library}$", maps, re.MULTILINE)[1], 16)
+    with open("/proc/self/pagemap", "rb", 0) as pages:
+        pages.seek((base + {table}) // 4096 * 8)
+        entries = pages.read({size} // 4096 * 8)
+    print(json.dumps([len(entries) // 8, sum(entries[at + 7] >> 7 for at in range(0, len(entries), 8))]))
+    """
+    whole, there = answer(layer, program)
+    assert whole > 100
+    assert there <= EDGE_PAGES
+
+
+TOUCHES_OF_NUMPY = [
+    "import numpy; print(numpy.arange(6).reshape(2, 3).mean(axis=0))",
+    "print(repr(torch.ones(2).numpy()))",
+    "print(torch.ones(2).numpy().astype('float16').std())",
+    "import numpy as np; print(torch.from_numpy(np.linspace(0, 1, 3)))",
+    "print(torch.tensor(__import__('numpy').float32(2)))",
+    "from numpy.linalg import norm; print(norm([3, 4]))",
+    "import numpy.random; print(numpy.random.default_rng(1).integers(9, size=3))",
+    "import pickle, numpy; print(pickle.loads(pickle.dumps(numpy.ones(3))).sum())",
+    "import sys; print(type(sys.modules['numpy._core._multiarray_umath']._ARRAY_API))",
+    "import numpy._core._multiarray_umath as native; print(native.array([1, 2]).sum())",
+]
+
+
+@pytest.mark.parametrize("use", TOUCHES_OF_NUMPY)
+@pytest.mark.parametrize("first", ["import torch", "import numpy, torch", "import numpy; numpy.ones(1); import torch"])
+def test_any_use_of_numpy_brings_all_of_it(layer: Layer, first: str, use: str) -> None:
+    """Whoever uses NumPy finds what stock NumPy has, in whatever order things are imported; torch's modules go on waiting."""
+    program = f"""
+    import contextlib, io, json
+    {first}
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        {use}
+    import sys, numpy
+    from torch_layer import finder
+    modules = sorted(name for name in sys.modules if name.split(".")[0] == "numpy")
+    held = [name for name in modules if type(sys.modules[name]).__name__ == "Held"]
+    mine = "numpy" in vars(torch.Tensor)
+    names = sorted(vars(numpy)), sorted(vars(numpy._core._multiarray_umath))
+    print(json.dumps([said.getvalue(), modules, names, held, mine, finder.imports("numpy").complete, finder.imports().reason]))
+    """
+    found = answer(layer, program)
+    assert found[:3] == answer(layer, program, TORCH_LAYER_IMPORTS="eager")[:3]
+    assert found[3:] == [[], False, True, ""]
+
+
+def test_loading_leaves_the_process_as_it_was(layer: Layer) -> None:
+    """Flags for later extension modules, the environment and the collector are as before the import."""
+    program = """
+    import gc, json, os, sys
+    def state():
+        return [sys.getdlopenflags(), gc.isenabled(), gc.get_freeze_count(), sorted(os.environ.items())]
+    before = state()
+    import torch
+    torch.ones(2).numpy()
+    print(json.dumps([before, state()]))
+    """
+    before, after = answer(layer, program)
+    assert after == before
 
 
 def test_ordinary_inference_completes_nothing(layer: Layer) -> None:
@@ -73,7 +167,7 @@ def test_everything_can_be_asked_for(layer: Layer) -> None:
     from torch_layer import finder
     if not finder.imports().complete:
         finder.complete_imports()
-    held = [name for name, module in sys.modules.items() if type(module).__name__ == "_Held"]
+    held = [name for name, module in sys.modules.items() if type(module).__name__ == "Held"]
     print(json.dumps([finder.imports().complete, held, torch.export.export.__name__]))
     """
     assert answer(layer, program) == [True, [], "export"]

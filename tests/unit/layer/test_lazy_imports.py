@@ -17,7 +17,12 @@ MODULES = {
         "ORDER.append('torch')\nimport torch._C, torch._ops\n"
         "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.user"
     ),
-    "torch/a.py": "ORDER.append('a')\nvalue = 1\ndef answer():\n    return 42",
+    # Fills a module inside the extension module, or makes it, as PyImport_AddModule does.
+    "torch/a.py": (
+        "ORDER.append('a')\nimport sys, types\nimport torch._C\n"
+        "made = sys.modules.setdefault('torch._C.made', types.ModuleType('torch._C.made'))\n"
+        "made.thing = 'made'\ntorch._C.made = made\nvalue = 1\ndef answer():\n    return 42"
+    ),
     "torch/b.py": "ORDER.append('b')\nfrom torch.c import late\ndef early():\n    return 'b' + late()",
     "torch/c.py": "ORDER.append('c')\nimport torch.b\ndef late():\n    return 'c'",
     "torch/deep/__init__.py": "ORDER.append('deep')\nfrom torch.deep.other import thing",
@@ -25,7 +30,10 @@ MODULES = {
     "torch/deep/other.py": "ORDER.append('other')\nthing = 'thing'",
     "torch/user.py": (
         "ORDER.append('user')\n_torch_layer.defer(__name__, 'torch.b')\n"
-        "def use():\n    return (early if _torch_layer.ready else _torch_layer.resolve(__name__, 'early'))()"
+        "def use():\n    return (early if _torch_layer.ready else _torch_layer.resolve(__name__, 'early'))()\n"
+        "def _torch_layer_later():\n    global number\n    ORDER.append('later')\n    number = 5\n"
+        "_torch_layer.later(__name__, _torch_layer_later, 'number')\ndel _torch_layer_later\n"
+        "def count():\n    return number if _torch_layer.ready else _torch_layer.resolve(__name__, 'number')"
     ),
     "torch/_C.py": (
         "class _Library:\n    def impl(self, *arguments): pass\ndef _dispatch_library(*arguments): return _Library()"
@@ -41,7 +49,18 @@ import builtins, importlib, json, os, sys, threading
 from importlib.machinery import PathFinder
 builtins.ORDER = []
 from torch_layer.lazy import Imports, Plan
-plan = Plan({held!r}, {{"torch.user": {{"early": ("torch.b", "early")}}}}, "", (), (), ())
+plan = Plan(
+    root="torch",
+    held={held!r},
+    deferred={{"torch.user": {{"early": ("torch.b", "early")}}}},
+    early="",
+    lifted=(),
+    factories=(),
+    namespaces=(),
+    later={{"torch.user": ("number",)}},
+    native=("torch._C.made",),
+    constants={{"torch.a": {{"version": "7"}}}},
+)
 imports = Imports(plan, eager={eager})
 class Finder:
     def find_spec(self, name, path, target=None):
@@ -52,7 +71,7 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 import torch
 """
-STOCK = ["torch", "a", "b", "c", "deep", "other", "inner", "user"]
+STOCK = ["torch", "a", "b", "c", "deep", "other", "inner", "user", "later"]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +110,10 @@ def result(tree: Path, program: str, eager: bool = False) -> Any:
         "from torch.deep import inner",
         "import torch.deep.inner",
         "torch.deep.inner",
-        "torch.user.use",
+        "torch.user.use, torch.user.count",
+        "import torch._C.made",
+        "from torch._C import made; torch._C.made is made, made.__name__, repr(made)",
+        "assert torch.a.version == '7'",
     ],
 )
 def test_importing_is_not_using(tree: Path, program: str) -> None:
@@ -117,6 +139,9 @@ def test_importing_is_not_using(tree: Path, program: str) -> None:
         "torch.deep.thing",
         "from torch.deep.inner import value",
         "imports.complete()",
+        "torch.a.__doc__",
+        "torch._C.made.thing",
+        "from torch._C.made import thing",
         "import importlib.util, inspect; inspect.getmembers(torch.b)",
     ],
 )
@@ -124,7 +149,37 @@ def test_a_touch_runs_everything_in_stock_order(tree: Path, touch: str) -> None:
     """Whatever touches a held module first, all of them run, in the order in which the stock package runs them, once."""
     held, eager = (result(tree, f"{touch}\nprint(json.dumps(ORDER))", eager=each) for each in (False, True))
     assert eager == STOCK
-    assert held == ["torch", "user", *STOCK[1:-1]]
+    assert held == ["torch", "user", *STOCK[1:-2], "later"]
+
+
+@pytest.mark.parametrize("ask", ["torch.user.count()", "torch.user.number", "from torch.user import number"])
+def test_a_statement_that_waits_runs_when_it_is_asked_for(tree: Path, ask: str) -> None:
+    """The first use of a name that it binds runs a statement that waits, once, and nothing else."""
+    program = f"{ask}\ntorch.user.count()\nprint(json.dumps([ORDER, torch.user.number]))"
+    assert result(tree, program) == [["torch", "user", "later"], 5]
+
+
+@pytest.mark.parametrize("touch", ["", "torch.a.value"])
+def test_a_name_that_was_set_stays_set(tree: Path, touch: str) -> None:
+    """What a program sets in the place of a name that waits is what the module uses, also when everything has run."""
+    program = f"torch.user.number = 8\n{touch}\nprint(json.dumps([torch.user.count(), torch.user.number]))"
+    assert result(tree, program) == [8, 8]
+
+
+def test_a_statement_that_fails_is_tried_again(tree: Path) -> None:
+    """An error of a statement that waits reaches who asked, and the next one runs it again."""
+    program = """
+    real = builtins.ORDER
+    builtins.ORDER = None
+    try:
+        torch.user.count()
+        message = ""
+    except AttributeError as error:
+        message = str(error)
+    builtins.ORDER = real
+    print(json.dumps([message, torch.user.count()]))
+    """
+    assert result(tree, program) == ["'NoneType' object has no attribute 'append'", 5]
 
 
 def test_afterwards_nothing_is_special(tree: Path) -> None:
@@ -137,9 +192,28 @@ def test_afterwards_nothing_is_special(tree: Path) -> None:
     specs = {type(sys.modules[name].__spec__).__name__ for name in plan.held}
     loaders = {type(sys.modules[name].__loader__).__name__ for name in plan.held}
     same = all(x is y for x, y in zip(before, after))
-    print(json.dumps([same, sorted(kinds), sorted(specs), sorted(loaders), torch.user.use(), "__getattr__" in vars(torch.user)]))
+    made = torch._C.made
+    native = [type(made).__name__, made.__spec__, made.thing, sys.modules["torch._C.made"] is made]
+    special = [name for name in vars(torch.user) if name == "__getattr__" or name.endswith("later")]
+    print(json.dumps([same, sorted(kinds), sorted(specs), sorted(loaders), torch.user.use(), special, native]))
     """
-    assert result(tree, program) == [True, ["module"], ["ModuleSpec"], ["SourceFileLoader"], "bc", False]
+    native = ["module", None, "made", True]
+    assert result(tree, program) == [True, ["module"], ["ModuleSpec"], ["SourceFileLoader"], "bc", [], native]
+
+
+def test_importing_leaves_nothing_for_the_collector(tree: Path) -> None:
+    """What `import torch` makes is not looked through for garbage afterwards; a program's frozen objects stay frozen."""
+    program = """
+    import gc
+    young = gc.get_count()[0]
+    frozen = gc.get_freeze_count()
+    for name in [name for name in sys.modules if name.split(".")[0] == "torch"]:
+        del sys.modules[name]
+    gc.freeze()
+    import torch
+    print(json.dumps([young < 100, frozen, gc.get_freeze_count() > 0, gc.isenabled()]))
+    """
+    assert result(tree, program) == [True, 0, True, True]
 
 
 def test_threads_that_touch_at_once_see_complete_modules(tree: Path) -> None:

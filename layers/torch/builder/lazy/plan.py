@@ -2,7 +2,7 @@
 
 import ast
 import builtins
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,12 +23,16 @@ class Held(NamedTuple):
         running: those that `import torch` runs all the same, in the order in which it does.
         factories: operators that make meta tensors out of no tensor.
         namespaces: operator namespaces that held modules define operators in.
+        native: modules inside `torch._C` that held modules make.
+        numpy: NumPy's held modules, in the order in which it begins to run them.
     """
 
     modules: tuple[str, ...] = ()
     running: tuple[str, ...] = ()
     factories: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
+    native: tuple[str, ...] = ()
+    numpy: tuple[str, ...] = ()
 
 
 class Sources:
@@ -36,11 +40,12 @@ class Sources:
 
     Args:
         tree: a folder of packages.
+        packages: which of them.
     """
 
-    def __init__(self, tree: Path) -> None:
+    def __init__(self, tree: Path, packages: Sequence[str] = rules.PACKAGES) -> None:
         self._tree = tree
-        paths = [path for package in rules.PACKAGES for path in sorted((tree / package).rglob("*.py"))]
+        paths = [path for package in packages for path in sorted((tree / package).rglob("*.py"))]
         self._paths = {self._name(path): path for path in paths}
         self._deferrable: dict[str, dict[str, tuple[str, str]]] = {}
         self._asks: dict[str, bool] = {}
@@ -65,7 +70,8 @@ class Sources:
         """`rewrite.deferrable` of a module, looked for once."""
         if name not in self._deferrable:
             module = self.module(name)
-            found = {} if rules.is_left_alone(module.source) else rewrite.deferrable(module, self.__contains__)
+            alone = rules.is_left_alone(module.source)
+            found = {} if alone else rewrite.deferrable(module, self.__contains__, lines_of_later(name))
             self._deferrable[name] = {
                 bound: origin for bound, origin in found.items() if origin[0].split(".")[0] in rules.PACKAGES
             }
@@ -84,7 +90,10 @@ class Sources:
 def everything(sources: Sources, order: Iterable[str], held: Iterable[str]) -> Plan:
     """A plan that defers whatever can wait, held or not: for finding out what is used."""
     deferred = {name: sources.deferrable(name) for name in order}
-    return Plan(tuple(held), _rewritable(sources, deferred), early(sources), _lifted(sources), (), ())
+    later = _later(sources, deferred)
+    return Plan(
+        "torch", tuple(held), _rewritable(sources, deferred), early(sources), _lifted(sources), (), (), later, (), {}
+    )
 
 
 def make(sources: Sources, held: Held) -> Plan:
@@ -94,7 +103,7 @@ def make(sources: Sources, held: Held) -> Plan:
         BuildError: they do not fit the sources.
     """
     if not held.modules:
-        return Plan((), {}, "", (), (), ())
+        return Plan("torch", (), {}, "", (), (), (), {}, (), {})
     missing = [name for name in (*held.modules, *held.running) if name not in sources]
     if missing:
         raise BuildError(f"the profile names modules that torch does not have: {', '.join(missing[:5])}", _NEXT)
@@ -110,16 +119,67 @@ def make(sources: Sources, held: Held) -> Plan:
                     deferred[name][bound] = (origin, attribute)
                     grown = True
     return Plan(
-        held.modules, _rewritable(sources, deferred), early(sources), _lifted(sources), held.factories, held.namespaces
+        "torch",
+        held.modules,
+        _rewritable(sources, deferred),
+        early(sources),
+        _lifted(sources),
+        held.factories,
+        held.namespaces,
+        _later(sources, deferred),
+        held.native,
+        {},
+    )
+
+
+def of_numpy(sources: Sources, modules: Sequence[str]) -> Plan:
+    """The plan for these held modules of NumPy.
+
+    Raises:
+        BuildError: NumPy is not made as the rules say any more.
+    """
+    if not modules:
+        return Plan("numpy", (), {}, "", (), (), (), {}, (), {})
+    if rules.NUMPY_PREPARES not in sources.module("numpy._core").source.decode():
+        raise BuildError(f"numpy._core has no line {rules.NUMPY_PREPARES!r} any more (builder/lazy/rules.py)", _NEXT)
+    constants = {rule.module: {rule.name: _constant(sources, rule)} for rule in rules.CONSTANTS}
+    return Plan("numpy", tuple(modules), {}, "", (), (), (), {}, (rules.NUMPY_NATIVE,), constants)
+
+
+def _constant(sources: Sources, rule: rules.Constant) -> str:
+    for node in ast.parse(sources.module(rule.origin).source).body:
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Constant):
+            continue
+        if [ast.unparse(each) for each in node.targets] == [rule.original] and isinstance(node.value.value, str):
+            return node.value.value
+    raise BuildError(
+        f"{rule.origin} does not set {rule.original} to a text (CONSTANTS in builder/lazy/rules.py)", _NEXT
     )
 
 
 def _rewritable(sources: Sources, deferred: Deferred) -> Deferred:
     """Without the modules in which there is nothing to rewrite."""
-    answering = {rule.module for rule in rules.ANSWERS}
+    answering = {rule.module for rule in rules.ANSWERS} | {rule.module for rule in rules.LATER}
     return {
         name: names for name, names in deferred.items() if names or name in answering or sources.asks_for_unborn(name)
     }
+
+
+def lines_of_later(name: str) -> tuple[str, ...]:
+    """The first lines of the statements of a module that wait."""
+    return tuple(rule.line for rule in rules.LATER if rule.module == name)
+
+
+def _later(sources: Sources, running: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    modules = dict.fromkeys(rule.module for rule in rules.LATER)
+    try:
+        return {
+            name: rewrite.names_bound_later(sources.module(name), lines_of_later(name))
+            for name in running
+            if name in modules
+        }
+    except ValueError as error:
+        raise BuildError(f"a statement cannot wait: {error} (LATER in builder/lazy/rules.py)", _NEXT) from error
 
 
 def _lifted(sources: Sources) -> tuple[tuple[str, str], ...]:
@@ -182,13 +242,15 @@ class Rewriting(NamedTuple):
     module: Module
     names: dict[str, tuple[str, str]]
     unborn: list[tuple[str, str]]
-    answers: dict[str, str]
+    answers: dict[str, rewrite.Answer]
+    later: tuple[str, ...]
 
 
 def rewriting(sources: Sources, plan: Plan, name: str) -> Rewriting:
     """How a module of `plan.deferred` is to be rewritten."""
-    answers = {rule.function: rule.value for rule in rules.ANSWERS if rule.module == name}
-    return Rewriting(sources.module(name), plan.deferred[name], sorted(UNBORN), answers)
+    answers = {rule.function: rewrite.Answer(rule.value, rule.when) for rule in rules.ANSWERS if rule.module == name}
+    later = lines_of_later(name) if name in plan.later else ()
+    return Rewriting(sources.module(name), plan.deferred[name], sorted(UNBORN), answers, later)
 
 
 _NEXT = "This version of torch needs other rules. Build with --eager-imports meanwhile, which holds nothing back"

@@ -12,6 +12,14 @@ numbers stay, and `inspect` shows the original source.
 
 A question whether something is an instance of a class can be answered without the class while its module has not run: of a class
 that was never made there are no instances. `rules.UNBORN` lists the classes for which this is done.
+
+A whole statement of the body can wait as well (`rules.LATER`), if the body does not read what it binds:
+
+    import unittest.mock                        def _torch_layer_later():
+                                                    global unittest
+                                                    import unittest.mock
+                                                _torch_layer.later(__name__, _torch_layer_later, 'unittest')
+                                                del _torch_layer_later
 """
 
 import ast
@@ -19,6 +27,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple, TypeGuard, TypeVar
 
 HELPER = "_torch_layer"
+_LATER = "_torch_layer_later"
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _Origin = tuple[str, str]  # module, attribute
 _Node = TypeVar("_Node", bound=ast.AST)
@@ -38,22 +47,59 @@ class Module(NamedTuple):
     source: bytes
 
 
-def deferrable(module: Module, is_module: Callable[[str], bool]) -> dict[str, _Origin]:
+class Answer(NamedTuple):
+    """What a function returns until the import is completed.
+
+    Attributes:
+        value: a Python expression.
+        when: another one, in the function's own terms; where it is not true, the function runs.
+    """
+
+    value: str
+    when: str
+
+
+def deferrable(module: Module, is_module: Callable[[str], bool], later: Collection[str] = ()) -> dict[str, _Origin]:
     """The names that could wait, each with where it comes from.
 
     Args:
         module: the module that imports.
         is_module: whether a dotted name is a module: `from torch import fx` binds a module object, which may be held itself.
+        later: statements of the module's body that wait, each by its first line.
     """
     tree = ast.parse(module.source)
+    _put_off(tree, module, later)
     imports = _Imports(tree, module, is_module)
     uses = _Uses(imports.names, _has_future_annotations(tree))
     uses.visit(tree)
     return {name: origin for name, origin in imports.names.items() if name not in uses.needed}
 
 
+def names_bound_later(module: Module, later: Collection[str]) -> tuple[str, ...]:
+    """The names that are not there before these statements of the module's body have run, each given by its first line.
+
+    Raises:
+        ValueError: there is no such statement, or the rest of the module's body needs what it binds.
+    """
+    tree = ast.parse(module.source)
+    names = _put_off(tree, module, later)
+    rest = _Binds()
+    uses = _Uses(names, _has_future_annotations(tree))
+    for statement in tree.body:
+        if not (isinstance(statement, ast.FunctionDef) and statement.name == _LATER):
+            rest.visit(statement)
+            uses.visit(statement)
+    if needed := sorted(set(names) & (rest.names | uses.needed)):
+        raise ValueError(f"{module.name} needs {', '.join(needed)} at once")
+    return names
+
+
 def rewrite(
-    module: Module, names: Mapping[str, _Origin], unborn: Collection[_Origin], answers: Mapping[str, str]
+    module: Module,
+    names: Mapping[str, _Origin],
+    unborn: Collection[_Origin],
+    answers: Mapping[str, Answer],
+    later: Collection[str] = (),
 ) -> ast.Module:
     """The module's tree, with these names deferred.
 
@@ -61,13 +107,15 @@ def rewrite(
         module: the module that imports.
         names: of those that `deferrable` gave, the ones to defer.
         unborn: classes of held modules that have no instances before their module has run.
-        answers: functions of the module, each with the expression that it returns until the import is completed.
+        answers: functions of the module, each with what it returns until the import is completed.
+        later: statements of the module's body that wait, each by its first line.
 
     Raises:
-        ValueError: the module has no such function.
+        ValueError: the module has no such function, or no such statement.
     """
     tree = ast.parse(module.source)
-    rewriter = _Rewriter(module, names, unborn, _has_future_annotations(tree))
+    put_off = _put_off(tree, module, later)
+    rewriter = _Rewriter(module, names, unborn, _has_future_annotations(tree), put_off)
     rewriter.visit(tree)
     functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
     for name, value in answers.items():
@@ -77,14 +125,45 @@ def rewrite(
     body: list[ast.stmt] = []
     for statement in tree.body:
         body.extend(rewriter.split(statement) if isinstance(statement, ast.ImportFrom) else [statement])
+        if isinstance(statement, ast.FunctionDef) and statement.name == _LATER:
+            body.extend(_handed_over(statement))
     tree.body = body
     ast.fix_missing_locations(tree)
     return tree
 
 
-def _answer_first(function: ast.FunctionDef, value: str) -> None:
-    question = ast.UnaryOp(ast.Not(), _helper("ready"))
-    answer = ast.Return(ast.parse(value, mode="eval").body)
+def _put_off(tree: ast.Module, module: Module, later: Collection[str]) -> tuple[str, ...]:
+    """Make functions of statements of the body, and return the names that they bind. Raises ValueError if one is not there."""
+    lines = [ast.unparse(each).partition("\n")[0] for each in tree.body] if later else []
+    bound: dict[str, None] = {}
+    for line in later:
+        if lines.count(line) != 1:
+            raise ValueError(f"{module.name} has not one statement {line!r}")
+        at = lines.index(line)
+        binds = _Binds()
+        binds.visit(tree.body[at])
+        names = sorted(binds.names)
+        bound.update(dict.fromkeys(names))
+        none = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+        body = [ast.Global(names), tree.body[at]] if names else [tree.body[at]]
+        function = ast.FunctionDef(_LATER, none, body, [])
+        tree.body[at] = ast.fix_missing_locations(ast.copy_location(function, tree.body[at]))
+    return tuple(bound)
+
+
+def _handed_over(function: ast.FunctionDef) -> list[ast.stmt]:
+    first = function.body[0]
+    names = first.names if isinstance(first, ast.Global) else []
+    arguments = [ast.Name("__name__", ast.Load()), ast.Name(_LATER, ast.Load()), *map(ast.Constant, names)]
+    call = ast.Expr(ast.Call(_helper("later"), arguments, []))
+    return [_located(call, function), _located(ast.Delete([ast.Name(_LATER, ast.Del())]), function)]
+
+
+def _answer_first(function: ast.FunctionDef, value: Answer) -> None:
+    question: ast.expr = ast.UnaryOp(ast.Not(), _helper("ready"))
+    if value.when:
+        question = ast.BoolOp(ast.And(), [question, ast.parse(value.when, mode="eval").body])
+    answer = ast.Return(ast.parse(value.value, mode="eval").body)
     has_text = isinstance(function.body[0], ast.Expr) and isinstance(function.body[0].value, ast.Constant)
     first = function.body[1 if has_text else 0]
     function.body.insert(1 if has_text else 0, _located(ast.If(question, [answer], []), first))
@@ -318,9 +397,14 @@ class _Rewriter(_Scopes):
     """Puts the questions in, and answers `isinstance` of unborn classes."""
 
     def __init__(
-        self, module: Module, names: Mapping[str, _Origin], unborn: Collection[_Origin], future_annotations: bool
+        self,
+        module: Module,
+        names: Mapping[str, _Origin],
+        unborn: Collection[_Origin],
+        future_annotations: bool,
+        later: Collection[str] = (),
     ) -> None:
-        super().__init__(names, future_annotations)
+        super().__init__({*names, *later}, future_annotations)
         self.answered = 0
         self._module, self._origins, self._unborn = module, names, frozenset(unborn)
         self._paths = {f"{origin}.{name}" for origin, name in self._unborn}

@@ -11,6 +11,32 @@ from typing import NamedTuple
 PACKAGES = ("torch", "torchgen")
 
 
+# NumPy's C code, which torch's C code uses, and all that it needs before it is loaded. torch_layer/lazy.py does the same.
+NUMPY_NATIVE = "numpy._core._multiarray_umath"
+NUMPY_PREPARES = "for envkey in ['OPENBLAS_MAIN_FREE']:"
+
+
+class Constant(NamedTuple):
+    """A name of a held module whose value, a text, can be read without a touch; `origin` assigns it to `original`."""
+
+    module: str
+    name: str
+    origin: str
+    original: str
+    reason: str
+
+
+CONSTANTS = (
+    Constant(
+        "numpy",
+        "__version__",
+        "numpy.version",
+        "version",
+        "torch's C code asks whether NumPy is one with a certain bug",
+    ),
+)
+
+
 class Pattern(NamedTuple):
     """Modules that are never held, by name."""
 
@@ -28,7 +54,6 @@ NEVER = (
         r"torch\.(cuda|xpu)\.graphs",
         "stands in for the device's classes if it finds none, and would take those that the streams module made up for real",
     ),
-    Pattern(r"torch\.distributed", "makes torch._C._distributed_c10d, which its submodules import by name"),
 )
 
 # A module that takes its own place in sys.modules, or changes its class, is not the object that others would hold; and one that
@@ -108,17 +133,75 @@ LIFTED = (
 
 
 class Answer(NamedTuple):
-    """A function of a module that runs, and what it returns (a Python expression) as long as the import is not completed."""
+    """A function of a module that runs, and what it returns as long as the import is not completed.
+
+    `value` and `when` are Python expressions; where `when` is not true, the function runs as it is.
+    """
 
     module: str
     function: str
     value: str
     reason: str
+    when: str = ""
 
 
 ANSWERS = (
     Answer(
         "torch._guards", "detect_fake_mode", "None", "torch.load asks it; there is no fake mode before its module ran"
+    ),
+    Answer(
+        "torch._jit_internal",
+        "_check_overload_body",
+        "None",
+        "reads and parses the sources of torch's own overloads, which are known to be right",
+        when="func.__module__.startswith('torch.')",
+    ),
+)
+
+
+class Later(NamedTuple):
+    """A statement of a module that runs, which waits until a name that it binds is asked for, or the import is completed.
+
+    `line` is its first line.
+    """
+
+    module: str
+    line: str
+    reason: str
+
+
+LATER = (
+    Later(
+        "torch._jit_internal",
+        "if torch.distributed.rpc.is_available():",
+        "brings in torch.distributed, for two functions that only TorchScript calls",
+    ),
+    Later("torch._guards", "import unittest.mock", "brings in asyncio, ssl and more, for three patches in tracing"),
+    Later(
+        "torch",
+        "quantized_lstm = ops.aten.quantized_lstm",
+        "makes TorchScript's table of operators; a name kept for old programs",
+    ),
+    Later("torch", "quantized_gru = ops.aten.quantized_gru", "as the line before it"),
+    *(
+        Later(module, f"import {library}", "a library of Python's own that only functions of the module use")
+        for module, libraries in (
+            ("torch", ("glob",)),
+            ("torch.serialization", ("difflib", "shutil", "tarfile", "tempfile")),
+            ("torch._logging._internal", ("hashlib", "pathlib", "tempfile")),
+            ("torch._strobelight.cli_function_profiler", ("subprocess",)),
+            ("torch._strobelight.compile_time_profiler", ("subprocess",)),
+            ("torch._utils_internal", ("tempfile",)),
+        )
+        for library in libraries
+    ),
+    *(
+        Later(
+            "torch.cuda",
+            f"_lazy_call({function})",
+            "for the first use of a GPU, which a CPU build refuses; reads sources",
+        )
+        for function in ("_check_capability", "_check_cubins", "_register_triton_kernels")
     ),
 )
 

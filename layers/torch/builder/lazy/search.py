@@ -30,16 +30,18 @@ class _Trials:
     def __init__(self, tree: Path, work: Path) -> None:
         self._tree, self._work = tree, work
 
-    def run(self, what: str, plan: Plan | None = None) -> Any:
+    def run(self, what: str, *arguments: Plan | str) -> Any:
         """What the trial answers. Raises BuildError if it does not."""
         with tempfile.TemporaryDirectory(dir=self._work) as folder:
-            file = Path(folder, "plan.json")
-            if plan is not None:
-                file.write_text(json.dumps(plan._asdict()), encoding="utf-8")
+            given = []
+            for number, argument in enumerate(arguments):
+                if not isinstance(argument, str):
+                    file = Path(folder, f"plan{number}.json")
+                    file.write_text(json.dumps(argument._asdict()), encoding="utf-8")
+                given.append(argument if isinstance(argument, str) else str(file))
             variables = {"PYTHONPYCACHEPREFIX": str(self._work / "bytecode")}
             with clean.environment(self._tree, variables, [_RUN_TIME]) as complete:
                 complete.pop("PYTHONDONTWRITEBYTECODE")
-                given = [] if plan is None else [str(file)]
                 command = [sys.executable, "-S", "-P", "-s", "-m", "builder.lazy.trial", what, *given]
                 done = subprocess.run(command, env=complete, capture_output=True, text=True, check=False, timeout=600)
         try:
@@ -65,7 +67,7 @@ def search(tree: Path, work: Path, progress: Callable[[str], None] = lambda _tex
     """
     trials, sources = _Trials(tree, work), Sources(tree)
     progress("in which order torch imports its modules")
-    order = [name for name in trials.run("order") if name in sources]
+    order = [name for name in trials.run("order", "torch") if name in sources]
     error = ""
     running = {name for name in order if rules.is_never_held(name, sources.module(name).source)}
     for round_number in range(_ROUNDS):
@@ -83,8 +85,13 @@ def search(tree: Path, work: Path, progress: Callable[[str], None] = lambda _tex
             progress(f"inference with {len(held.modules)} modules held")
             touches = trials.run("groups", plans.make(sources, held))
             if not touches:
+                progress("what C code makes for them")
+                there = trials.run("native", plans.make(sources, held))
+                native = [name for name in trials.run("native") if name not in there]
                 progress("the operators that wait with them")
-                return _operators(trials, sources, held)
+                held = _operators(trials, sources, held._replace(native=tuple(native)))
+                progress("which modules of NumPy torch needs")
+                return held._replace(numpy=_numpy(trials, tree, plans.make(sources, held), progress))
             more = {_module_of(reason, held) for reason in touches.values()}
         running |= more
     raise BuildError("no set of modules was found that can wait", "build with --eager-imports")
@@ -127,6 +134,19 @@ def _operators(trials: _Trials, sources: Sources, held: Held) -> Held:
         if name.startswith("aten::") and "Meta" in kernels and "Tensor" not in kernels["schema"].rpartition(" -> ")[0]
     ]
     return held._replace(factories=tuple(sorted(factories)), namespaces=tuple(sorted(namespaces)))
+
+
+def _numpy(trials: _Trials, tree: Path, plan: Plan, progress: Callable[[str], None]) -> tuple[str, ...]:
+    """The modules of NumPy that can be held; none where torch touches one as it is imported."""
+    sources = Sources(tree, ["numpy"])
+    order = [name for name in trials.run("order", "numpy") if name in sources]
+    waiting = [name for name in order if not rules.is_left_alone(sources.module(name).source)]
+    needed = set(trials.run("numpy-needs", plans.of_numpy(sources, waiting)))
+    held = tuple(name for name in waiting if name not in needed)
+    if touch := trials.run("numpy-at-start", plan, plans.of_numpy(sources, held)):
+        progress(f"none of NumPy's modules can wait: importing torch touches {touch}")
+        return ()
+    return held
 
 
 _RULE = "add a rule to builder/lazy/rules.py (MISSING_KERNELS says what is watched for)"

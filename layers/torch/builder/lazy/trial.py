@@ -1,10 +1,13 @@
 """Imports torch from a tree of plain files with modules held, and says what happened. `builder.lazy.search` starts it.
 
-    python -m builder.lazy.trial order                       which modules `import torch` runs, in order
+    python -m builder.lazy.trial order PACKAGE               which modules importing it runs, in order
     python -m builder.lazy.trial discover PLAN               which held modules are needed, as each runs by itself when touched
     python -m builder.lazy.trial groups PLAN                 what completes the import, at import and in groups of the workload
     python -m builder.lazy.trial operators [PLAN]            every operator's kernels
     python -m builder.lazy.trial complete PLAN               the same, when the import was completed
+    python -m builder.lazy.trial native [PLAN]               the modules inside torch._C
+    python -m builder.lazy.trial numpy-needs PLAN            which held modules of NumPy its C code needs
+    python -m builder.lazy.trial numpy-at-start PLAN PLAN    with modules of torch and of NumPy held: what touches NumPy's
 
 The tree is the first folder of `PYTHONPATH`. The last line of standard output is JSON.
 """
@@ -12,6 +15,8 @@ The tree is the first folder of `PYTHONPATH`. The last line of standard output i
 import json
 import os
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -45,6 +50,8 @@ class _Discovery(Imports):
 
     def resolve(self, module: str, name: str) -> Any:
         namespace = sys.modules[module].__dict__
+        if name not in namespace and name in self.plan.later.get(module, ()):
+            self._run_later(module, name)
         return namespace[name] if name in namespace else self._bind(module, name)
 
     def complete(self, reason: str = "asked for") -> None:
@@ -70,10 +77,6 @@ class _FirstTouch(Imports):
         self.tell(reason + where)
         os._exit(0)
 
-    def resolve(self, module: str, name: str) -> Any:
-        namespace = sys.modules[module].__dict__
-        return namespace[name] if name in namespace else super().resolve(module, name)
-
 
 class _RewritingLoader(SourceFileLoader):
     """Compiles the rewritten source."""
@@ -94,14 +97,15 @@ class _Finder:
 
     def __init__(self, imports: Imports, sources: plans.Sources, plan: Plan) -> None:
         self._imports, self._sources, self._plan = imports, sources, plan
+        self._packages = ("numpy",) if plan.root == "numpy" else rules.PACKAGES
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
         """As importlib.abc.MetaPathFinder."""
-        if name.split(".")[0] not in rules.PACKAGES:
+        if name.split(".")[0] not in self._packages:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is None or not isinstance(spec.loader, SourceFileLoader):
-            return spec
+            return spec and self._imports.loader(spec)
         loader = _RewritingLoader(spec.loader.name, spec.loader.path)
         loader.sources, loader.plan = self._sources, self._plan
         spec.loader = loader
@@ -109,8 +113,8 @@ class _Finder:
         return changed
 
 
-def order() -> list[str]:
-    """The modules that `import torch` runs, in the order in which it begins to."""
+def order(package: str) -> list[str]:
+    """The modules that importing a package runs, in the order in which it begins to."""
     root = _tree()
     found: dict[str, None] = {}
 
@@ -121,8 +125,7 @@ def order() -> list[str]:
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = None
 
     sys.addaudithook(note)
-    import torch  # noqa: F401
-
+    import_module(package)
     return list(found)
 
 
@@ -130,7 +133,7 @@ def _tree() -> Path:
     return Path(os.environ["PYTHONPATH"].split(os.pathsep)[0])
 
 
-def _install(kind: type[Imports], plan: Plan) -> Any:
+def _install(kind: Callable[[Plan], Imports], plan: Plan) -> Any:
     imports = kind(plan)
     sys.meta_path.insert(0, _Finder(imports, plans.Sources(_tree()), plan))
     return imports
@@ -208,6 +211,46 @@ def operators(plan: Plan | None, *, complete: bool = False) -> dict[str, dict[st
     return kernels()
 
 
+def native(plan: Plan | None) -> list[str]:
+    """The modules inside the extension module `torch._C` that are there when torch was imported."""
+    if plan is not None:
+        _install(Imports, plan)
+    import torch  # noqa: F401
+
+    return sorted(name for name in sys.modules if name.startswith("torch._C."))
+
+
+def numpy_needs(plan: Plan) -> list[str]:
+    """The modules of NumPy that must have run before its C code is loaded: those it touches."""
+
+    class Alone(_Discovery):
+        def run(self, name: str) -> None:
+            self.run_alone(name)
+
+    imports = _install(Alone, plan)
+    imports.is_lent = True
+    import_module(rules.NUMPY_NATIVE)
+    touched: list[str] = imports.touched
+    return touched
+
+
+def numpy_at_start(torch_plan: Plan, plan: Plan) -> str:
+    """What touches NumPy first while torch is imported and a layer runs; empty if nothing does."""
+    found: list[str] = []
+
+    class Note(Imports):
+        def complete(self, reason: str = "asked for") -> None:
+            found.append(reason)
+            super().complete(reason)
+
+    numpy = _install(Note, plan)
+    _install(lambda given: Imports(given, before=numpy), torch_plan)
+    import torch
+
+    torch.nn.LSTM(4, 4)(torch.zeros(1, 1, 4))
+    return found[0] if found else ""
+
+
 def _read(path: str) -> Plan:
     value = json.loads(Path(path).read_text(encoding="utf-8"))
     deferred = {
@@ -215,12 +258,16 @@ def _read(path: str) -> Plan:
         for module, names in value["deferred"].items()
     }
     return Plan(
+        value["root"],
         tuple(value["held"]),
         deferred,
         value["early"],
         tuple((module, function) for module, function in value["lifted"]),
         tuple(value["factories"]),
         tuple(value["namespaces"]),
+        {module: tuple(names) for module, names in value["later"].items()},
+        tuple(value["native"]),
+        value["constants"],
     )
 
 
@@ -228,11 +275,17 @@ def main(argv: list[str]) -> None:
     """Run one trial and print its result."""
     what, *arguments = argv
     if what == "order":
-        result: Any = order()
+        result: Any = order(arguments[0])
     elif what == "discover":
         result = discover(_read(arguments[0]))
     elif what == "groups":
         result = groups(_read(arguments[0]))
+    elif what == "numpy-needs":
+        result = numpy_needs(_read(arguments[0]))
+    elif what == "numpy-at-start":
+        result = numpy_at_start(_read(arguments[0]), _read(arguments[1]))
+    elif what == "native":
+        result = native(_read(arguments[0]) if arguments else None)
     else:
         result = operators(_read(arguments[0]) if arguments else None, complete=what == "complete")
     print(json.dumps(result), flush=True)  # noqa: T201 -- the answer of this process

@@ -64,6 +64,33 @@ def test_untouched_code_uses_no_memory(split: Tree) -> None:
     assert left < total
 
 
+def test_trimming_loses_nothing(whole: Tree, tmp_path: Path, expected: list[int]) -> None:
+    """Pages that are given back come again; cold code that had come back stays, and so do relocated and written data."""
+    tree = whole.copy(tmp_path / "tree")
+    tree.split({PLAIN: LibraryPlan(frozenset(range(40, 4096))), THROWING: LibraryPlan()})
+    program = f"""
+    import ctypes, re
+    plain = load({PLAIN!r})
+    written = ctypes.c_uint64.in_dll(plain, "initialised")
+    first, initial, written.value = call_all(plain), written.value, 1234
+    def mapped():
+        text = open("/proc/self/smaps").read()
+        sizes = re.findall(r"^[0-9a-f]+-[0-9a-f]+ r-xp [^\\n]*/{PLAIN}\\n(?:[A-Z]\\w+: .*\\n)*?Rss: +(\\d+)", text, re.MULTILINE)
+        return sum(map(int, sizes))
+    before, there = pager.stats(), mapped()
+    pager.trim()
+    left = mapped()
+    again = call_all(plain)
+    print(json.dumps([first, again, initial, written.value, pager.stats().blocks - before.blocks, there, left]))
+    """
+    first, again, initial, written, more, there, left = tree.result(dedent(program))
+    assert first == again == expected
+    assert initial != 0
+    assert written == 1234
+    assert more == 0
+    assert left < there / 2
+
+
 def test_exceptions_pass_cold_frames(split: Tree) -> None:
     """A C++ exception unwinds through frames whose code, unwind and exception tables are all cold, cleaning up in each."""
     assert split.result(USE_BOTH + "print(json.dumps([throwing.attempt(1), throwing.attempt(1)]))") == [-11, -11]
