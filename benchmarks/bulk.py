@@ -2,8 +2,9 @@
 
 The loop is what a person would write: it reads the file, makes requests of its lines, predicts batch after batch, and writes
 lines. It runs in a process of its own, once with as many threads as PyTorch takes by itself and once with one, since which of
-them is faster depends on the model and on what else the machine does; the ratio is to the faster. All take turns and write the
-same responses; start-up is not counted: it is the same handful of seconds for any number of lines.
+them is faster depends on the model and on what else the machine does; the ratio is to the faster. Two such loops at a time, each
+with half of the file, show how much there is to win: twice as much on two idle cores, nothing where others use them. All take
+turns and write the same responses; start-up is not counted: it is the same handful of seconds for any number of lines.
 """
 
 import json
@@ -20,7 +21,7 @@ from typing import Any
 from lambda_torch import project
 
 LINES = int(os.environ.get("LAMBDA_TORCH_BULK_LINES", "100000"))
-BATCH = 2000
+BATCH = 500
 ROUNDS = 3
 ENVIRONMENTS = 2
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -41,12 +42,14 @@ def write_input(path: Path, release: Path, lines: int) -> None:
 
 
 def plain_loop(release: Path, source: Path, target: Path) -> float:
-    """Seconds of the loop, start-up excluded. For a process of its own."""
+    """Seconds of the loop, start-up excluded. For a process of its own: it says when it is ready, and begins when it is told."""
     project.use_function_code()
     from model import Model, Request
 
     model = Model.load(release)
     model.predict([model.example()])
+    print("ready", flush=True)
+    sys.stdin.readline()
     started = time.perf_counter()
     with source.open() as lines, target.open("w") as file:
         index, requests = 0, []
@@ -88,14 +91,38 @@ def through_environments(release: Path, source: Path, target: Path) -> float:
         return time.perf_counter() - started
 
 
-def in_a_process(release: Path, source: Path, target: Path, variables: dict[str, str]) -> float:
-    """Seconds of the plain loop, in a process with these variables."""
-    command = [sys.executable, "-m", "benchmarks.bulk", str(release), str(source), str(target)]
+def loops(release: Path, files: list[tuple[Path, Path]], variables: dict[str, str]) -> float:
+    """Seconds of plain loops at the same time, one for each input and output, in processes with these variables."""
     inherited = {name: value for name, value in os.environ.items() if name not in ONE_THREAD}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, cwd=project.ROOT, env=inherited | variables
-    )
-    return float(done.stdout)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.bulk", str(release), str(source), str(target)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=project.ROOT,
+            env=inherited | variables,
+        )
+        for source, target in files
+    ]
+    for each in running:
+        assert each.stdout is not None
+        each.stdout.readline()
+    for each in running:
+        assert each.stdin is not None
+        each.stdin.write("\n")
+        each.stdin.flush()
+    return max(float(each.communicate()[0]) for each in running)
+
+
+def halves(source: Path) -> list[tuple[Path, Path]]:
+    """Two files with half of the lines each, and where their answers go."""
+    lines = source.read_bytes().splitlines(keepends=True)
+    parts = (lines[: len(lines) // 2], lines[len(lines) // 2 :])
+    files = [(source.with_name(f"{number}.jsonl"), source.with_name(f"{number}.out.jsonl")) for number in (1, 2)]
+    for (half, _), part in zip(files, parts, strict=True):
+        half.write_bytes(b"".join(part))
+    return files
 
 
 def measure(release: Path, lines: int = LINES) -> dict[str, Any]:
@@ -103,21 +130,26 @@ def measure(release: Path, lines: int = LINES) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         source, plain, pooled = (Path(scratch, name) for name in ("in.jsonl", "plain.jsonl", "pooled.jsonl"))
         write_input(source, release, lines)
-        times: dict[str, list[float]] = {"loop": [], "one_thread": [], "pooled": []}
+        times: dict[str, list[float]] = {"loop": [], "one_thread": [], "two": [], "pooled": []}
+        two = halves(source)
         for _ in range(ROUNDS):
-            times["loop"].append(in_a_process(release, source, plain, {}))
-            times["one_thread"].append(in_a_process(release, source, plain, ONE_THREAD))
+            times["loop"].append(loops(release, [(source, plain)], {}))
+            times["one_thread"].append(loops(release, [(source, plain)], ONE_THREAD))
+            times["two"].append(loops(release, two, ONE_THREAD))
             pooled.unlink(missing_ok=True)
             times["pooled"].append(through_environments(release, source, pooled))
             assert _responses(plain) == _responses(pooled)
     seconds = {name: statistics.median(each) for name, each in times.items()}
-    ratio = round(min(seconds["loop"], seconds["one_thread"]) / seconds["pooled"], 2)
+    best = min(seconds["loop"], seconds["one_thread"])
+    ratio = round(best / seconds["pooled"], 2)
     result = {
         "lines": lines,
         "batch": BATCH,
         "environments": ENVIRONMENTS,
         "loop_items_per_s": round(lines / seconds["loop"]),
         "loop_one_thread_items_per_s": round(lines / seconds["one_thread"]),
+        "two_loops_items_per_s": round(lines / seconds["two"]),
+        "two_loops_ratio": round(best / seconds["two"], 2),
         "bulk_items_per_s": round(lines / seconds["pooled"]),
         "ratio": ratio,
     }
@@ -126,13 +158,15 @@ def measure(release: Path, lines: int = LINES) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """Items a second of all ways."""
-    return (
-        "| lines | batch | plain loop, items/s | with one thread | environments | bulk, items/s | ratio to the faster |\n"
-        "|---|---|---|---|---|---|---|\n"
-        f"| {result['lines']:,} | {result['batch']} | {result['loop_items_per_s']:,} "
-        f"| {result['loop_one_thread_items_per_s']:,} | {result['environments']} | {result['bulk_items_per_s']:,} "
-        f"| {result['ratio']} x |"
-    )
+    rows = [
+        ("a plain loop", "loop_items_per_s", None),
+        ("the same with one thread", "loop_one_thread_items_per_s", None),
+        ("two of them at a time", "two_loops_items_per_s", "two_loops_ratio"),
+        (f"bulk, {result['environments']} environments", "bulk_items_per_s", "ratio"),
+    ]
+    title = f"| {result['lines']:,} lines, {result['batch']} in a batch | items/s | to the faster single loop |"
+    cells = [f"| {name} | {result[key]:,} | {f'{result[ratio]} x' if ratio else ''} |" for name, key, ratio in rows]
+    return "\n".join([title, "|---|---|---|", *cells])
 
 
 def _responses(path: Path) -> list[Any]:

@@ -17,7 +17,7 @@ def test_a_row_of_the_decoding_benchmark(release: Path, monkeypatch: pytest.Monk
     row = decoding.measure(model, decoding.tutorial_of(release, model), 64)
 
     assert row["start_letters"] == 64
-    assert row["ratio"] == pytest.approx(row["post_ms"] / row["ours_ms"], rel=0.1)
+    assert row["ratio"] == pytest.approx(row["post_ms"] / row["ours_ms"], rel=0.1, abs=0.1)  # it is rounded
 
 
 def test_different_names_stop_the_benchmark(release: Path) -> None:

@@ -40,7 +40,7 @@ S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)")
 @click.option(
     "--batch",
     type=click.IntRange(1, 10_000),
-    default=2000,
+    default=500,
     show_default=True,
     help="With --local: the most lines in a batch, which is about a second's work.",
 )
