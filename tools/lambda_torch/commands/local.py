@@ -100,7 +100,7 @@ def _run(
             while server.alive:
                 time.sleep(0.5)
             return
-        reports.step("Starting sam local start-api (it copies the layer into an image first)")
+        reports.step("Starting sam local start-api and its container (it copies the layer into an image first)")
         with local.start_api(processes, variables, port, reports.log) as api:
             with urllib.request.urlopen(f"{api.url}/health", timeout=local.START_SECONDS) as answer:  # noqa: S310
                 answer.read()
