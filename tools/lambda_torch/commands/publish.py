@@ -17,7 +17,7 @@ from lambda_torch.commands._model import golden_of, model_option
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @model_option
 @bucket_options
 @channel_option
