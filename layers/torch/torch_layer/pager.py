@@ -86,7 +86,7 @@ def load_all() -> Stats:
 def trim() -> None:
     """Unmap the libraries' pages that are as in their files; what is touched again is mapped again, from the page cache.
 
-    The layer does this when torch's libraries are loaded: a tenth of the process's memory is what only that needed.
+    The layer does this when torch's libraries are loaded, since much of them is only needed for that.
     """
     library = _loaded()
     if library is not None:
