@@ -33,11 +33,12 @@ def child(way: str, target: str) -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
     import boto3
 
-    from serving import fetching, s3
+    from serving.releases import download
     from serving.settings import AwsEnvironment
+    from serving.storage import signed
 
     client = boto3.client("s3")
-    objects = s3.open_objects(AwsEnvironment.from_environment())
+    objects = signed.open_objects(AwsEnvironment.from_environment())
     from safetensors.torch import load_file  # torch is in memory before the measurement, as in the function
 
     client.head_object(Bucket="models", Key="weights.safetensors")
@@ -46,7 +47,7 @@ def child(way: str, target: str) -> None:
         client.download_file("models", "weights.safetensors", target)
     else:
         size, deadline = int(os.environ["OBJECT_BYTES"]), time.monotonic() + 600
-        fetching.fetch(objects, "models", "weights.safetensors", size, Path(target), deadline)
+        download.fetch(objects, "models", "weights.safetensors", size, Path(target), deadline)
     if way == "load":
         # Every page of every tensor is touched, as a first prediction would.
         tensors = load_file(target)

@@ -30,15 +30,15 @@ class Pair(NamedTuple):
 
 
 PAIRS = {
-    "S3: boto3 and a client, or `serving.s3`": Pair(
-        "from serving.boto import BotoObjects, open_client; BotoObjects(open_client())",
+    "S3: boto3 and a client, or `serving.storage.signed`": Pair(
+        "from serving.storage.boto import BotoObjects, open_client; BotoObjects(open_client())",
         "from serving import s3; from serving.settings import AwsEnvironment as A; s3.open_objects(A.from_environment())",
     ),
-    "routes: Powertools' event handler, or `serving.routing`": Pair(
+    "routes: Powertools' event handler, or `serving.http.routes`": Pair(
         "from aws_lambda_powertools.event_handler import APIGatewayHttpResolver as R; R()",
-        "from serving.routing import Router; Router()",
+        "from serving.http.routes import Router; Router()",
     ),
-    "log and metrics: Powertools, or `serving.log` and `serving.metrics`": Pair(
+    "log and metrics: Powertools, or `serving.telemetry.log` and `serving.telemetry.emf`": Pair(
         "from aws_lambda_powertools import Logger, Metrics; Logger(service='a'); Metrics(namespace='a', service='a')",
         "from serving import log, metrics; log.Log('INFO')",
     ),
@@ -70,8 +70,8 @@ def lines() -> dict[str, Callable[[int], object]]:
     from aws_lambda_powertools import Logger, Metrics
     from aws_lambda_powertools.metrics import MetricUnit
 
-    from serving.log import Log
-    from serving.metrics import Metrics as OurMetrics
+    from serving.telemetry.emf import Metrics as OurMetrics
+    from serving.telemetry.log import Log
 
     facts = {"request_id": "7b61c6af-0000-4000-8000-000000000000", "path": "/predict", "status": 200, "ms": 1.234}
     values = {"Requests": 1, "PredictMilliseconds": 0.98, "ReleaseAgeSeconds": 3600.5}

@@ -9,7 +9,7 @@
 Refusals are `{"error": {"code", "message", "details"}}`; every answer carries CORS headers.
 """
 
-from serving import receipts
+from serving.telemetry import receipts
 
 start = receipts.Start.of_process()  # before the imports that it times
 
@@ -25,27 +25,29 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from serving import answers, events, s3, snapshot, validation
-from serving.accounts import Accounts
+from serving import snapshot
 from serving.contract import ModelClass, ServedModel
-from serving.current import CurrentRelease, Pace
 from serving.errors import ServiceError
-from serving.loading import Loader
-from serving.log import Log
-from serving.metrics import Metrics
-from serving.receipts import Receipt
-from serving.routing import Response, Router
+from serving.http import events, responses, validation
+from serving.http.routes import Response, Router
+from serving.releases.follower import CurrentRelease, Pace
+from serving.releases.loader import Loader
+from serving.releases.store import ReleaseError, ReleaseStore
 from serving.settings import AwsEnvironment, Settings, limit_threads
-from serving.store import ReleaseError, ReleaseStore
+from serving.storage import signed
+from serving.telemetry.emf import Metrics
+from serving.telemetry.log import Log
+from serving.telemetry.receipts import Receipt
+from serving.telemetry.request_log import Accounts
 
 if TYPE_CHECKING:
-    from serving.pages import Page
+    from serving.http.pages import Page
 
 settings = Settings.from_environment()
 log = Log(settings.log_level)
 metrics = Metrics(settings.function_name)
 accounts = Accounts(start, settings.initialization, metrics)
-cors = answers.Cors(settings.cors_origins)
+cors = responses.Cors(settings.cors_origins)
 router = Router()
 
 METHODS = {
@@ -64,7 +66,7 @@ CANARY_KEY = "x-canary-key"
 def _open_store() -> ReleaseStore:
     if settings.bucket is None:
         raise ReleaseError("no_bucket", "The function's variable MODEL_BUCKET is not set, so it has nowhere to look.")
-    objects = s3.open_objects(AwsEnvironment.from_environment())
+    objects = signed.open_objects(AwsEnvironment.from_environment())
     return ReleaseStore(objects, settings.bucket, settings.cache, settings.fetch_seconds)
 
 
@@ -112,7 +114,7 @@ def predict() -> Response:
         request = None if several else validation.parse(Request, text)
     with current.use(lambda: (http.header(CANARY_KEY) or text).encode(errors="replace")) as loaded:
         body = _answer_one(request, loaded.model) if request else _answer_several(several, loaded.model)
-    answers.check_size(body)
+    responses.check_size(body)
     return _ok(body, loaded.version)
 
 
@@ -124,13 +126,13 @@ def _answer_one(request: Request, model: ServedModel) -> str:
 
 
 def _items(text: str) -> list[str]:
-    from serving import batch  # not needed for a request alone, so a cold start does not wait for it
+    from serving.http import batch  # not needed for a request alone, so a cold start does not wait for it
 
     return batch.split(text, settings.max_batch_items) if batch.takes_lists(Request) else []
 
 
 def _answer_several(items: list[str], model: ServedModel) -> str:
-    from serving import batch
+    from serving.http import batch
 
     outcomes = batch.answer(items, Request, model)
     for index, outcome in enumerate(outcomes):
@@ -152,7 +154,7 @@ def health() -> Response:
         "channel": current.channel,
         "refresh": asdict(current.counters),
     }
-    return _ok(answers.json_text(body), loaded.version)
+    return _ok(responses.json_text(body), loaded.version)
 
 
 # What these three need is imported when the first of them is asked for: a cold start that predicts does not pay for it.
@@ -162,7 +164,7 @@ def health() -> Response:
 def openapi_document() -> Response:
     """The API as an OpenAPI document; with a release in service, what only the release knows is in it."""
     import model
-    from serving import openapi
+    from serving.http import openapi
 
     try:
         loaded = current.peek()
@@ -170,13 +172,13 @@ def openapi_document() -> Response:
         loaded = None
     known = loaded.model if loaded else None
     body = openapi.document(model.Request, model.Response, known, settings.max_batch_items)
-    return _ok(answers.json_text(body), loaded.version if loaded else None)
+    return _ok(responses.json_text(body), loaded.version if loaded else None)
 
 
 @router.get("/")
 def front_page() -> Response:
     """The page to try the model."""
-    from serving import pages
+    from serving.http import pages
 
     return _page(pages.front())
 
@@ -184,7 +186,7 @@ def front_page() -> Response:
 @router.get("/docs")
 def docs_page() -> Response:
     """The API's document as a page."""
-    from serving import pages
+    from serving.http import pages
 
     return _page(pages.docs())
 
@@ -224,7 +226,7 @@ def _log(level: str, message: str, facts: dict[str, Any], counts: Mapping[str, f
 
 def _answer(http: events.Http, context: Any) -> dict[str, Any]:
     status, content_type, body, headers = router.resolve(http, context)
-    return answers.answer(status, body, headers, content_type)
+    return responses.answer(status, body, headers, content_type)
 
 
 def _handled(event: Any, context: Any, receipt: Receipt) -> tuple[dict[str, Any], events.Http, str | None]:
@@ -237,25 +239,25 @@ def _handled(event: Any, context: Any, receipt: Receipt) -> tuple[dict[str, Any]
             result = _answer(http, context)
         except ServiceError as error:
             code = error.code
-            result = answers.answer(error.status, answers.json_text(error.body()), error.headers)
+            result = responses.answer(error.status, responses.json_text(error.body()), error.headers)
         except Exception:
             # A defect of ours or of the model's: the trace goes to the log, the client gets the request id to quote.
             log.failure("failed", {"request_id": getattr(context, "aws_request_id", None)})
             failure = ServiceError(500, "internal_error", "The request failed inside the function; its log says why.")
             code = failure.code
-            result = answers.answer(failure.status, answers.json_text(failure.body()), {})
+            result = responses.answer(failure.status, responses.json_text(failure.body()), {})
     return result, http, code
 
 
 def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
-    """Answer one event of any kind that `serving.events` knows.
+    """Answer one event of any kind that `serving.http.events` knows.
 
-    HTTP is answered in the proxy form, never with an exception. Messages and batches have answers of their own (`serving.work`);
-    a batch that cannot be answered is an exception, which tells the state machine to try again.
+    HTTP is answered in the proxy form, never with an exception. Messages and batches have answers of their own
+    (`serving.jobs.worker`); a batch that cannot be answered is an exception, which tells the state machine to try again.
     """
     kind = events.kind(event)
     if kind != "http":
-        from serving.work import Worker
+        from serving.jobs.worker import Worker
 
         worker = Worker(settings, Request, current.use, _log)
         return worker.messages(event) if kind == "messages" else worker.batch(event)

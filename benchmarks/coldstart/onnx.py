@@ -11,8 +11,8 @@ from pathlib import Path
 
 from lambda_torch.releases import channels
 from lambda_torch.releases.bucket import Bucket
-from serving import documents
-from serving.documents import Manifest, ReleaseRef
+from serving.releases import format
+from serving.releases.format import Manifest, ReleaseRef
 
 RUNTIME = "onnxruntime==1.32.0"
 EXPORTER = "onnx==1.23.2"
@@ -67,13 +67,13 @@ def publish(release: Path, like: Manifest, bucket: Bucket) -> None:
     `lambda-torch publish` would load it with src/model. Its golden examples are those of the release that it was exported from,
     so that the function refuses it unless it gives the same answers.
     """
-    files = documents.describe(release)
-    manifest = like.model_copy(update={"version": documents.version_of(files), "files": files})
+    files = format.describe(release)
+    manifest = like.model_copy(update={"version": format.version_of(files), "files": files})
     for name in files:
-        key = documents.file_key(manifest.version, name)
+        key = format.file_key(manifest.version, name)
         bucket.client.put_object(Bucket=bucket.name, Key=key, Body=(release / name).read_bytes())
-    body = documents.dump(manifest)
-    key = documents.file_key(manifest.version, documents.MANIFEST_NAME)
+    body = format.dump(manifest)
+    key = format.file_key(manifest.version, format.MANIFEST_NAME)
     bucket.client.put_object(Bucket=bucket.name, Key=key, Body=body)
     sha256 = hashlib.sha256(body).hexdigest()
     channels.promote(bucket, "live", ReleaseRef(version=manifest.version, manifest_sha256=sha256))

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from serving import golden, s3
-from serving.documents import Manifest
+from serving.releases import golden
+from serving.releases.format import Manifest
+from serving.releases.store import ReleaseError, ReleaseStore
 from serving.settings import AwsEnvironment, Settings
-from serving.store import ReleaseError, ReleaseStore
+from serving.storage import signed
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -69,7 +70,7 @@ def check(settings: Settings, client: "LambdaClient", sleep: Callable[[float], N
     """
     if settings.bucket is None or settings.checked_function is None:
         raise CheckError("the variables MODEL_BUCKET and CHECKED_FUNCTION must be set")
-    objects = s3.open_objects(AwsEnvironment.from_environment())
+    objects = signed.open_objects(AwsEnvironment.from_environment())
     store = ReleaseStore(objects, settings.bucket, settings.cache, settings.fetch_seconds)
     for _ in range(ROUNDS):
         try:

@@ -16,9 +16,9 @@ from moto.server import ThreadedMotoServer
 from integration.serving.proxy import FaultyProxy
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.publishing import publish
-from serving import s3
-from serving.objects import Objects
 from serving.settings import SPECIAL, AwsEnvironment
+from serving.storage import signed
+from serving.storage.objects import Objects
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -93,7 +93,7 @@ def client(aws: dict[str, str]) -> "S3Client":
 @pytest.fixture(scope="session")
 def direct(aws: dict[str, str]) -> Objects:
     """The function's own way to read that S3."""
-    return s3.open_objects(AwsEnvironment.from_environment(aws))
+    return signed.open_objects(AwsEnvironment.from_environment(aws))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import json
 import re
 from typing import Any
 
-from serving.metrics import NAMESPACE, UNITS
+from serving.telemetry.emf import NAMESPACE, UNITS
 from stack.kit import Stack, template
 
 # What each alarm looks at: namespace, metric, threshold.

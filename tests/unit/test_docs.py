@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from lambda_torch.project import ROOT
-from serving import metrics
-from serving.receipts import REQUEST_PHASES, START_PHASES
 from serving.settings import Settings
+from serving.telemetry import emf
+from serving.telemetry.receipts import REQUEST_PHASES, START_PHASES
 
 FOLDERS = ("", "docs", "benchmarks", "examples/*", "layers/torch")
 DOCUMENTS = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md".lstrip("/")))
@@ -46,15 +46,15 @@ def test_every_parameter_of_the_stack_is_documented_with_its_default() -> None:
 
 def test_every_error_code_is_documented_with_its_status() -> None:
     """docs/api.md lists exactly the codes that the function can answer with."""
-    with_status = set(re.findall(r'ServiceError\(\s*(\d{3}),\s*"(\w+)"', source("*.py", "serving/*.py")))
+    with_status = set(re.findall(r'ServiceError\(\s*(\d{3}),\s*"(\w+)"', source("*.py", "serving/**/*.py")))
     of_model = {("400", code) for code in re.findall(r'PydanticCustomError\(\s*"(\w+)"', source("model/names.py"))}
-    of_releases = {("503", code) for code in re.findall(r'ReleaseError\(\s*"(\w+)"', source("*.py", "serving/*.py"))}
+    of_releases = {("503", code) for code in re.findall(r'ReleaseError\(\s*"(\w+)"', source("*.py", "serving/**/*.py"))}
     assert documented("api.md", r"^\| (\d{3}) \| `(\w+)` \|") == with_status | of_model | of_releases
 
 
 def test_every_metric_and_phase_is_documented() -> None:
     """docs/receipts.md lists exactly the metrics, with their units, and every phase."""
-    assert documented("receipts.md", r"^\| `([A-Z]\w+)` \| (\w+) \|") == set(metrics.UNITS.items())
+    assert documented("receipts.md", r"^\| `([A-Z]\w+)` \| (\w+) \|") == set(emf.UNITS.items())
     phases = set(START_PHASES) | set(REQUEST_PHASES)
     assert phases <= set(re.findall(r"`([a-z0-9-]+)`", (ROOT / "docs" / "receipts.md").read_text()))
 

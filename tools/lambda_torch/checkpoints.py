@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serving import programs
+from serving.releases import programs
 
 # Where training code usually keeps the state dict in a checkpoint: PyTorch Lightning and many more; the PyTorch tutorials; timm.
 USUAL_PLACES = ("state_dict", "model_state_dict", "model", "module", "ema")

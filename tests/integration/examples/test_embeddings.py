@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from integration.examples.conftest import EXAMPLE
-from serving import golden
-from serving.documents import GoldenExample
+from serving.releases import golden
+from serving.releases.format import GoldenExample
 
 REFERENCE = json.loads(Path(__file__).with_name("reference.json").read_text())
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from lambda_torch.releases.bucket import Bucket
 from model.config import Architecture, Config
 from model.network import RNN
-from serving.documents import (
+from serving.releases.format import (
     SCHEMA_VERSION,
     FileEntry,
     GoldenExample,

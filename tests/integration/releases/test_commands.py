@@ -8,7 +8,7 @@ from integration.releases.conftest import Cli
 from integration.releases.samples import contents, named, put_release
 from integration.serving.proxy import Fault, FaultyProxy
 from lambda_torch.releases.bucket import Bucket
-from serving.documents import ReleaseRef
+from serving.releases.format import ReleaseRef
 
 
 @pytest.fixture

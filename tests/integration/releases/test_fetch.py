@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from integration.conftest import new_bucket
 from integration.serving.proxy import Fault, FaultyProxy
-from serving import fetching, objects
-from serving.boto import BotoObjects, open_client
-from serving.documents import FileEntry, Manifest, version_of
-from serving.objects import FetchError, Objects
-from serving.s3 import SignedObjects
+from serving.releases import download
+from serving.releases.format import FileEntry, Manifest, version_of
+from serving.releases.store import ReleaseError, ReleaseStore
 from serving.settings import AwsEnvironment
-from serving.store import ReleaseError, ReleaseStore
+from serving.storage import objects
+from serving.storage.boto import BotoObjects, open_client
+from serving.storage.objects import FetchError, Objects
+from serving.storage.signed import SignedObjects
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -48,9 +49,9 @@ def models(client: "S3Client") -> str:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts and pieces so small that a few thousand bytes are many of them."""
-    monkeypatch.setattr(fetching, "PART_BYTES", 1000)
+    monkeypatch.setattr(download, "PART_BYTES", 1000)
     monkeypatch.setattr(objects, "PIECE_BYTES", 64)
-    monkeypatch.setattr(fetching, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(download, "FIRST_PAUSE_SECONDS", 0.001)
 
 
 def put(client: "S3Client", bucket: str, size: int, key: str = KEY) -> bytes:
@@ -62,7 +63,7 @@ def put(client: "S3Client", bucket: str, size: int, key: str = KEY) -> bytes:
 
 def fetch(reader: Objects, bucket: str, size: int, target: Path, seconds: float = 30.0) -> str:
     """Fetch the object into the target."""
-    return fetching.fetch(reader, bucket, KEY, size, target, time.monotonic() + seconds)
+    return download.fetch(reader, bucket, KEY, size, target, time.monotonic() + seconds)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -82,7 +83,7 @@ def test_whatever_the_sizes_the_file_is_the_object(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """For any size of object, part and piece, every byte is in its place and the hash is the object's."""
-    monkeypatch.setattr(fetching, "PART_BYTES", part)
+    monkeypatch.setattr(download, "PART_BYTES", part)
     monkeypatch.setattr(objects, "PIECE_BYTES", piece)
     content, target = put(client, models, size), tmp_path / "file"
     target.unlink(missing_ok=True)
@@ -94,7 +95,7 @@ def test_parts_of_the_real_size_go_side_by_side(
     through: Objects, client: "S3Client", proxy: FaultyProxy, models: str, tmp_path: Path
 ) -> None:
     """An object of two and a half parts is three requests for ranges, and arrives whole."""
-    size = 2 * fetching.PART_BYTES + fetching.PART_BYTES // 2 + 1
+    size = 2 * download.PART_BYTES + download.PART_BYTES // 2 + 1
     content = put(client, models, size)
     assert fetch(through, models, size, tmp_path / "file") == hashlib.sha256(content).hexdigest()
     assert (tmp_path / "file").stat().st_size == size
@@ -133,7 +134,7 @@ def test_what_never_gets_further_is_given_up(
     with pytest.raises(FetchError) as caught:
         fetch(through, models, 5000, tmp_path / "file")
     assert caught.value.retryable
-    assert len(proxy.seen) <= 5 * fetching.ATTEMPTS * 2
+    assert len(proxy.seen) <= 5 * download.ATTEMPTS * 2
 
 
 @pytest.mark.parametrize("fault", [Fault(stall=120.0), Fault(drip=0.5)], ids=["stalled", "dripping"])

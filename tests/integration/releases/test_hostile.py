@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from integration.releases.samples import folder_of
 from model import Model
-from serving.documents import Channel, Manifest, dump, parse
-from serving.loading import resident_bytes
+from serving.releases.format import Channel, Manifest, dump, parse
+from serving.releases.loader import resident_bytes
 
 MEGABYTE = 1024 * 1024
 SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

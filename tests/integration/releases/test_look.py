@@ -6,10 +6,10 @@ from integration.releases.samples import put_release
 from integration.serving.proxy import Fault, FaultyProxy
 from lambda_torch.releases import channels
 from lambda_torch.releases.bucket import Bucket
-from serving.boto import BotoObjects, open_client
-from serving.s3 import SignedObjects
+from serving.releases.store import PointerState, ReleaseError, ReleaseStore
 from serving.settings import AwsEnvironment
-from serving.store import PointerState, ReleaseError, ReleaseStore
+from serving.storage.boto import BotoObjects, open_client
+from serving.storage.signed import SignedObjects
 
 
 @pytest.fixture(params=["signed", "boto3"])

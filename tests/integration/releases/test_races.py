@@ -13,7 +13,7 @@ from lambda_torch.releases import catalog, channels
 from lambda_torch.releases.bucket import Bucket, ChannelState
 from lambda_torch.releases.errors import ConflictError, ReleasesError
 from lambda_torch.releases.publishing import publish
-from serving.documents import Channel, ReleaseRef
+from serving.releases.format import Channel, ReleaseRef
 
 
 class AtOnce(Bucket):

@@ -15,10 +15,10 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import s3
-from serving.objects import FetchError
-from serving.s3 import Credentials, SignedObjects, signed_headers, why_boto3
 from serving.settings import SPECIAL, AwsEnvironment
+from serving.storage import signed
+from serving.storage.objects import FetchError
+from serving.storage.signed import Credentials, SignedObjects, signed_headers, why_boto3
 
 LETTERS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/+=", min_size=16, max_size=40)
 NAMES = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-~", min_size=1, max_size=20)
@@ -194,7 +194,7 @@ def test_credentials_of_the_container_are_asked_for_when_they_run_out(url: str) 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"AccessKeyId": 1}', b"<html>"])
 def test_a_container_without_credentials_is_an_error_of_storage(url: str, body: bytes) -> None:
     """Whatever else that address answers is told, and nothing is signed with it."""
-    Script.script += [(200, {}, body)] * s3.ATTEMPTS
+    Script.script += [(200, {}, body)] * signed.ATTEMPTS
     with pytest.raises(FetchError, match="without credentials"):
         SignedObjects(environment(url, key="", container_url=f"{url}/credentials")).get("bucket", "a/b")
 

@@ -208,7 +208,7 @@ def test_too_little_memory_for_two_models(
     app: ModuleType, good: Published, bucket: Bucket, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where two models do not fit, the swap happens in place: requests wait for it, none fails."""
-    monkeypatch.setattr("serving.loading.resident_bytes", lambda: 10**15)
+    monkeypatch.setattr("serving.releases.loader.resident_bytes", lambda: 10**15)
     better = publish(variant(release, tmp_path / "better", 10), bucket)
     heals(app, good, better)
     assert app.current.counters.failures == 0
@@ -218,7 +218,7 @@ def test_a_failed_swap_in_place_brings_the_old_release_back(
     app: ModuleType, good: Published, bucket: Bucket, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where two models do not fit and the new one fails, the old one is built again before any request goes on."""
-    monkeypatch.setattr("serving.loading.resident_bytes", lambda: 10**15)
+    monkeypatch.setattr("serving.releases.loader.resident_bytes", lambda: 10**15)
     golden = tmp_path / "golden.json"
     golden.write_text(json.dumps([{"request": PREDICT, "response": ["R", "U", "X"]}]))
     monkeypatch.setattr("lambda_torch.releases.publishing.check_golden", lambda model, manifest: None)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lambda_torch.project import EVENTS, ROOT
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.publishing import publish
-from serving import batch
+from serving.http import batch
 
 if TYPE_CHECKING:
     from integration.conftest import StartFunction
@@ -318,10 +318,8 @@ def test_pages_are_html_that_browsers_need_not_load_twice(path: str, app: Module
 
 def test_a_cold_start_does_not_pay_for_pages_and_lists(aws: dict[str, str]) -> None:
     """What serves pages, the document and lists is imported when the first of them is asked for, and not at start-up."""
-    program = "import sys, app; print([name for name in sys.modules if name in ('serving.pages', 'serving.openapi', "
-    program += (
-        "'serving.batch', 'pydantic.json_schema.models_json_schema') or name.startswith('aws_lambda_powertools.event_"
-    )
+    program = "import sys, app; print([name for name in sys.modules if name in ('serving.http.pages', 'serving.http.openapi', "
+    program += "'serving.http.batch', 'pydantic.json_schema.models_json_schema') or name.startswith('aws_lambda_powertools.event_"
     program += "handler.openapi.swagger_ui')])"
     environment = {**os.environ, **aws, "PYTHONPATH": str(ROOT / "src"), "MODEL_BUCKET": ""}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)

@@ -8,9 +8,9 @@ import pytest
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.errors import ReleasesError
 from lambda_torch.releases.publishing import publish
-from serving.documents import Manifest
-from serving.objects import Objects
-from serving.store import ReleaseError, ReleaseStore
+from serving.releases.format import Manifest
+from serving.releases.store import ReleaseError, ReleaseStore
+from serving.storage.objects import Objects
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

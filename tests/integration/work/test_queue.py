@@ -180,7 +180,7 @@ def test_where_results_cannot_be_written_messages_come_again(
     queue: Queue, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bucket that does not take results loses no message."""
-    from serving.results import Results
+    from serving.jobs.results import Results
 
     message = queue.send(GOOD, "later")
     with monkeypatch.context() as patch:
@@ -191,6 +191,6 @@ def test_where_results_cannot_be_written_messages_come_again(
 
 
 def _unwritable(*_: Any) -> bool:
-    from serving.results import ResultsError
+    from serving.jobs.results import ResultsError
 
     raise ResultsError("S3 did not take it")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lambda_torch.emulator.payloads import PAYLOADS, Request, http_event, rest_event
 from lambda_torch.project import EVENTS
-from serving import events
+from serving.http import events
 
 HEADER_NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,15}", fullmatch=True)
 HEADER_VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=20)

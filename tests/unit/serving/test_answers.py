@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from serving.answers import Cors, answer, json_text
+from serving.http.responses import Cors, answer, json_text
 
 
 def test_everybody_may_call_by_default() -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, RootModel
 from pydantic_core import PydanticCustomError
 
-from serving import batch, validation
 from serving.errors import ServiceError
+from serving.http import batch, validation
 
 
 class Request(BaseModel):

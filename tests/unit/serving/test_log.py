@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from serving.log import LEVELS, Log
+from serving.telemetry.log import LEVELS, Log
 
 
 @pytest.mark.parametrize("level", LEVELS)

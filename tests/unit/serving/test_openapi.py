@@ -9,7 +9,7 @@ from pydantic import BaseModel, RootModel
 
 from lambda_torch.project import ROOT
 from model import Request, Response
-from serving import openapi
+from serving.http import openapi
 
 
 class Texts(RootModel[list[str]]):

@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from lambda_torch.project import ROOT
-from serving import pages, receipts
-from serving.pages import Page
+from serving.http import pages
+from serving.http.pages import Page
+from serving.telemetry import receipts
 
 PAGES = [pages.front, pages.docs]
 
@@ -71,8 +72,8 @@ def test_a_browser_that_has_a_page_is_told_so() -> None:
 
 
 def test_the_page_knows_the_phases_of_a_request() -> None:
-    """receipt.js tells a request's phases from a start's by the names that serving/receipts.py gives them."""
-    script = (ROOT / "src" / "serving" / "web" / "receipt.js").read_text()
+    """receipt.js tells a request's phases from a start's by the names that serving/telemetry/receipts.py gives them."""
+    script = (ROOT / "src" / "serving" / "http" / "web" / "receipt.js").read_text()
     (names,) = re.findall(r"REQUEST_PHASES = \{(.*)\};", script)
     assert set(re.findall(r"(\w+):", names)) == set(receipts.REQUEST_PHASES)
 
@@ -82,4 +83,4 @@ def test_what_the_function_ships_is_small() -> None:
     src = ROOT / "src"
     sizes = {path: path.stat().st_size for path in src.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert sum(sizes.values()) < 350_000
-    assert sum(size for path, size in sizes.items() if path.parent == src / "serving" / "web") < 40_000
+    assert sum(size for path, size in sizes.items() if path.parent == src / "serving" / "http" / "web") < 40_000

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from serving import contents, documents, programs
+from serving.releases import format, programs, screening
 
 # run_decompositions copies trees in a way that torch itself has deprecated; an LSTM keeps its weights in a list too.
 pytestmark = [
@@ -293,13 +293,13 @@ def test_names_declare_programs_and_everything_else_is_data(exported: Path, scri
     shutil.copy(exported, tmp_path)
     shutil.copy(scripted, tmp_path)
     (tmp_path / "model.json").write_text("{}")
-    files = documents.describe(tmp_path)
+    files = format.describe(tmp_path)
     assert {name: entry.format for name, entry in files.items()} == {
         "model.json": None,
         "model.pt2": "torch.export",
         "model.torchscript": "torchscript",
     }
-    contents.check(tmp_path, files)
+    screening.check(tmp_path, files)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -307,7 +307,7 @@ def test_pickles_are_refused_whatever_they_are_called(tmp_path: Path, protocol: 
     """A pickle of any protocol from 2 on is known by its content; the older ones, which look like text, by their usual names."""
     (tmp_path / ("weights.bin" if protocol >= 2 else "weights.pkl")).write_bytes(pickle.dumps({"a": 1}, protocol))
     with pytest.raises(ValueError, match=r"is a pickle.*Next: lambda-torch convert"):
-        contents.check(tmp_path, documents.describe(tmp_path))
+        screening.check(tmp_path, format.describe(tmp_path))
 
 
 @pytest.mark.parametrize("new_format", [True, False])
@@ -315,4 +315,4 @@ def test_what_torch_saves_is_refused(tmp_path: Path, new_format: bool) -> None:
     """A file of torch.save, which is a pickle with or without an archive around it, is refused."""
     torch.save({"a": torch.ones(1)}, tmp_path / "weights.pt", _use_new_zipfile_serialization=new_format)
     with pytest.raises(ValueError, match="lambda-torch convert"):
-        contents.check(tmp_path, documents.describe(tmp_path))
+        screening.check(tmp_path, format.describe(tmp_path))

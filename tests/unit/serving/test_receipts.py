@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import metrics, receipts
-from serving.accounts import Accounts
-from serving.receipts import REQUEST_PHASES, START_PHASES, Receipt, Start
+from serving.telemetry import emf, receipts
+from serving.telemetry.receipts import REQUEST_PHASES, START_PHASES, Receipt, Start
+from serving.telemetry.request_log import Accounts
 
 # The header's grammar (W3C Server Timing, section 3; RFC 9110 for token and quoted-string), and no comma in the words.
 METRIC = re.compile(
     r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(;dur=\d+(\.\d+)?)?(;desc=\"[\x20-\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]*\")?"
 )
 
-METRICS = metrics.Metrics("PredictFunction")
+METRICS = emf.Metrics("PredictFunction")
 
 
 def test_a_phase_goes_to_the_receipt_that_is_open() -> None:
@@ -183,14 +183,14 @@ def check_embedded(line: dict[str, object]) -> None:
         assert directive["Namespace"] == "lambda-torch"
         assert 1 <= len(directive["Metrics"]) <= 100
         for metric in directive["Metrics"]:
-            assert metric["Unit"] == metrics.UNITS[metric["Name"]]
+            assert metric["Unit"] == emf.UNITS[metric["Name"]]
             assert isinstance(line[metric["Name"]], int | float)
         for dimensions in directive["Dimensions"]:
             for dimension in dimensions:
                 assert isinstance(line[dimension], str)
 
 
-@given(st.sets(st.sampled_from(sorted(metrics.UNITS)), min_size=1), st.floats(0, 1e12))
+@given(st.sets(st.sampled_from(sorted(emf.UNITS)), min_size=1), st.floats(0, 1e12))
 def test_every_set_of_metrics_makes_a_valid_line(names: set[str], value: float) -> None:
     """Whichever metrics a line has, each is declared once, with its unit, and errors are counted by code and in all."""
     line = {"code": "invalid_json"} | METRICS.embedded(dict.fromkeys(names, value))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.documents import (
+from serving.releases.format import (
     SCHEMA_VERSION,
     Channel,
     FileEntry,

@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
-from serving.events import Http
-from serving.routing import Response, Router
+from serving.http.events import Http
+from serving.http.routes import Response, Router
 
 
 def router() -> Router:

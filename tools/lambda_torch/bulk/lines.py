@@ -37,7 +37,7 @@ class Batch:
     lines: list[bytes]
 
     def event(self) -> bytes:
-        """The function's event for these lines (see `serving.bulk`)."""
+        """The function's event for these lines (see `serving.jobs.bulk`)."""
         items = b",".join(
             b'{"index":%d,"value":%s}' % (index, line) for index, line in enumerate(self.lines, self.first)
         )

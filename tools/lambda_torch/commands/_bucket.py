@@ -51,7 +51,7 @@ def dry_run_option(function: F) -> F:
 def _channel_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     from pydantic import TypeAdapter, ValidationError
 
-    from serving.documents import ChannelName
+    from serving.releases.format import ChannelName
 
     try:
         return TypeAdapter(ChannelName).validate_python(value)

@@ -37,7 +37,7 @@ def document(release: Path | None) -> dict[str, object]:
         click.ClickException: the release does not load.
     """
     from model import Model, Request, Response
-    from serving import openapi
+    from serving.http import openapi
     from serving.settings import Settings
 
     try:

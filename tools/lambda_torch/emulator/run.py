@@ -28,7 +28,7 @@ from lambda_torch.emulator.task_root import task_root
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-    from serving.documents import Manifest
+    from serving.releases.format import Manifest
 
 # As in template.yaml; a test compares them.
 HANDLER = "app.lambda_handler"

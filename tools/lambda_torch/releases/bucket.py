@@ -7,8 +7,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lambda_torch.releases.errors import ConflictError, ReleasesError, explained
-from serving import documents
-from serving.documents import MANIFEST_NAME, MAX_DOCUMENT_BYTES, Channel, Manifest, ReleaseRef, channel_key, file_key
+from serving.releases import format
+from serving.releases.format import (
+    MANIFEST_NAME,
+    MAX_DOCUMENT_BYTES,
+    Channel,
+    Manifest,
+    ReleaseRef,
+    channel_key,
+    file_key,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -58,7 +66,7 @@ class Bucket:
             except self.client.exceptions.NoSuchKey:
                 return ChannelState(name, None, None)
             try:
-                return ChannelState(name, documents.parse(Channel, self._small(response)), response["ETag"])
+                return ChannelState(name, format.parse(Channel, self._small(response)), response["ETag"])
             except ValueError as error:
                 raise ReleasesError(
                     f"{channel_key(name)} is not of this format: {error}\n"
@@ -81,7 +89,7 @@ class Bucket:
         moved = change(state.channel, datetime.now(UTC).replace(microsecond=0))
         if dry_run:
             return moved
-        key, body = channel_key(state.name), documents.dump(moved)
+        key, body = channel_key(state.name), format.dump(moved)
         with explained(self.name):
             from botocore.exceptions import ClientError
 
@@ -157,7 +165,7 @@ class Bucket:
                 ) from None
             try:
                 content = self._small(response)
-                manifest = documents.parse(Manifest, content)
+                manifest = format.parse(Manifest, content)
                 if manifest.version != version:
                     raise ValueError(f"it describes another release, {manifest.version}")
             except ValueError as error:

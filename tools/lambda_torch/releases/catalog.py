@@ -8,7 +8,7 @@ from typing import Any
 
 from lambda_torch.releases.bucket import Bucket, Release
 from lambda_torch.releases.errors import ReleasesError, explained
-from serving.documents import MANIFEST_NAME, file_key
+from serving.releases.format import MANIFEST_NAME, file_key
 
 CHUNK_BYTES = 1024 * 1024
 DELETE_AT_ONCE = 1000  # S3's limit for one DeleteObjects call

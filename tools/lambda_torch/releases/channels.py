@@ -4,7 +4,7 @@ from datetime import datetime
 
 from lambda_torch.releases.bucket import Bucket, Change, ChannelState
 from lambda_torch.releases.errors import ReleasesError
-from serving.documents import SCHEMA_VERSION, Canary, Channel, ReleaseRef
+from serving.releases.format import SCHEMA_VERSION, Canary, Channel, ReleaseRef
 
 
 def promote(bucket: Bucket, channel: str, ref: ReleaseRef, *, dry_run: bool = False) -> tuple[Channel, str | None]:

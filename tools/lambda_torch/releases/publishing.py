@@ -19,9 +19,17 @@ from lambda_torch import project
 from lambda_torch.releases import channels
 from lambda_torch.releases.bucket import Bucket, Release
 from lambda_torch.releases.errors import ReleasesError, explained
-from serving import contents, documents, golden
 from serving.contract import ServedModel
-from serving.documents import MANIFEST_NAME, SCHEMA_VERSION, FileEntry, GoldenExample, Manifest, file_key, version_of
+from serving.releases import format, golden, screening
+from serving.releases.format import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    FileEntry,
+    GoldenExample,
+    Manifest,
+    file_key,
+    version_of,
+)
 
 Progress = Callable[[str, int], None]
 """Told `(file name, bytes sent)` as an upload proceeds."""
@@ -84,8 +92,8 @@ def publish(
     if not folder.is_dir():
         raise ReleasesError(f"{folder} is not a folder.\nNext: make a release: lambda-torch train --output {folder}")
     try:
-        files = documents.describe(folder)
-        contents.check(folder, files)
+        files = format.describe(folder)
+        screening.check(folder, files)
     except ValueError as error:
         raise ReleasesError(f"{folder} cannot be published: {error}") from error
     model = load(folder)
@@ -103,7 +111,7 @@ def publish(
             golden=examples,
         )
         # What readers would refuse is refused here.
-        documents.parse(Manifest, documents.dump(manifest))
+        format.parse(Manifest, format.dump(manifest))
     except ValueError as error:
         raise ReleasesError(f"The release cannot be described: {_first_problem(error)}") from error
     existed = manifest.version in bucket.versions()
@@ -136,7 +144,7 @@ def load(folder: Path) -> ServedModel:
         ReleasesError: with the model's own reason.
     """
     from model import Model
-    from serving.loading import warm_up
+    from serving.releases.loader import warm_up
 
     try:
         model: ServedModel = Model.load(folder)
@@ -234,11 +242,11 @@ def _frameworks() -> dict[str, str]:
     return found
 
 
-def _ref(manifest: Manifest) -> documents.ReleaseRef:
+def _ref(manifest: Manifest) -> format.ReleaseRef:
     import hashlib
 
-    digest = hashlib.sha256(documents.dump(manifest)).hexdigest()
-    return documents.ReleaseRef(version=manifest.version, manifest_sha256=digest)
+    digest = hashlib.sha256(format.dump(manifest)).hexdigest()
+    return format.ReleaseRef(version=manifest.version, manifest_sha256=digest)
 
 
 def _send_files(
@@ -289,7 +297,7 @@ def _put_manifest(bucket: Bucket, manifest: Manifest) -> None:
             bucket.client.put_object(
                 Bucket=bucket.name,
                 Key=file_key(manifest.version, MANIFEST_NAME),
-                Body=documents.dump(manifest),
+                Body=format.dump(manifest),
                 ContentType="application/json",
                 IfNoneMatch="*",
             )

@@ -3,7 +3,7 @@
 import contextlib
 from typing import TYPE_CHECKING
 
-from serving.objects import CONNECT_SECONDS, READ_SECONDS, Found, no_answer, refused
+from serving.storage.objects import CONNECT_SECONDS, READ_SECONDS, Found, no_answer, refused
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from serving.documents import FileEntry
+from serving.releases.format import FileEntry
 
 # How files that would run code begin.
 _ARCHIVE = (b"PK\x03\x04", b"PK\x05\x06")
@@ -22,7 +22,7 @@ def check(folder: Path, files: Mapping[str, FileEntry]) -> None:
     for name, entry in files.items():
         path = folder / PurePosixPath(name)
         if entry.format is not None:
-            from serving import programs  # few releases have any
+            from serving.releases import programs  # few releases have any
 
             try:
                 programs.check(path, entry.format)

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from serving import receipts
-from serving.documents import Channel, ReleaseRef
 from serving.errors import ServiceError
-from serving.loading import Loaded, Loader, Prepared, example_of
-from serving.store import PointerState, ReleaseError, ReleaseStore
+from serving.releases.format import Channel, ReleaseRef
+from serving.releases.loader import Loaded, Loader, Prepared, example_of
+from serving.releases.store import PointerState, ReleaseError, ReleaseStore
+from serving.telemetry import receipts
 
 # A release that was refused is tried again, ever more rarely: its objects may be repaired in place, though usually the pointer
 # moves on, which is noticed at the normal pace.
@@ -423,7 +423,7 @@ class CurrentRelease:
                 self._idle.notify_all()
 
 
-# A class and not a generator, as in `serving.receipts`: it runs with every request.
+# A class and not a generator, as in `serving.telemetry.receipts`: it runs with every request.
 class _Use:
     __slots__ = ("_current", "_key")
 

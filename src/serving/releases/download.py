@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.objects import READ_SECONDS, Body, FetchError, Found, Objects, pieces
+from serving.storage.objects import READ_SECONDS, Body, FetchError, Found, Objects, pieces
 
 # A connection to S3 carries some 90 MB/s; AWS's performance guidelines advise ranges of 8-16 MB over several connections.
 PART_BYTES = 8 * 1024 * 1024

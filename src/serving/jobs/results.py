@@ -54,6 +54,6 @@ class Results:
 @cache
 def results_of(bucket: str) -> Results:
     """The results of a bucket, with one client for the life of the environment."""
-    from serving.boto import open_client  # a write is not among the plain GETs of serving.s3
+    from serving.storage.boto import open_client  # a write is not among the plain GETs of serving.storage.signed
 
     return Results(open_client(), bucket)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from serving import answers
+from serving.http import responses
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SERVICE = "lambda-torch"
@@ -31,7 +31,7 @@ class Log:
 
         Args:
             facts: more fields; what JSON does not know is written as text.
-            metrics: the fields that make metrics of the line, from `serving.metrics`.
+            metrics: the fields that make metrics of the line, from `serving.telemetry.emf`.
         """
         if LEVELS.index(level) < self._lowest:
             if metrics:
@@ -64,5 +64,5 @@ class Log:
 
 def _print(line: Mapping[str, Any]) -> None:
     # In one piece, since other threads write too.
-    sys.stdout.write(answers.compact(line) + "\n")
+    sys.stdout.write(responses.compact(line) + "\n")
     sys.stdout.flush()

@@ -83,7 +83,7 @@ class FileEntry(Document):
     """One file of a release: its size in bytes and the SHA-256 of its content.
 
     Attributes:
-        format: what kind of program the file is; None for data, which nearly all files are (see `serving.contents`).
+        format: what kind of program the file is; None for data, which nearly all files are (see `serving.releases.screening`).
     """
 
     size: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]

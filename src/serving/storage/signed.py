@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-from serving.objects import CONNECT_SECONDS, READ_SECONDS, FetchError, Found, Objects, no_answer, refused
 from serving.settings import AwsEnvironment
+from serving.storage.objects import CONNECT_SECONDS, READ_SECONDS, FetchError, Found, Objects, no_answer, refused
 
 # The partitions whose endpoints are known here; others have other domains.
 _REGION = re.compile(r"(?P<area>af|ap|ca|cn|eu|il|me|mx|sa|us)(-gov)?-[a-z]+-\d")
@@ -42,7 +42,7 @@ def open_objects(environment: AwsEnvironment) -> Objects:
     """S3 as this environment has it: plain GETs where that is all it takes, else boto3."""
     if why_boto3(environment) is None:
         return SignedObjects(environment)
-    from serving.boto import BotoObjects, open_client
+    from serving.storage.boto import BotoObjects, open_client
 
     return BotoObjects(open_client())
 

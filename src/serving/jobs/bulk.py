@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
-from serving import answers, batch
-from serving.loading import Loaded
-from serving.results import Results
+from serving.http import batch, responses
+from serving.jobs.results import Results
+from serving.releases.loader import Loaded
 
 Use = Callable[[Callable[[], bytes]], AbstractContextManager[Loaded]]
 
@@ -64,7 +64,7 @@ def answer(
         raise BatchError(f"Not a batch of items: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
     items = wanted.items
     # By way of JSON text, as from a client: strict types differ between JSON and Python values.
-    texts = [answers.compact(item.value) for item in items]
+    texts = [responses.compact(item.value) for item in items]
     with use(lambda: texts[0].encode()) as loaded:
         outcomes = batch.answer(texts, kind, loaded.model)
         release = json.dumps(loaded.version)

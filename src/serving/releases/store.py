@@ -11,9 +11,17 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from serving import documents, fetching
-from serving.documents import MANIFEST_NAME, MAX_DOCUMENT_BYTES, Channel, Manifest, ReleaseRef, channel_key, file_key
-from serving.objects import FetchError, NotModified, Objects, read_small
+from serving.releases import download, format
+from serving.releases.format import (
+    MANIFEST_NAME,
+    MAX_DOCUMENT_BYTES,
+    Channel,
+    Manifest,
+    ReleaseRef,
+    channel_key,
+    file_key,
+)
+from serving.storage.objects import FetchError, NotModified, Objects, read_small
 
 # Folders that an interrupted fetch left are somebody's work for so long, and rubbish afterwards.
 STALE_SECONDS = 3600
@@ -67,7 +75,7 @@ class ReleaseStore:
         key = channel_key(name)
         try:
             content, found = read_small(self._objects, self._bucket, key, MAX_DOCUMENT_BYTES, unless=etag)
-            return PointerState(documents.parse(Channel, content), found)
+            return PointerState(format.parse(Channel, content), found)
         except NotModified:
             return None
         except FileNotFoundError:
@@ -102,7 +110,7 @@ class ReleaseStore:
                 "release_refused", f"{key} has SHA-256 {digest}, but the channel says {ref.manifest_sha256}"
             )
         try:
-            manifest = documents.parse(Manifest, content)
+            manifest = format.parse(Manifest, content)
         except ValueError as error:
             raise ReleaseError("release_refused", f"{key} is not of this format: {error}") from None
         if manifest.version != ref.version:
@@ -151,9 +159,9 @@ class ReleaseStore:
         """Give up connections and credentials; the next read gets new ones."""
         self._objects.close()
 
-    def _fetch_file(self, key: str, entry: documents.FileEntry, target: Path, deadline: float) -> None:
+    def _fetch_file(self, key: str, entry: format.FileEntry, target: Path, deadline: float) -> None:
         try:
-            digest = fetching.fetch(self._objects, self._bucket, key, entry.size, target, deadline)
+            digest = download.fetch(self._objects, self._bucket, key, entry.size, target, deadline)
         except FileNotFoundError:
             raise ReleaseError("release_refused", f"{key} is missing, but the manifest lists it") from None
         except FetchError as error:
@@ -215,7 +223,7 @@ def _is_complete(folder: Path, manifest: Manifest) -> bool:
         return all(
             (path := folder / PurePosixPath(name)).is_file()
             and path.stat().st_size == entry.size
-            and documents.digest_of(path) == entry.sha256
+            and format.digest_of(path) == entry.sha256
             for name, entry in manifest.files.items()
         )
     except OSError:

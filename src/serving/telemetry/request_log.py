@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from serving import receipts
-from serving.metrics import Metrics
-from serving.receipts import REQUEST_PHASES, START_PHASES, Pager, Receipt, Start
+from serving.telemetry import receipts
+from serving.telemetry.emf import Metrics
+from serving.telemetry.receipts import REQUEST_PHASES, START_PHASES, Pager, Receipt, Start
 
 
 class Account(NamedTuple):

@@ -60,7 +60,7 @@ class Metrics:
         return {"_aws": about, "function_name": self._function_name, **values}
 
     def of_release(self, event: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields for what `serving.current` reports; none for what is no swap and no failure of one."""
+        """The fields for what `serving.releases.follower` reports; none for what is no swap and no failure of one."""
         if event == "swapped" and facts["before"] is not None:
             return self.embedded({"Swaps": 1})
         if event == "refused" and facts["code"] not in NOT_YET:

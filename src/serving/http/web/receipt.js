@@ -24,7 +24,7 @@ function milliseconds(value) {
   return `${value >= 100 ? Math.round(value) : value >= 10 ? value.toFixed(1) : value.toFixed(2)} ms`;
 }
 
-// What a request is made of inside the function, as serving/receipts.py names it; every other metric is of a start.
+// What a request is made of inside the function, as serving/telemetry/receipts.py names it; every other metric is of a start.
 const REQUEST_PHASES = { parse: "reading the request", predict: "the model", total: "in the function" };
 
 function coloured(index) {

@@ -10,11 +10,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from serving import contents, golden, receipts
 from serving.contract import ModelClass, ServedModel
-from serving.documents import Manifest, ReleaseRef
-from serving.golden import GoldenError
-from serving.store import ReleaseError, ReleaseStore
+from serving.releases import golden, screening
+from serving.releases.format import Manifest, ReleaseRef
+from serving.releases.golden import GoldenError
+from serving.releases.store import ReleaseError, ReleaseStore
+from serving.telemetry import receipts
 
 # What a model needs beside its weights while it is built and warmed up: activations, allocator slack, Python objects.
 WORKING_BYTES = 64 * 1024 * 1024
@@ -85,7 +86,7 @@ class Loader:
         prepared = Prepared(ref, manifest, folder)
         try:
             with receipts.phase("verify"):
-                contents.check(prepared.folder, manifest.files)
+                screening.check(prepared.folder, manifest.files)
         except ValueError as error:
             raise ReleaseError("release_refused", f"Release {ref.version}: {error}") from error
         return prepared

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from serving import bulk, queued
 from serving.errors import ServiceError
-from serving.loading import Loaded
-from serving.results import Results, ResultsError, results_of
+from serving.jobs import bulk, queue
+from serving.jobs.results import Results, ResultsError, results_of
+from serving.releases.loader import Loaded
 from serving.settings import Settings
 
 # Told level, message, facts and metrics, as one line of the log.
@@ -35,12 +35,12 @@ class Worker:
     log: Log
 
     def messages(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Answer messages of the queue; what must come again is in the answer (see `serving.queued`)."""
-        rules = queued.Rules(self.kind, self.settings.max_body_bytes, self.settings.max_batch_items)
-        return queued.answer(event, rules, self.use, self._results, self._message)
+        """Answer messages of the queue; what must come again is in the answer (see `serving.jobs.queue`)."""
+        rules = queue.Rules(self.kind, self.settings.max_body_bytes, self.settings.max_batch_items)
+        return queue.answer(event, rules, self.use, self._results, self._message)
 
     def batch(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Answer a batch of a bulk file (see `serving.bulk`).
+        """Answer a batch of a bulk file (see `serving.jobs.bulk`).
 
         Raises:
             BatchError: it is not answered; the message says why.

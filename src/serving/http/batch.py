@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, RootModel
 
-from serving import answers, receipts, validation
 from serving.contract import ServedModel
 from serving.errors import ServiceError
+from serving.http import responses, validation
+from serving.telemetry import receipts
 
 _SPACE = re.compile(r"[ \t\n\r]*")  # RFC 8259 section 2
 # Values are read only to find where they end: numbers stay text, so that none can be too long to convert.
@@ -111,10 +112,10 @@ def _predict(requests: list[BaseModel], model: ServedModel) -> list[Outcome]:
         return []
     try:
         with receipts.phase("predict"):
-            responses = model.predict(requests)
-        if len(responses) != len(requests):
-            raise ValueError(f"Model.predict gave {len(responses)} responses to {len(requests)} requests")
-        return [Outcome(response.model_dump_json()) for response in responses]
+            predicted = model.predict(requests)
+        if len(predicted) != len(requests):
+            raise ValueError(f"Model.predict gave {len(predicted)} responses to {len(requests)} requests")
+        return [Outcome(response.model_dump_json()) for response in predicted]
     except Exception as defect:
         if len(requests) == 1:
             return [_defect(defect)]
@@ -122,7 +123,7 @@ def _predict(requests: list[BaseModel], model: ServedModel) -> list[Outcome]:
 
 
 def _failed(error: ServiceError, defect: Exception | None = None) -> Outcome:
-    return Outcome(answers.json_text(error.body()), error, defect)
+    return Outcome(responses.json_text(error.body()), error, defect)
 
 
 def _defect(defect: Exception) -> Outcome:

@@ -16,10 +16,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from serving import answers, batch
 from serving.errors import ServiceError
-from serving.loading import Loaded
-from serving.results import PREFIX, Results, ResultsError
+from serving.http import batch, responses
+from serving.jobs.results import PREFIX, Results, ResultsError
+from serving.releases.loader import Loaded
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -107,7 +107,7 @@ def _finish(
 
 def _answered(message: _Message, outcomes: Sequence[batch.Outcome]) -> tuple[int, str]:
     if message.refused is not None:
-        return message.refused.status, answers.json_text(message.refused.body())
+        return message.refused.status, responses.json_text(message.refused.body())
     if message.is_list:
         return 200, f"[{','.join(each.text for each in outcomes)}]"
     (outcome,) = outcomes

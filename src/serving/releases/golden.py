@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from serving.contract import ServedModel
-from serving.documents import GoldenExample
+from serving.releases.format import GoldenExample
 
 
 class GoldenError(Exception):

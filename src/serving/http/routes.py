@@ -1,7 +1,7 @@
 """Which function answers a method and a path.
 
 Powertools' event handler has this and much more; its 150 modules take a start as long as pydantic does
-(`python -m benchmarks.imports`). `serving.events` brings every kind of event into one form, so what is left is a table.
+(`python -m benchmarks.imports`). `serving.http.events` brings every kind of event into one form, so what is left is a table.
 """
 
 import contextvars
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from serving.events import Http
+from serving.http.events import Http
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 

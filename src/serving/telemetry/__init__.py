@@ -1,0 +1,1 @@
+"""What the function tells of itself: receipts, log lines and metrics."""
