@@ -25,17 +25,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from builder.coldfile import FILE_NAME, read_index
-from builder.elf import Library
-from builder.layout import plan_layout
-from builder.native import PAGER_NAME, SOURCES, build_pager
-from builder.pages import PAGE_BYTES, PageSet
-from builder.split import LibraryPlan, thin
+from builder import paths
+from builder.native.compile_pager import PAGER_NAME, build_pager
+from builder.native.elf import Library
+from builder.native.layout import plan_layout
+from builder.native.page_set import PAGE_BYTES, PageSet
+from builder.native.side_file import FILE_NAME, read_index
+from builder.native.split import LibraryPlan, thin
 
 NAME = "torch/lib/libtorch_cpu.so"
 SIZES = tuple(kib * 1024 for kib in (64, 128, 256, 512, 1024))
 EXTENT = 1 << 20
-PROFILES = SOURCES.parent / "profiles"
 
 TOUCH = r"""
 import ctypes, json, sys, time
@@ -115,7 +115,7 @@ def shortest_runs(site: Path, pages: PageSet) -> Iterator[str]:
 
 def recorded() -> PageSet:
     """The pages of all committed profiles."""
-    values = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(PROFILES.glob("*.json")))
+    values = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths.PROFILES.glob("*.json")))
     return PageSet().union(*(PageSet.from_json(value["pages"]) for value in values))
 
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import zstandard
 
-from builder.packaging import write_zip
-from builder.policy import elf_files
+from builder.account.packaging import write_zip
+from builder.stage.policy import elf_files
 
 # As in layers/torch/requirements.txt.
 PACKAGES = (

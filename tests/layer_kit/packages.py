@@ -4,9 +4,9 @@ import platform
 import shutil
 from pathlib import Path
 
-from builder import bundle
-from builder.coldfile import ColdFileWriter
-from builder.native import COMPANION_NAME
+from builder.native.compile_pager import COMPANION_NAME
+from builder.native.side_file import ColdFileWriter
+from builder.python import bundle
 from paging.kit import compiled_pager
 
 FILES = {

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.coldfile import FILE_NAME
-from builder.native import COMPANION_NAME, PAGER_NAME, SOURCES, build_pager
-from builder.split import LibraryPlan, prepare_recording, thin
+from builder import paths
+from builder.native.compile_pager import COMPANION_NAME, PAGER_NAME, build_pager
+from builder.native.side_file import FILE_NAME
+from builder.native.split import LibraryPlan, prepare_recording, thin
 
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTIONS = 160
@@ -26,7 +27,7 @@ LAYOUTS = {"two segments": ["-Wl,-z,noseparate-code"], "four segments": ["-Wl,-z
 def compiled_pager(recording: bool = False, arch: str = "") -> Path:
     """The folder of a pager, compiled once for these sources and kept below build/."""
     digest = hashlib.sha256(repr((recording, arch)).encode())
-    for path in sorted(SOURCES.iterdir()):
+    for path in sorted(paths.PAGER.iterdir()):
         digest.update(path.read_bytes())
     folder = ROOT / "build" / "tests" / f"pager-{digest.hexdigest()[:16]}"
     if not (folder / COMPANION_NAME).exists():
@@ -111,7 +112,7 @@ class Tree:
     def add_pager(self, recording: bool = False) -> None:
         """Put the compiled pager and its Python module where the layer has them."""
         shutil.copytree(compiled_pager(recording), self.side_file.parent)
-        package = SOURCES.parent / "torch_layer"
+        package = paths.RUN_TIME
         for name in ("__init__.py", "pager.py"):
             shutil.copy(package / name, self.side_file.parent)
 

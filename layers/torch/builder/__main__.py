@@ -5,12 +5,12 @@ import signal
 import sys
 from pathlib import Path
 
-from builder import policy, profiles, table
+from builder import paths
+from builder.account import table
 from builder.console import Console
 from builder.errors import BuildError
 from builder.pipeline import Build, Options
-
-HERE = Path(__file__).resolve().parents[1]
+from builder.stage import policy
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "--requirements", type=Path, action="append",
         help="pip requirements file (repeatable; default: requirements.txt and, if it is there, extra-requirements.txt)",
     )  # fmt: skip
-    result.add_argument("--profiles", type=Path, default=profiles.FOLDER, help="folder of recorded profiles")
+    result.add_argument("--profiles", type=Path, default=paths.PROFILES, help="folder of recorded profiles")
     result.add_argument("--zip", type=Path, help="write the layer as a zip file too")
     result.add_argument("--report", type=Path, help="write the ledger as JSON")
     result.add_argument("--treemap", type=Path, help="write the ledger as a picture (HTML)")
@@ -47,8 +47,8 @@ def parser() -> argparse.ArgumentParser:
 
 def default_requirements() -> list[Path]:
     """The layer's own requirements, and the user's additions if there are any."""
-    extra = HERE / "extra-requirements.txt"
-    return [HERE / "requirements.txt", *([extra] if extra.is_file() else [])]
+    extra = paths.LAYER / "extra-requirements.txt"
+    return [paths.LAYER / "requirements.txt", *([extra] if extra.is_file() else [])]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     try:
         build = Build(options, Console())
-        if not arguments.requirements and arguments.profiles == profiles.FOLDER and build.is_current():
+        if not arguments.requirements and arguments.profiles == paths.PROFILES and build.is_current():
             sys.stdout.write(f"{output} is what these inputs give already (lambda-torch layer inspect shows it)\n")
             return 0
         report = build.run()

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from builder import paths
+
 # What a process needs to run at all; everything else would make one machine's result differ from another's. Python in the
 # runtime's own images finds its libpython by LD_LIBRARY_PATH.
 _KEPT_VARIABLES = ("PATH", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
@@ -26,7 +28,7 @@ def environment(
 ) -> Iterator[dict[str, str]]:
     """The environment in which `tree` (a folder of packages), the `builder` package and those `beside` it are importable."""
     with tempfile.TemporaryDirectory(prefix="layer-path-") as folder:
-        for package in (Path(__file__).resolve().parent, *beside):
+        for package in (paths.BUILDER, *beside):
             Path(folder, package.name).symlink_to(package, target_is_directory=True)
         variables = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         variables["PYTHONPATH"] = f"{tree.resolve()}{os.pathsep}{folder}"

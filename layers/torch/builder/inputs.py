@@ -7,12 +7,13 @@ import platform
 import sys
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[1]
+from builder import paths
+
 # Made by builds, never read by one; and documents.
 _PRODUCTS = (".pyc", ".so", ".o", ".a", ".md")
 
 
-def digest(root: Path = _ROOT) -> str:
+def digest(root: Path = paths.LAYER) -> str:
     """SHA-256 over the interpreter, the architecture and every file of `layers/torch` that a build reads, in hex."""
     whole = hashlib.sha256(f"{sys.version}\n{platform.machine()}\n".encode())
     for path in sorted(root.rglob("*")):

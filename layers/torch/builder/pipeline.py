@@ -13,26 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from builder import (
-    bundle,
-    inputs,
-    install,
-    ledger,
-    native,
-    packaging,
-    policy,
-    profiles,
-    prune,
-    record,
-    selection,
-    split,
-    strip,
-    treemap,
-    verify,
-)
+from builder import inputs, paths, verify
+from builder.account import ledger, packaging, treemap
 from builder.console import Console
 from builder.errors import BuildError
-from builder.lazy.plan import Held
+from builder.native import compile_pager, selection, split
+from builder.profile import profiles, record
+from builder.python import bundle
+from builder.python.deferred.plan import Held
+from builder.stage import install, policy, prune, strip
 
 _SCRATCH = ".building-"
 
@@ -58,7 +47,7 @@ class Options:
     requirements: list[Path]
     output: Path
     work: Path
-    profiles: Path = profiles.FOLDER
+    profiles: Path = paths.PROFILES
     zip: Path | None = None
     report: Path | None = None
     treemap: Path | None = None
@@ -83,7 +72,7 @@ class Build:
             BuildError: Something is wrong with an input, a tool or the result; the output is as it was before.
         """
         # Before the minutes of work that come before their use.
-        native.require_compiler(platform.machine())
+        compile_pager.require_compiler(platform.machine())
         strip.require_tool()
         with self.alone():
             return self._run()
@@ -216,7 +205,7 @@ class Build:
         self.book.measure("bundle", finished, self.console.seconds["bundle"], [bundled._asdict()])
         with self.console.step("split", "compress the cold pages of the libraries") as step:
             folder = finished / "torch_layer"
-            native.build_pager(folder / native.PAGER_NAME, arch=platform.machine())
+            compile_pager.build_pager(folder / compile_pager.PAGER_NAME, arch=platform.machine())
             plans = {name: split.LibraryPlan(hot=profile.pages.of(name)) for name in selection.libraries_of(finished)}
             parts = split.thin(
                 plans,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from builder import clean
 from builder.errors import BuildError
-from builder.results import Result, differences, read_results
+from builder.outputs import Result, differences, read_results
 
 _SHOWN = 12  # differences named in an error; the rest are counted
 
@@ -93,7 +93,7 @@ def _workload(tree: Path, file: Path) -> dict[str, Result]:
 
 def _checks(tree: Path, folder: Path) -> dict[str, dict[str, Result]]:
     """The outputs of every check by its name; raises `VerifyError` with the failed checks and how they failed."""
-    process = clean.run(tree, "-m", "builder.untouched", "--output", str(folder), "--jobs", "1", timeout=1200)
+    process = clean.run(tree, "-m", "builder.cold_checks", "--output", str(folder), "--jobs", "1", timeout=1200)
     errors = folder / "errors.json"
     if not errors.exists():
         raise VerifyError(_ending(tree, "the checks of untouched code", process), _NEXT)
@@ -112,7 +112,7 @@ def _compare(what: str, expected: dict[str, Result], actual: dict[str, Result]) 
         raise VerifyError(f"{what}: {len(lines)} outputs differ from the staged tree's:\n{listed}{more}", _NEXT)
 
 
-_NEXT = "Run `python -m builder.workload` or `python -m builder.untouched` on the tree by hand, and see which step broke it."
+_NEXT = "Run `python -m builder.workload` or `python -m builder.cold_checks` on the tree by hand, and see which step broke it."
 
 
 def _succeed(tree: Path, what: str, *arguments: str) -> str:

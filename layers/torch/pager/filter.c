@@ -1,4 +1,4 @@
-/* The branch filter: builder/filters.py turns the relative displacements of x86-64 code into absolute addresses, since
+/* The branch filter: builder/native/branch_filter.py turns the relative displacements of x86-64 code into absolute addresses, since
  * zstd finds repeated targets but not repeated distances; this turns them back.
  *
  * Two forms are met: CALL/JMP rel32 (E8, E9), and common opcodes with a RIP-relative operand (ModRM mod=00, rm=101). Only

@@ -15,7 +15,7 @@
 
 enum { PAGE_BYTES = 4096, ID_BYTES = 16, PATH_BYTES = 4096, NUMBER_TEXT = 24 };
 
-/* ---- the side file, as builder/coldfile.py writes it; numbers are little-endian ---- */
+/* ---- the side file, as builder/native/side_file.py writes it; numbers are little-endian ---- */
 
 #define COLD_MAGIC "TLCOLD\r\n"
 enum { COLD_VERSION = 1 };

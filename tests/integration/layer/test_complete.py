@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from builder import clean
-from builder.prune import rule_for
-from builder.results import differences, read_results
-from builder.untouched import CHECKS
+from builder.cold_checks import CHECKS
+from builder.outputs import differences, read_results
+from builder.stage.prune import rule_for
 
 if TYPE_CHECKING:
     from integration.layer.conftest import Layer
@@ -32,7 +32,7 @@ def outcomes(layer: Layer, stock: Path, tmp_path_factory: pytest.TempPathFactory
     """Every check on the stock tree and on the layer's, at the same time."""
 
     def check(tree: Path, folder: Path) -> Outcome:
-        process = clean.run(tree, "-m", "builder.untouched", "--output", str(folder), "--jobs", "1", timeout=1200)
+        process = clean.run(tree, "-m", "builder.cold_checks", "--output", str(folder), "--jobs", "1", timeout=1200)
         errors = folder / "errors.json"
         assert errors.exists(), process.stderr
         return Outcome(folder, json.loads(errors.read_text()))

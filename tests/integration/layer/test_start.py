@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder import clean
-from builder.elf import Library, Tag
+from builder.native.elf import Library, Tag
 
 if TYPE_CHECKING:
     from integration.layer.conftest import Layer
@@ -153,7 +153,7 @@ def test_ordinary_inference_completes_nothing(layer: Layer) -> None:
     print(json.dumps(found))
     """
     found = answer(layer, program)
-    from builder.lazy import rules
+    from builder.python.deferred import rules
 
     listed = {rule.group for rule in rules.COMPLETING}
     assert listed <= found.keys()

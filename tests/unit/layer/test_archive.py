@@ -11,21 +11,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builder import archive
-from builder.archive import Blob, Group
-from builder.coldfile import ColdFileWriter
-from builder.native import SOURCES
+from builder import paths
+from builder.native.side_file import ColdFileWriter
+from builder.python import archive_writer
+from builder.python.archive_writer import Blob, Group
 from paging.kit import compiled_pager
 
 
 @pytest.fixture(scope="session")
 def reader() -> ModuleType:
     """The run-time module `torch_layer.archive`."""
-    sys.path.insert(0, str(SOURCES.parent))
+    sys.path.insert(0, str(paths.LAYER))
     try:
         return importlib.import_module("torch_layer.archive")
     finally:
-        sys.path.remove(str(SOURCES.parent))
+        sys.path.remove(str(paths.LAYER))
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +60,7 @@ def test_every_member_comes_back(
         if together
         else [Group(source, (), block_bytes), Group(code, (), block_bytes)]
     )
-    size = archive.write(tmp_path / "modules.cold", {"any": "head"}, groups, level=3)
+    size = archive_writer.write(tmp_path / "modules.cold", {"any": "head"}, groups, level=3)
     assert size == (tmp_path / "modules.cold").stat().st_size
     opened = reader.Archive(str(tmp_path / "modules.cold"), decoder)
     assert opened.head == {"any": "head"}
@@ -74,7 +74,7 @@ def test_every_member_comes_back(
 def test_few_blocks_stay_in_memory(tmp_path: Path, reader: ModuleType, decoder: str) -> None:
     """However many modules are read, no more than KEPT_BLOCKS decompressed blocks are kept."""
     blobs = [Blob(f"m/{number}.py", True, bytes([number]) * 1000) for number in range(20)]
-    archive.write(tmp_path / "modules.cold", {}, [Group(blobs, (), 1000)])
+    archive_writer.write(tmp_path / "modules.cold", {}, [Group(blobs, (), 1000)])
     opened = reader.Archive(str(tmp_path / "modules.cold"), decoder)
     for blob in blobs:
         assert bytes(opened.bytecode(blob.path)) == blob.data
@@ -83,4 +83,8 @@ def test_few_blocks_stay_in_memory(tmp_path: Path, reader: ModuleType, decoder: 
 
 def test_format_and_reader_agree_on_the_version(reader: ModuleType) -> None:
     """Builder and reader, which share no code, have the same magic, version and size of header."""
-    assert (archive.MAGIC, archive.VERSION, archive.HEADER_BYTES) == (reader.MAGIC, reader.VERSION, reader.HEADER_BYTES)
+    assert (archive_writer.MAGIC, archive_writer.VERSION, archive_writer.HEADER_BYTES) == (
+        reader.MAGIC,
+        reader.VERSION,
+        reader.HEADER_BYTES,
+    )

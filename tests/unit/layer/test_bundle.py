@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from builder import archive, bundle, clean, ledger
+from builder import clean
+from builder.account import ledger
+from builder.python import archive_writer, bundle
 from layer_kit.packages import FILES, PACKED, TEMPERATURES, make_bundle, make_tree
 
 
@@ -139,7 +141,7 @@ def test_threads_import_cold_modules_at_once(bundled: Path) -> None:
         (lambda path: path.unlink(), "No such file"),
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), "it is too short"),
         (lambda path: path.write_bytes(b"PK" + path.read_bytes()[2:]), "it is not an archive of this layer"),
-        (lambda path: _flip(path, archive.HEADER_BYTES + 9), "the checksum of block 0 does not fit"),
+        (lambda path: _flip(path, archive_writer.HEADER_BYTES + 9), "the checksum of block 0 does not fit"),
         (lambda path: _flip(path, -3), "the checksum of its index does not fit"),
     ],
 )  # fmt: skip
@@ -167,7 +169,7 @@ def test_another_python_is_told_so(bundled: Path, tmp_path: Path) -> None:
     tree = tmp_path / "python"
     shutil.copytree(bundled, tree)
     file = tree / "torch_layer" / "modules.cold"
-    archive.write(file, {**archive.read_index(file).head, "magic": b"\0\0\r\n"}, [])
+    archive_writer.write(file, {**archive_writer.read_index(file).head, "magic": b"\0\0\r\n"}, [])
     done = clean.run(tree, "-c", "import lake")
     assert "was built for another Python than this" in done.stderr
     assert "CompatibleRuntimes" in done.stderr

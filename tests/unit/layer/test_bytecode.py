@@ -5,7 +5,7 @@ import marshal
 import sys
 from pathlib import Path
 
-from builder import bytecode
+from builder.python import bytecode
 
 SOURCE = b"import os\nNAMES = {'b', 'a', 'c'}\ndef f(x):\n    return x in {'one', 'two', 'three'} and os.sep\n"
 

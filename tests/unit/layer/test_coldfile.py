@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builder.coldfile import Block, ColdFileWriter, ColdLibrary, Fragment, compressor, fragments_of, read_index
 from builder.errors import ColdFileError
+from builder.native.side_file import Block, ColdFileWriter, ColdLibrary, Fragment, compressor, fragments_of, read_index
 
 PAGE = 4096
 

@@ -8,8 +8,8 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.elf import Library, Tag, pack_note
 from builder.errors import ElfError
+from builder.native.elf import Library, Tag, pack_note
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from builder.filters import encode_x86
-from builder.native import SOURCES
+from builder import paths
+from builder.native.branch_filter import encode_x86
 
 Decoder = Callable[[bytes, int], bytes]
 
@@ -24,7 +24,7 @@ tricky = st.binary(max_size=96) | st.lists(
 def decode(tmp_path_factory: pytest.TempPathFactory) -> Decoder:
     """The pager's decoder, compiled from its source."""
     path = tmp_path_factory.mktemp("filter") / "filter.so"
-    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", path, SOURCES / "filter.c"], check=True)
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", path, paths.PAGER / "filter.c"], check=True)
     function = ctypes.CDLL(str(path)).filter_x86_decode
     function.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint32]
     function.restype = None

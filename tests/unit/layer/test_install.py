@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from builder import install, policy
 from builder.errors import BuildError
+from builder.stage import install, policy
 from layer_kit.wheels import make_wheel
 
 MACHINE = policy.running_machine()

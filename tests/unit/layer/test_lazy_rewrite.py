@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import BuildError
-from builder.lazy import plan, rules
-from builder.lazy.rewrite import Answer, Module, deferrable, names_bound_later, rewrite
+from builder.python.deferred import plan, rules
+from builder.python.deferred.defer import Answer, Module, deferrable, names_bound_later, rewrite
 
 UNBORN = {("other", "Kind")}
 

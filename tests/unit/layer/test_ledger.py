@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder import contents, ledger, packaging, table, treemap
+from builder.account import contents, ledger, packaging, table, treemap
 from builder.errors import BuildError
 from lambda_torch.cli import main
 from layer_kit.packages import make_bundle, make_tree

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import BuildError
-from builder.pages import PageSet, runs
+from builder.native.page_set import PageSet, runs
 
 page_sets = st.dictionaries(
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20),

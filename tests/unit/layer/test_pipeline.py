@@ -9,20 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from builder import clean, native, profiles, selection
+from builder import clean
 from builder.console import Console
 from builder.errors import BuildError
-from builder.install import Wheel
-from builder.pages import PageSet
+from builder.native import compile_pager, selection
+from builder.native.page_set import PageSet
 from builder.pipeline import Build, Options
-from builder.profiles import Profile
+from builder.profile import profiles
+from builder.profile.profiles import Profile
+from builder.stage.install import Wheel
 from layer_kit.wheels import make_wheel
 from paging.kit import compile_library, compiled_pager, plain_source
 
 
 def _compiled(output: Path, *, arch: str, recording: bool = False) -> Path:
     """The pager as `build_pager` leaves it, compiled once for all tests."""
-    for name in (native.PAGER_NAME, native.COMPANION_NAME):
+    for name in (compile_pager.PAGER_NAME, compile_pager.COMPANION_NAME):
         shutil.copy(compiled_pager(recording, arch) / name, output.with_name(name))
     return output
 
@@ -48,7 +50,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setattr(selection, "THRESHOLD_BYTES", 50_000)
-    monkeypatch.setattr(native, "build_pager", _compiled)
+    monkeypatch.setattr(compile_pager, "build_pager", _compiled)
     (tmp_path / "requirements.txt").write_text("torch\n")
     import hashlib
     import platform
@@ -147,7 +149,7 @@ def test_a_profile_of_other_wheels_is_not_taken(options: Options, monkeypatch: p
         recorded.append(staged)
         return found
 
-    monkeypatch.setattr("builder.record.record_workload", record)
+    monkeypatch.setattr("builder.profile.record.record_workload", record)
     Build(options, Console(StringIO())).run()
     assert recorded == [options.work / "staged"]
     wheel = Wheel("torch", "0.1", found.wheels["torch"])

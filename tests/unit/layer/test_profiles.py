@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from builder import profiles
 from builder.errors import BuildError
-from builder.install import Wheel
-from builder.pages import PageSet
-from builder.profiles import Profile
+from builder.native.page_set import PageSet
+from builder.profile import profiles
+from builder.profile.profiles import Profile
+from builder.stage.install import Wheel
 
 WHEELS = [Wheel("numpy", "2.4.6", "b" * 64), Wheel("sympy", "1.14.0", "c" * 64), Wheel("torch", "2.13.0+cpu", "a" * 64)]
 PROFILE = Profile(

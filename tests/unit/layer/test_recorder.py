@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from builder import clean, record
+from builder import clean
+from builder.profile import record
 from layer_kit.packages import make_tree
 
 
@@ -12,7 +13,7 @@ def notes_of(tree: Path, folder: Path, program: str, *, status: int = 0) -> list
     """Run a program under the recorder, on a small tree, and return its notes."""
     script, output = folder / "program.py", folder / "notes.txt"
     script.write_text(program)
-    done = clean.run(tree, "-m", "builder.recorder", str(output), str(script))
+    done = clean.run(tree, "-m", "builder.profile.recorder", str(output), str(script))
     assert done.returncode == status, done.stderr
     return output.read_text().splitlines()
 

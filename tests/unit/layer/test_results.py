@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.results import Result, ResultError, differences, read_results, write_results
+from builder.outputs import Result, ResultError, differences, read_results, write_results
 from builder.workload import freeze
 
 RESULTS = {"a/b": Result("F32", (1,), b"\0\0\x80\x3f"), "a/text": Result("U8", (5,), b"hello")}

@@ -6,12 +6,12 @@ import pytest
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 
-from builder.coldfile import fragments_of, read_index
-from builder.elf import Library, Protection, Tag
 from builder.errors import BuildError, ElfError
-from builder.layout import COLD_RULES, State, plan_layout
-from builder.pages import PAGE_BYTES
-from builder.split import LibraryPlan, SplitReport, thin
+from builder.native.elf import Library, Protection, Tag
+from builder.native.layout import COLD_RULES, State, plan_layout
+from builder.native.page_set import PAGE_BYTES
+from builder.native.side_file import fragments_of, read_index
+from builder.native.split import LibraryPlan, SplitReport, thin
 from paging.kit import PLAIN, THROWING, Tree, unsplit
 
 

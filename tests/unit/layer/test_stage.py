@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder import prune, strip
 from builder.errors import BuildError
+from builder.stage import prune, strip
 
 
 @pytest.mark.parametrize(

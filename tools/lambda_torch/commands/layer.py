@@ -13,7 +13,7 @@ from lambda_torch.commands._model import model_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from builder.ledger import Report
+    from builder.account.ledger import Report
 
 REPORT = project.BUILD / "report.json"
 
@@ -47,7 +47,7 @@ def inspect(path: Path, as_json: bool, html: Path | None, rows: int) -> None:
         lambda-torch layer inspect
         lambda-torch layer inspect ~/Downloads/somebodys-layer.zip --html layer.html
     """
-    from builder import ledger, table, treemap
+    from builder.account import ledger, table, treemap
     from builder.errors import BuildError
 
     try:
@@ -64,7 +64,7 @@ def inspect(path: Path, as_json: bool, html: Path | None, rows: int) -> None:
 
 def _complete(report: "Report", path: Path) -> None:
     """Add what only the build knows (its steps, the zip's size), if this is the very tree that the report is of."""
-    from builder.ledger import Step, tree_sha256
+    from builder.account.ledger import Step, tree_sha256
 
     if path.resolve() != project.LAYER or not REPORT.is_file():
         return
@@ -135,11 +135,12 @@ def _record(
 
     import boto3  # noqa: F401  # said to be missing here, rather than inside the recorded process
 
-    from builder import profiles
+    from builder import paths
     from builder.__main__ import default_requirements
     from builder.console import Console as Steps
     from builder.pipeline import Build, Options
-    from builder.record import record_command
+    from builder.profile import profiles
+    from builder.profile.record import record_command
     from lambda_torch.emulator.processes import Processes
     from lambda_torch.emulator.storage import CREDENTIALS, REGION, Storage
     from lambda_torch.emulator.task_root import task_root
@@ -169,7 +170,7 @@ def _record(
             profile = record_command(
                 staged, build.options.work, installed.wheels, command, variables, [code, *packages], step.say
             )
-            path = profiles.FOLDER / profiles.file_name(installed.wheels, profile.machine, name)
+            path = paths.PROFILES / profiles.file_name(installed.wheels, profile.machine, name)
             profile.save(path)
             step.result = (
                 f"{len(profile.hot):,} modules and {profile.pages.count() * 4096 / 1e6:.1f} MB of libraries, in {path}"

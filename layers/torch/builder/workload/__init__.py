@@ -2,14 +2,14 @@
 
     python -m builder.workload --output results.safetensors      # in a process that finds torch where it is to be tried
 
-`builder.record` runs it to learn which pages and modules inference touches; `builder.verify` runs it on the staged and on the
-finished tree and compares every output bit for bit. It is deterministic: every group starts from the same seed, on one thread
-unless it says otherwise, so two runs under the same CPU capability give the same bytes. It needs the standard library, torch and
-NumPy; safetensors is used where it is installed.
+`builder.profile.record` runs it to learn which pages and modules inference touches; `builder.verify` runs it on the staged
+and on the finished tree and compares every output bit for bit. It is deterministic: every group starts from the same seed, on
+one thread unless it says otherwise, so two runs under the same CPU capability give the same bytes. It needs the standard library,
+torch and NumPy; safetensors is used where it is installed.
 
 A group is here because ordinary inference needs it, and nothing is here for another reason: what the workload touches stays
 uncompressed in the layer, Python modules among it, so what brings in sympy or the compiler by the way (max_unpool, say) is left
-out. Training, `torch.export`, `torch.jit.script`, `fft`, `linalg` and the like are cold on purpose, and `builder.untouched`
+out. Training, `torch.export`, `torch.jit.script`, `fft`, `linalg` and the like are cold on purpose, and `builder.cold_checks`
 tries them on the finished layer.
 """
 
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import torch
 
-from builder.results import Result
+from builder.outputs import Result
 from builder.workload import attention, convolution, errors, linear, recurrent, state, tensors
 
 Outputs = Mapping[str, torch.Tensor | str]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from builder.results import write_results
+from builder.outputs import write_results
 from builder.workload import GROUPS, run
 
 

@@ -9,7 +9,7 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 from elftools.elf.sections import SymbolTableSection
 
 from builder.errors import BuildError
-from builder.native import COMPANION_NAME, PAGER_NAME, build_pager, find_compiler
+from builder.native.compile_pager import COMPANION_NAME, PAGER_NAME, build_pager, find_compiler
 from paging.kit import compiled_pager
 
 OLDEST_GLIBC = (2, 17)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.coldfile import HEADER
-from builder.split import LibraryPlan
+from builder.native.side_file import HEADER
+from builder.native.split import LibraryPlan
 from paging.kit import PLAIN, USE_BOTH, Tree
 
 TOUCH = USE_BOTH + "call_all(plain)\nprint('done')"

@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from builder.split import LibraryPlan
+from builder.native.split import LibraryPlan
 from paging.kit import BLOCK_BYTES, FUNCTIONS, LAYOUTS, PLAIN, THROWING, USE_BOTH, Tree, compile_library, plain_source
 
 

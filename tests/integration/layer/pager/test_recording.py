@@ -6,8 +6,8 @@ from textwrap import dedent
 import pytest
 
 from builder.errors import BuildError
-from builder.pages import PageSet
-from builder.split import LibraryPlan
+from builder.native.page_set import PageSet
+from builder.native.split import LibraryPlan
 from paging.kit import PLAIN, THROWING, USE_BOTH, Tree
 
 

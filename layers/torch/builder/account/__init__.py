@@ -1,0 +1,1 @@
+"""Where each byte of a layer goes, as data, text, picture and zip file."""

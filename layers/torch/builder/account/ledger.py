@@ -1,0 +1,171 @@
+"""Step 7: where every byte went, and what each step saved."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from builder import inputs
+from builder.account import contents
+from builder.account.treemap import Node
+from builder.native.split import SplitReport
+from builder.stage import policy
+from builder.stage.install import Wheel
+
+SCHEMA = 1
+_LARGEST = 40
+
+
+@dataclass
+class Step:
+    """The size of the layer after a step; `detail` is the step's own account."""
+
+    name: str
+    bytes: int
+    saved_bytes: int
+    seconds: float
+    detail: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Package:
+    """What one top-level package takes."""
+
+    name: str
+    bytes: int
+    kinds: dict[str, int]  # bytes by contents.KINDS
+
+
+@dataclass
+class Library:
+    """What one library takes: its file, and its part of the side file."""
+
+    path: str
+    bytes: int
+    cold_bytes: int
+    original_bytes: int
+    sections: list[dict[str, Any]]
+
+
+@dataclass
+class Report:
+    """The ledger's result, and what is in report.json. Sizes in bytes."""
+
+    unzipped_bytes: int
+    limit_bytes: int
+    budget_bytes: int
+    headroom_bytes: int  # under the limit, for the user's own code
+    files: int
+    packages: list[Package]
+    libraries: list[Library]
+    largest: list[contents.Entry]
+    entries: list[contents.Entry]
+    steps: list[Step] = field(default_factory=list)
+    wheels: list[Wheel] = field(default_factory=list)
+    tree_sha256: str = ""
+    inputs: str = ""  # digest of what it was built from (builder.inputs); empty for a layer that was only looked into
+    zip_bytes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as report.json has it; `entries` (every file) is left out."""
+        value = {key: item for key, item in asdict(self).items() if key != "entries"}
+        value["largest"] = [entry._asdict() for entry in self.largest]
+        value["wheels"] = [wheel._asdict() for wheel in self.wheels]
+        return {"schema": SCHEMA, **value}
+
+    def save(self, path: Path) -> None:
+        """Write report.json in one step."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+    def tree(self) -> Node:
+        """What the treemap shows: packages, their folders, their files."""
+        root = Node("layer", 0, "data")
+        for entry in self.entries:
+            root.add([entry.package, *entry.path.removeprefix("python/").split("/")], entry.bytes, entry.kind)
+        return root
+
+
+class Ledger:
+    """Kept during a build: measures the tree after each step."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self._split: SplitReport | None = None
+
+    def measure(self, name: str, tree: Path, seconds: float, detail: Iterable[dict[str, Any]] = ()) -> None:
+        """Note a step that has left `tree` behind."""
+        size = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
+        before = self.steps[-1].bytes if self.steps else size
+        self.steps.append(Step(name, size, before - size, round(seconds, 1), list(detail)))
+
+    def split(self, parts: SplitReport) -> None:
+        """Keep the native half's account, for the libraries' sections."""
+        self._split = parts
+
+    def report(self, layer: Path, wheels: Iterable[Wheel], budget_bytes: int) -> Report:
+        """The report of the finished layer."""
+        report = inspect(layer, budget_bytes)
+        report.steps, report.wheels, report.tree_sha256 = self.steps, list(wheels), tree_sha256(layer)
+        report.inputs = inputs.digest()
+        if self._split is not None:
+            by_path = {f"python/{library.name}": library for library in self._split.libraries}
+            for library in report.libraries:
+                if library.path in by_path:
+                    part = by_path[library.path]
+                    library.original_bytes = part.original
+                    library.sections = [asdict(section) for section in part.sections if section.bytes]
+        return report
+
+
+def inspect(path: Path, budget_bytes: int = policy.BUDGET_BYTES) -> Report:
+    """The report of any layer, a folder or a zip file, by what is in it. Raises `BuildError` if it is neither."""
+    found = contents.look_into(path)
+    packages: dict[str, Package] = {}
+    cold: dict[str, int] = {}
+    for entry in found.entries:
+        package = packages.setdefault(entry.package, Package(entry.package, 0, {}))
+        package.bytes += entry.bytes
+        package.kinds[entry.kind] = package.kinds.get(entry.kind, 0) + entry.bytes
+        if entry.kind == "cold-native":
+            folder, _, name = entry.path.partition("torch_layer/libraries.cold/")
+            cold[folder + name] = entry.bytes
+    sizes = {entry.path: entry.bytes for entry in found.entries}
+    libraries = [
+        Library(
+            name,
+            sizes[name],
+            cold.get(name, 0),
+            sizes[name],
+            [section._asdict() for section in found.sections.get(name, ())],
+        )
+        for name in sorted(found.sections.keys() | (cold.keys() & sizes.keys()))
+    ]
+    return Report(
+        unzipped_bytes=found.bytes,
+        limit_bytes=policy.LIMIT_BYTES,
+        budget_bytes=budget_bytes,
+        headroom_bytes=policy.LIMIT_BYTES - found.bytes,
+        files=found.files,
+        packages=sorted(packages.values(), key=lambda package: -package.bytes),
+        libraries=sorted(libraries, key=lambda library: -(library.bytes + library.cold_bytes)),
+        largest=sorted(found.entries, key=lambda entry: -entry.bytes)[:_LARGEST],
+        entries=list(found.entries),
+        zip_bytes=path.stat().st_size if path.is_file() else None,
+    )
+
+
+def tree_sha256(folder: Path) -> str:
+    """One hash over names, modes and contents of all files: two builds are the same if it is."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            executable = "x" if path.stat().st_mode & 0o100 else "-"
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{executable}\0{content}\n".encode())
+    return digest.hexdigest()

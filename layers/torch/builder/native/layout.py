@@ -1,0 +1,218 @@
+"""Which pages of a library stay in its file, which go cold, and which nobody can miss: rules and their application."""
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from builder.native.elf import Library, Protection, Segment, Tag, page_ceil, page_floor
+from builder.native.number_tables import table_runs
+from builder.native.page_set import PAGE_BYTES
+
+
+class SectionRule(NamedTuple):
+    """A section whose pages may go cold, and why the kernel never meets them.
+
+    A cold page is brought back when user-mode code touches it. Where the kernel touches it first (a pointer into it is
+    handed to a system call), the call fails with EFAULT instead. So only sections that no system call is given count.
+    """
+
+    name: str
+    is_code: bool
+    reason: str
+
+
+COLD_RULES = (
+    SectionRule(".text", True, "machine code: executed, never an argument of a system call"),
+    SectionRule(".plt", True, "call stubs: executed only"),
+    SectionRule(".plt.got", True, "call stubs: executed only"),
+    SectionRule(".plt.sec", True, "call stubs: executed only"),
+    SectionRule(".gcc_except_table", False, "exception tables: read only by the C++ runtime while it unwinds"),
+    SectionRule(".eh_frame", False, "unwind tables: read only by the unwinder"),
+    SectionRule(".eh_frame_hdr", False, "index of the unwind tables: read only by the unwinder"),
+)
+
+
+class State(Enum):
+    """What becomes of a run of pages."""
+
+    HOT = "stays in the file"
+    COLD = "is compressed into the side file"
+    DEAD = "is dropped: the rewritten file has it elsewhere, or nothing refers to it"
+
+
+class Run(NamedTuple):
+    """A half-open range of addresses within one PT_LOAD, in one state."""
+
+    start: int
+    end: int
+    state: State
+    is_code: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Every PT_LOAD of a library, cut into runs by ascending address."""
+
+    runs: tuple[tuple[Segment, tuple[Run, ...]], ...]
+
+    def cold(self) -> Iterator[tuple[Segment, Run]]:
+        """The cold runs, with the PT_LOAD that they belong to."""
+        for segment, runs in self.runs:
+            for run in runs:
+                if run.state is State.COLD:
+                    yield segment, run
+
+
+def plan_layout(library: Library, hot: frozenset[int], min_cold_pages: int) -> Layout:
+    """Decide for every page of a library.
+
+    Args:
+        library: The library as installed (with section headers: without them nothing goes cold).
+        hot: Page numbers that must stay.
+        min_cold_pages: Shorter cold runs stay hot, since every run costs a program header, and exception handling walks
+            the program headers before glibc 2.35.
+    """
+    keep = set(hot) | set(_relocated_pages(library)) | _resolver_pages(library)
+    intervals = [*_cold_intervals(library), *((start, end, False) for start, end in table_runs(library))]
+    layout: list[tuple[Segment, tuple[Run, ...]]] = []
+    for segment in library.loads:
+        if _is_dead(library, segment):
+            layout.append((segment, (Run(segment.address, segment.end, State.DEAD),)))
+        elif segment.flags & Protection.WRITE or segment.file_bytes != segment.memory_bytes:
+            layout.append((segment, (Run(segment.address, segment.end, State.HOT),)))
+        else:
+            layout.append((segment, tuple(_runs(library, segment, intervals, keep, min_cold_pages))))
+    return Layout(tuple(layout))
+
+
+def _runs(
+    library: Library,
+    segment: Segment,
+    intervals: list[tuple[int, int, bool]],
+    keep: set[int],
+    min_cold_pages: int,
+) -> Iterator[Run]:
+    removed = [*_cold_runs(segment, intervals, keep, min_cold_pages), *_old_strings(library, segment)]
+    position = segment.address
+    for run in sorted(removed):
+        if run.start > position:
+            yield Run(position, run.start, State.HOT)
+        yield run
+        position = run.end
+    if segment.end > position:
+        yield Run(position, segment.end, State.HOT)
+
+
+def _cold_runs(
+    segment: Segment, intervals: list[tuple[int, int, bool]], keep: set[int], min_cold_pages: int
+) -> Iterator[Run]:
+    for start, end, is_code in intervals:
+        first, last = page_ceil(max(start, segment.address)) // PAGE_BYTES, min(end, segment.end) // PAGE_BYTES
+        begin = first
+        for page in [*sorted(number for number in keep if first <= number < last), last]:
+            if page - begin >= min_cold_pages:
+                yield Run(begin * PAGE_BYTES, page * PAGE_BYTES, State.COLD, is_code)
+            begin = page + 1
+
+
+def _cold_intervals(library: Library) -> Iterator[tuple[int, int, bool]]:
+    """Maximal ranges of neighbouring sections that may go cold, `(start, end, is_code)`.
+
+    Two sections are neighbours when nothing but padding is between them: then the page that both share may go, too.
+    """
+    rules = {rule.name: rule for rule in COLD_RULES}
+    pending: tuple[int, int, bool] | None = None
+    for section in library.sections:
+        rule = rules.get(section.name)
+        if rule is None:
+            if pending:
+                yield pending
+            pending = None
+        elif pending and pending[2] == rule.is_code and section.address - pending[1] < PAGE_BYTES:
+            pending = (pending[0], section.end, rule.is_code)
+        else:
+            if pending:
+                yield pending
+            pending = (section.address, section.end, rule.is_code)
+    if pending:
+        yield pending
+
+
+def _old_strings(library: Library, segment: Segment) -> Iterator[Run]:
+    """The whole pages of the dynamic string table, which the rewritten file has elsewhere."""
+    table, size = library.tag(Tag.STRTAB), library.tag(Tag.STRSZ)
+    if table is None or size is None or not segment.address <= table < segment.end:
+        return
+    start, end = page_ceil(table), page_floor(table + size)
+    if end > start:
+        yield Run(start, end, State.DEAD)
+
+
+def _is_dead(library: Library, segment: Segment) -> bool:
+    """Whether a PT_LOAD holds nothing that is referred to: what patchelf leaves behind when it moves a table again.
+
+    patchelf appends such segments after linking, so no code has an address in them; the loader only follows the dynamic
+    section and the program headers.
+    """
+    if not library.sections or segment.offset == 0:
+        return False
+    table = library.tag(Tag.STRTAB)
+    held = [section for section in library.sections if section.address < segment.end and section.end > segment.address]
+    others = [s for s in library.segments if s is not segment and s.memory_bytes and s.type != segment.type]
+    headers = any(s.address < segment.end and s.end > segment.address for s in others)
+    if not held and not headers:
+        return True
+    return all(section.address == table for section in held) and bool(held) and not headers
+
+
+def _relocated_pages(library: Library) -> Iterator[int]:
+    """Pages that the loader writes to before the pager is there (DT_TEXTREL)."""
+    fixed = [(s.address, s.end) for s in library.loads if not s.flags & Protection.WRITE]
+    low, high = min((s for s, _ in fixed), default=0), max((e for _, e in fixed), default=0)
+    for offset, _, _ in library.relocations():
+        if low <= offset < high and any(start <= offset < end for start, end in fixed):
+            yield offset // PAGE_BYTES
+            yield (offset + 7) // PAGE_BYTES
+
+
+_FUNCTION_BYTES = 8192  # how much from a function's start on is taken to be its code
+_MAX_RESOLVER_FUNCTIONS = 500
+
+
+def _resolver_pages(library: Library) -> set[int]:
+    """Pages of IFUNC resolvers and of what they call: the loader runs them before any constructor, so before the pager.
+
+    The callees are found by looking at direct calls in the bytes of each function. What only looks like a call keeps a
+    page too many, which does no harm. Call stubs stay as well: a resolver may ask libc for the CPU's features.
+    """
+    waiting, seen, pages = list(library.resolvers()), set[int](), set[int]()
+    if waiting:
+        for section in library.sections:
+            if section.name.startswith(".plt"):
+                pages.update(range(section.address // PAGE_BYTES, section.end // PAGE_BYTES + 1))
+    while waiting and len(seen) < _MAX_RESOLVER_FUNCTIONS:
+        address = waiting.pop()
+        if address in seen:
+            continue
+        seen.add(address)
+        home = next((s for s in library.loads if s.address <= address < s.end and s.flags & Protection.EXECUTE), None)
+        if home is None:
+            continue
+        code = library.at(address, min(_FUNCTION_BYTES, home.end - address))
+        pages.update(range(address // PAGE_BYTES, (address + len(code) - 1) // PAGE_BYTES + 1))
+        waiting.extend(_direct_calls(library.machine, code, address))
+    return pages
+
+
+def _direct_calls(machine: str, code: bytes, address: int) -> Iterator[int]:
+    if machine == "x86_64":
+        for match in re.finditer(rb"[\xe8\xe9](?=(....))", code, re.DOTALL):
+            yield address + match.end() + 4 + struct.unpack("<i", match[1])[0]
+    else:
+        for position, (word,) in enumerate(struct.iter_unpack("<I", code[: len(code) // 4 * 4])):
+            if word >> 26 in (0b100101, 0b000101):  # BL, B: a 26-bit word offset
+                offset = word & 0x3FFFFFF
+                yield address + position * 4 + 4 * (offset - (1 << 26) if offset >> 25 else offset)

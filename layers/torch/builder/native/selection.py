@@ -1,0 +1,34 @@
+"""Which libraries are split into hot and cold pages: any ELF library over a threshold, by rule."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from builder.stage.policy import elf_files
+
+# A split library costs a companion, program headers and its share of the index: some 20 kB.
+THRESHOLD_BYTES = 400_000
+
+
+class Whole(NamedTuple):
+    """Libraries that are not split, whatever their size."""
+
+    pattern: str
+    reason: str
+
+
+WHOLE: tuple[Whole, ...] = (
+    Whole(r"torch_layer/", "the pager itself"),
+    Whole(r"torch/lib/libc10\.so$", "small, and nearly all of it is needed by every import"),
+)
+
+
+def libraries_of(tree: Path) -> list[str]:
+    """Paths, relative to the tree, of the libraries that are split."""
+    names = []
+    for path in elf_files(tree):
+        name = path.relative_to(tree).as_posix()
+        whole = any(re.match(rule.pattern, name) for rule in WHOLE)
+        if not whole and re.search(r"\.so(\.|$)", path.name) and path.stat().st_size >= THRESHOLD_BYTES:
+            names.append(name)
+    return names

@@ -1,0 +1,1 @@
+"""What a workload touches, recorded and kept."""

@@ -1,0 +1,217 @@
+"""Step 4: run a workload on the staged tree and write down which pages and which modules it touches.
+
+The tree is made unreadable page by page (`split.prepare_recording`), and the recording pager notes each page as it is touched.
+`recorder` notes the modules, inside the process. Which kernels run depends on the CPU, so the workload runs under each
+capability that this CPU has, and the union counts.
+"""
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from builder import clean
+from builder.errors import BuildError
+from builder.native import compile_pager, split
+from builder.native.page_set import PageSet
+from builder.native.selection import libraries_of
+from builder.profile import profiles
+from builder.python.bundle import module_name
+from builder.python.deferred.search import search
+from builder.stage.install import Wheel
+from builder.stage.prune import link
+
+
+class Capability(NamedTuple):
+    """One kind of CPU, and how the libraries inside torch are told to take theirs for it."""
+
+    name: str
+    flag: str  # of /proc/cpuinfo; "" is there on every CPU
+    environment: dict[str, str]
+
+
+# ATen: aten/src/ATen/native/DispatchStub.cpp. oneDNN: "CPU Dispatcher Control" in its documentation. MKL: "Instruction Set
+# Specific Dispatching" in its developer guide. OpenBLAS (NumPy's): OPENBLAS_CORETYPE in its user manual.
+CAPABILITIES = {
+    "x86_64": (
+        # No "default" (SSE): every x86_64 CPU of Lambda has AVX2 ("Using Advanced Vector Extensions 2" in its developer
+        # guide), so its kernels would be 4.4 MB of hot pages that never run. Elsewhere they are paged in like any cold code.
+        Capability(
+            "avx2",
+            "avx2",
+            {
+                "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+                "OPENBLAS_CORETYPE": "Haswell",
+            },
+        ),
+        Capability(
+            "avx512",
+            "avx512f",
+            {
+                "ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "ALL", "MKL_ENABLE_INSTRUCTIONS": "AVX512",
+                "OPENBLAS_CORETYPE": "SkylakeX",
+            },
+        ),
+        # Nothing set: what the libraries take of their own accord, such as AMX, or MKL's paths for AMD's processors.
+        Capability("native", "", {}),
+    ),
+    "aarch64": (Capability("native", "", {}),),
+}  # fmt: skip
+
+
+class Recorded(NamedTuple):
+    """What one command touched."""
+
+    pages: PageSet
+    modules: tuple[str, ...]  # names in the order of the imports
+    sources: frozenset[str]
+
+    def union(self, other: "Recorded") -> "Recorded":
+        """What either touched."""
+        return Recorded(
+            self.pages.union(other.pages),
+            tuple(dict.fromkeys([*self.modules, *other.modules])),
+            self.sources | other.sources,
+        )
+
+
+NOTHING = Recorded(PageSet(), (), frozenset())
+
+
+def capabilities(machine: str) -> list[Capability]:
+    """Those that this CPU has."""
+    flags = set(re.findall(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)[0].split())
+    return [capability for capability in CAPABILITIES[machine] if not capability.flag or capability.flag in flags]
+
+
+class RecordingTree:
+    """A copy of the staged tree whose touches are noted. A context manager: the copy goes at the end."""
+
+    def __init__(self, staged: Path, work: Path) -> None:
+        self._staged, self._work = staged, work
+
+    def __enter__(self) -> "RecordingTree":
+        self._scratch = Path(tempfile.mkdtemp(prefix="recording-", dir=self._work))
+        try:
+            self.tree = self._scratch / "python"
+            for path in self._staged.rglob("*"):
+                if path.is_file():
+                    target = self.tree / path.relative_to(self._staged)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    link(path, target)
+            folder = self.tree / "torch_layer"
+            folder.mkdir()
+            compile_pager.build_pager(folder / compile_pager.PAGER_NAME, arch=platform.machine(), recording=True)
+            plans = dict.fromkeys(libraries_of(self.tree), split.LibraryPlan())
+            split.prepare_recording(plans, self.tree, folder / "libraries.cold")
+        except BaseException:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def run(self, command: Sequence[str], environment: dict[str, str], *, extra_path: Sequence[Path] = ()) -> Recorded:
+        """Run `python -m builder.profile.recorder OUTPUT <command>` on the tree.
+
+        Args:
+            command: `-m module arguments` or `file arguments`, as after `python`.
+            environment: Variables on top of a clean environment.
+            extra_path: Folders after the tree on the path, such as the function's code.
+
+        Raises:
+            BuildError: The command fails; the message has the end of what it said.
+        """
+        pages, notes = self._scratch / "pages.txt", self._scratch / "modules.txt"
+        pages.unlink(missing_ok=True)
+        notes.unlink(missing_ok=True)
+        variables = {
+            "TORCH_LAYER_PAGER_RECORD": str(pages),
+            # Bytecode goes to a folder of its own, so that the tree stays as it is and the next run need not compile again.
+            "PYTHONPYCACHEPREFIX": str(self._work / "bytecode"),
+            **environment,
+        }
+        with clean.environment(self.tree, variables) as complete:
+            complete["PYTHONPATH"] += "".join(f":{folder}" for folder in extra_path)
+            complete.pop("PYTHONDONTWRITEBYTECODE")
+            done = subprocess.run(
+                [sys.executable, "-S", "-P", "-s", "-m", "builder.profile.recorder", str(notes), *command],
+                env=complete, capture_output=True, text=True, check=False, timeout=1800,
+            )  # fmt: skip
+        if done.returncode or not notes.is_file() or not pages.is_file():
+            raise BuildError(
+                f"recording `{' '.join(command)}` failed with status {done.returncode}:\n"
+                + (done.stdout + done.stderr)[-4000:],
+                "run it on the staged tree by hand, and see why it fails there",
+            )
+        lines = [line.split(" ", 1) for line in notes.read_text(encoding="utf-8").splitlines()]
+        return Recorded(
+            PageSet.from_record(pages),
+            tuple(dict.fromkeys(module_name(path) for kind, path in lines if kind == "module")),
+            frozenset(path for kind, path in lines if kind == "source"),
+        )
+
+
+def record_workload(
+    staged: Path, work: Path, wheels: Sequence[Wheel], progress: Callable[[str], None] = lambda _text: None
+) -> profiles.Profile:
+    """The profile of the shipped workload, and of what the checks of untouched code import (those modules are warm).
+
+    With it goes which modules can be held back, since that depends on the same wheels and on the same workload.
+    """
+    with RecordingTree(staged, work) as tree:
+        hot, names = _under_each_capability(tree, ["-m", "builder.workload"], {}, [], progress)
+        progress("modules of the checks of untouched code")
+        with tempfile.TemporaryDirectory(dir=work) as outputs:
+            warm = tree.run(["-m", "builder.cold_checks", "--output", outputs], {})
+    return replace(_profile(wheels, names, hot, warm.modules), held=search(staged, work, progress))
+
+
+def record_command(
+    staged: Path,
+    work: Path,
+    wheels: Sequence[Wheel],
+    command: Sequence[str],
+    environment: dict[str, str],
+    extra_path: Sequence[Path],
+    progress: Callable[[str], None] = lambda _text: None,
+) -> profiles.Profile:
+    """The profile of any program: a user's own model. The arguments are those of `RecordingTree.run`."""
+    with RecordingTree(staged, work) as tree:
+        hot, names = _under_each_capability(tree, command, environment, extra_path, progress)
+    return _profile(wheels, names, hot, ())
+
+
+def _under_each_capability(
+    tree: RecordingTree,
+    command: Sequence[str],
+    environment: dict[str, str],
+    extra_path: Sequence[Path],
+    progress: Callable[[str], None],
+) -> tuple[Recorded, list[str]]:
+    found, names = NOTHING, []
+    for capability in capabilities(platform.machine()):
+        progress(f"as on a CPU with {capability.name}" if capability.environment else "as this CPU is")
+        found = found.union(tree.run(command, {**environment, **capability.environment}, extra_path=extra_path))
+        names.append(capability.name)
+    return found, names
+
+
+def _profile(wheels: Sequence[Wheel], names: Sequence[str], hot: Recorded, warm: Iterable[str]) -> profiles.Profile:
+    return profiles.Profile(
+        wheels=profiles.keys_of(wheels),
+        python=str(sys.implementation.cache_tag),
+        machine=platform.machine(),
+        capabilities=tuple(sorted(names)),
+        hot=hot.modules,
+        warm=frozenset(warm).difference(hot.modules),
+        sources=hot.sources,
+        pages=hot.pages,
+    )

@@ -1,0 +1,299 @@
+"""Imports torch from a tree of plain files with modules held, and says what happened. `builder.python.deferred.search` starts it.
+
+    python -m builder.python.deferred.trial WHAT [PLAN ...]
+
+    order PACKAGE               which modules importing it runs, in order
+    discover PLAN               which held modules are needed, as each runs by itself when touched
+    groups PLAN                 what completes the import, at import and in groups of the workload
+    operators [PLAN]            every operator's kernels
+    complete PLAN               the same, when the import was completed
+    native [PLAN]               the modules inside torch._C
+    numpy-needs PLAN            which held modules of NumPy its C code needs
+    numpy-at-start PLAN PLAN    with modules of torch and of NumPy held: what touches NumPy's
+
+The tree is the first folder of `PYTHONPATH`. The last line of standard output is JSON.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from builder.python.deferred import defer, rules
+from builder.python.deferred import plan as plans
+from torch_layer.lazy import Imports, Plan
+
+
+class _Discovery(Imports):
+    """Runs each held module by itself when it is touched, and writes down which were."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.touched: list[str] = []
+
+    def look(self, module: ModuleType, attribute: str) -> Any:
+        name = module.__name__
+        child = f"{name}.{attribute}"
+        namespace = ModuleType.__getattribute__(module, "__dict__")
+        if attribute in namespace and attribute != "__dict__":
+            return namespace[attribute]
+        if child in self._held:
+            return super().look(module, attribute)
+        self._alone(name)
+        return getattr(module, attribute)
+
+    def touch(self, module: ModuleType, what: str) -> None:
+        self._alone(module.__name__)
+
+    def resolve(self, module: str, name: str) -> Any:
+        namespace = sys.modules[module].__dict__
+        if name not in namespace and name in self.plan.later.get(module, ()):
+            self._run_later(module, name)
+        return namespace[name] if name in namespace else self._bind(module, name)
+
+    def complete(self, reason: str = "asked for") -> None:
+        raise AssertionError(f"completed by {reason}")
+
+    def _alone(self, name: str) -> None:
+        if name in self._modules:
+            self.touched.append(name)
+            ModuleType.__setattr__(self._modules[name], "__class__", ModuleType)
+            self.run(name)
+
+
+class _FirstTouch(Imports):
+    """Ends the process at the first touch."""
+
+    tell: Any = None
+
+    def complete(self, reason: str = "asked for") -> None:
+        frame: Any = sys._getframe(1)
+        while frame and ("torch_layer" in frame.f_code.co_filename or "importlib" in frame.f_code.co_filename):
+            frame = frame.f_back
+        where = f" in {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+        self.tell(reason + where)
+        os._exit(0)
+
+
+class _RewritingLoader(SourceFileLoader):
+    """Compiles the rewritten source."""
+
+    sources: plans.Sources
+    plan: Plan
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        if fullname not in self.plan.deferred:
+            return super().get_code(fullname)
+        tree = defer.rewrite(*plans.rewriting(self.sources, self.plan, fullname))
+        code: CodeType = compile(tree, self.get_filename(fullname), "exec", dont_inherit=True)
+        return code
+
+
+class _Finder:
+    """Finds the modules of the tree, held and rewritten as planned."""
+
+    def __init__(self, imports: Imports, sources: plans.Sources, plan: Plan) -> None:
+        self._imports, self._sources, self._plan = imports, sources, plan
+        self._packages = ("numpy",) if plan.root == "numpy" else rules.PACKAGES
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """As importlib.abc.MetaPathFinder."""
+        if name.split(".")[0] not in self._packages:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or not isinstance(spec.loader, SourceFileLoader):
+            return spec and self._imports.loader(spec)
+        loader = _RewritingLoader(spec.loader.name, spec.loader.path)
+        loader.sources, loader.plan = self._sources, self._plan
+        spec.loader = loader
+        changed: ModuleSpec = self._imports.loader(spec)
+        return changed
+
+
+def order(package: str) -> list[str]:
+    """The modules that importing a package runs, in the order in which it begins to."""
+    root = _tree()
+    found: dict[str, None] = {}
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        code = arguments[0] if event == "exec" else None
+        if isinstance(code, CodeType) and code.co_name == "<module>" and code.co_filename.startswith(f"{root}/"):
+            parts = Path(code.co_filename).relative_to(root).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = None
+
+    sys.addaudithook(note)
+    import_module(package)
+    return list(found)
+
+
+def _tree() -> Path:
+    return Path(os.environ["PYTHONPATH"].split(os.pathsep)[0])
+
+
+def _install(kind: Callable[[Plan], Imports], plan: Plan) -> Any:
+    imports = kind(plan)
+    sys.meta_path.insert(0, _Finder(imports, plans.Sources(_tree()), plan))
+    return imports
+
+
+def discover(plan: Plan) -> dict[str, Any]:
+    """The modules that importing torch and a first layer need; an error is where held modules were in each other's way."""
+    imports = _install(_Discovery, plan)
+    error = ""
+    try:
+        import torch
+
+        torch.nn.LSTM(4, 4)(torch.zeros(1, 1, 4))
+    except Exception as problem:
+        error = f"{type(problem).__name__}: {problem}"
+    return {"touched": imports.touched, "error": error}
+
+
+def groups(plan: Plan) -> dict[str, str]:
+    """What touched a held module first: `"import"` -> reason, or by group; groups that touch none are left out.
+
+    Each group runs in a child of its own, forked when torch was imported; those that may complete the import (`rules.COMPLETING`)
+    are left out.
+    """
+    imports = _install(_FirstTouch, plan)
+    found: dict[str, str] = {}
+
+    def at_import(reason: str) -> None:
+        print(json.dumps({"import": reason}), flush=True)  # noqa: T201 -- the answer of this process
+
+    imports.tell = at_import
+    import torch  # noqa: F401
+
+    from builder import workload
+
+    may = {rule.group for rule in rules.COMPLETING}
+    for group in workload.GROUPS:
+        if group.name not in may:
+            reason = _in_child(imports, group)
+            if reason:
+                found[group.name] = reason
+    return found
+
+
+def _in_child(imports: Any, group: Any) -> str:
+    from builder import workload
+
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        imports.tell = lambda reason: os.write(writing, reason.encode())
+        try:
+            workload.run_groups([group])
+        except BaseException as error:
+            os.write(writing, f"error: {type(error).__name__}: {error}".encode()[:2000])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        reason = pipe.read()
+    os.waitpid(child, 0)
+    return reason
+
+
+def operators(plan: Plan | None, *, complete: bool = False) -> dict[str, dict[str, str]]:
+    """`builder.python.deferred.operators.kernels` of stock torch, or with modules held."""
+    if plan is not None:
+        imports = _install(Imports, plan)
+        import torch  # noqa: F401
+
+        if complete:
+            imports.complete()
+    from builder.python.deferred.operators import kernels
+
+    return kernels()
+
+
+def native(plan: Plan | None) -> list[str]:
+    """The modules inside the extension module `torch._C` that are there when torch was imported."""
+    if plan is not None:
+        _install(Imports, plan)
+    import torch  # noqa: F401
+
+    return sorted(name for name in sys.modules if name.startswith("torch._C."))
+
+
+def numpy_needs(plan: Plan) -> list[str]:
+    """The modules of NumPy that must have run before its C code is loaded: those it touches."""
+
+    class Alone(_Discovery):
+        def run(self, name: str) -> None:
+            self.run_alone(name)
+
+    imports = _install(Alone, plan)
+    imports.is_lent = True
+    import_module(rules.NUMPY_NATIVE)
+    touched: list[str] = imports.touched
+    return touched
+
+
+def numpy_at_start(torch_plan: Plan, plan: Plan) -> str:
+    """What touches NumPy first while torch is imported and a layer runs; empty if nothing does."""
+    found: list[str] = []
+
+    class Note(Imports):
+        def complete(self, reason: str = "asked for") -> None:
+            found.append(reason)
+            super().complete(reason)
+
+    numpy = _install(Note, plan)
+    _install(lambda given: Imports(given, before=numpy), torch_plan)
+    import torch
+
+    torch.nn.LSTM(4, 4)(torch.zeros(1, 1, 4))
+    return found[0] if found else ""
+
+
+def _read(path: str) -> Plan:
+    value = json.loads(Path(path).read_text(encoding="utf-8"))
+    deferred = {
+        module: {name: (origin[0], origin[1]) for name, origin in names.items()}
+        for module, names in value["deferred"].items()
+    }
+    return Plan(
+        value["root"],
+        tuple(value["held"]),
+        deferred,
+        value["early"],
+        tuple((module, function) for module, function in value["lifted"]),
+        tuple(value["factories"]),
+        tuple(value["namespaces"]),
+        {module: tuple(names) for module, names in value["later"].items()},
+        tuple(value["native"]),
+        value["constants"],
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Run one trial and print its result."""
+    what, *arguments = argv
+    if what == "order":
+        result: Any = order(arguments[0])
+    elif what == "discover":
+        result = discover(_read(arguments[0]))
+    elif what == "groups":
+        result = groups(_read(arguments[0]))
+    elif what == "numpy-needs":
+        result = numpy_needs(_read(arguments[0]))
+    elif what == "numpy-at-start":
+        result = numpy_at_start(_read(arguments[0]), _read(arguments[1]))
+    elif what == "native":
+        result = native(_read(arguments[0]) if arguments else None)
+    else:
+        result = operators(_read(arguments[0]) if arguments else None, complete=what == "complete")
+    print(json.dumps(result), flush=True)  # noqa: T201 -- the answer of this process
+    # What a half-imported torch would do at exit is of no interest.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""The tree of installed wheels: what goes in, what is left out, what is stripped."""

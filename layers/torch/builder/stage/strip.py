@@ -1,0 +1,117 @@
+"""Step 3: take debugging symbols and static symbol tables out of libraries, by rule, and load each result.
+
+strip has corrupted libraries that patchelf rewrote before: https://github.com/pypa/manylinux/issues/119,
+https://github.com/NixOS/patchelf/issues/10. The rules leave those alone, and every result has to load afterwards.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from builder import clean
+from builder.errors import BuildError
+from builder.stage.policy import elf_files
+
+
+class Rule(NamedTuple):
+    """What happens to libraries whose path matches; the first rule that matches decides."""
+
+    pattern: str
+    strip: bool
+    reason: str
+
+
+RULES = (
+    Rule(r"[^/]+\.libs/", False, "auditwheel rewrote these with patchelf, and strip is known to corrupt such files"),
+    Rule(r"torch/lib/libgomp", False, "a vendored library that was renamed and rewritten with patchelf"),
+    Rule(r".*", True, "linked once and never rewritten"),
+)
+
+
+class Stripped(NamedTuple):
+    """What became of the libraries."""
+
+    files: int
+    saved_bytes: int
+    kept: int  # left alone by rule
+    loaded: int  # opened by the loader afterwards
+
+
+def rule_for(path: str) -> Rule:
+    """The rule for the ELF file at `path`, relative to the tree."""
+    return next(rule for rule in RULES if re.match(rule.pattern, path))
+
+
+def require_tool() -> str:
+    """The `strip` command. Raises `BuildError` if there is none."""
+    tool = shutil.which("strip")
+    if tool is None:
+        raise BuildError(
+            "there is no strip on this machine", "install binutils (apt-get install binutils, dnf install binutils)"
+        )
+    return tool
+
+
+def strip(tree: Path) -> Stripped:
+    """Strip the ELF files of `tree` (each is replaced by a new file), then load every shared library in a child process.
+
+    Raises:
+        BuildError: There is no `strip`, it fails, or a result cannot be loaded; the message names the file.
+    """
+    tool = require_tool()
+    files = saved = kept = 0
+    for path in elf_files(tree):
+        name = path.relative_to(tree).as_posix()
+        if not rule_for(name).strip:
+            kept += 1
+            continue
+        before, output = path.stat(), path.with_name(path.name + ".stripped")
+        done = subprocess.run([tool, "-o", str(output), str(path)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            output.unlink(missing_ok=True)
+            raise BuildError(
+                f"strip cannot rewrite {name}: {done.stderr.strip()}",
+                "add a rule for it to builder/stage/strip.py that leaves it alone",
+            )
+        if output.stat().st_size < before.st_size:
+            output.chmod(before.st_mode & 0o777)
+            output.replace(path)
+            files, saved = files + 1, saved + before.st_size - path.stat().st_size
+        else:
+            output.unlink()
+    return Stripped(files, saved, kept, load_all(tree))
+
+
+# Says each name before it opens it, so that the last line names the library that took the process down.
+_LOADER = """
+import ctypes, os, sys
+for path in sys.stdin.read().splitlines():
+    print(path, flush=True)
+    ctypes.CDLL(path, mode=os.RTLD_LAZY)
+"""
+
+
+def load_all(tree: Path) -> int:
+    """Open every shared library of the tree in one child process; return how many. Raises `BuildError` naming one that fails."""
+    libraries = [str(path) for path in elf_files(tree) if re.search(r"\.so(\.|$)", path.name)]
+    with clean.environment(tree) as variables:
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", _LOADER],
+            input="\n".join(libraries), env=variables, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        last = (
+            Path(done.stdout.splitlines()[-1]).relative_to(tree).as_posix()
+            if done.stdout.strip()
+            else "the first library"
+        )
+        reason = (
+            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"the process ended with {done.returncode}"
+        )
+        raise BuildError(
+            f"{last} cannot be loaded after strip: {reason}", "add a rule for it to builder/stage/strip.py"
+        )
+    return len(libraries)
