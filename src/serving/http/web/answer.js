@@ -35,7 +35,7 @@ function texts(values) {
   }));
 }
 
-/** Numbers as a strip of colour: blue is below zero, orange is above zero, and a stronger colour is farther from zero. */
+/** Numbers as a strip of colour: blue is below zero, orange is above zero, strong colour is far from zero. */
 function strip(numbers) {
   const canvas = element("canvas", { width: numbers.length, height: 1, role: "img", "aria-label": `${numbers.length} numbers` });
   const context = canvas.getContext("2d");
