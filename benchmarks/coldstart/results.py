@@ -118,6 +118,6 @@ def _spread(figures: Mapping[str, Any], measure: str) -> str:
 
 def goals_table(found: Sequence[Mapping[str, Any]]) -> str:
     """The ratios, as Markdown."""
-    lines = ["| first answer of the sample function, from process start | ratio | reach |", "|---|---|---|"]
+    lines = ["| first answer of the sample function, from process start | measured | target |", "|---|---|---|"]
     lines += [f"| {each['title']} | {each['ratio']:.2f} | {each['reach']} or less |" for each in found]
     return "\n".join(lines)
