@@ -150,7 +150,7 @@ def looking(url: str, cache: str, parent: Connection) -> None:
     """One environment, in blocks of requests: in every other block looks follow each other, in the rest none is made."""
     os.environ["AWS_ENDPOINT_URL_S3"] = url
     app = start(cache, 0)
-    current = app.current
+    current = app.service.follower
     latencies: dict[bool, list[float]] = {False: [], True: []}
     for number in range(BLOCKS * 2):
         look = number % 2 == 1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, RootModel
 from pydantic_core import PydanticCustomError
 
-from serving.errors import ServiceError
+from serving.errors import HttpError
 from serving.http import batch, validation
 
 
@@ -73,7 +73,7 @@ def test_what_is_not_a_list_is_refused_as_the_standard_library_would(text: str) 
         expected = None
     try:
         items = batch.split(text, 20)
-    except ServiceError as error:
+    except HttpError as error:
         assert (error.status, error.code) == (400, "empty_batch" if expected == [] else "invalid_json")
     else:
         assert [json.loads(item) for item in items] == expected
@@ -81,14 +81,14 @@ def test_what_is_not_a_list_is_refused_as_the_standard_library_would(text: str) 
 
 def test_too_many_items_are_refused_with_the_limit() -> None:
     """The cap holds for the number of items, and the error says both."""
-    with pytest.raises(ServiceError) as caught:
+    with pytest.raises(HttpError) as caught:
         batch.split("[1,2,3]", 2)
     assert (caught.value.code, caught.value.details) == ("too_many_items", {"count": 3, "limit": 2})
 
 
 def test_nesting_and_long_numbers_do_not_escape() -> None:
     """A list nested beyond Python's recursion is refused, and digits beyond its limit are only cut out."""
-    with pytest.raises(ServiceError) as caught:
+    with pytest.raises(HttpError) as caught:
         batch.split("[" * 100_000, 2)
     assert caught.value.code == "invalid_json"
     assert batch.split(f"[{'1' * 10_000}]", 1) == ["1" * 10_000]
@@ -133,7 +133,7 @@ def test_types_are_those_of_json() -> None:
         "invalid_request",
         None,
     ]
-    with pytest.raises(ServiceError):
+    with pytest.raises(HttpError):
         validation.parse(Request, '{"number":1.5}')
 
 
@@ -154,5 +154,5 @@ def test_a_request_that_is_a_list_itself_is_never_a_batch() -> None:
     class Texts(RootModel[list[str]]):
         pass
 
-    assert batch.takes_lists(Request)
-    assert not batch.takes_lists(Texts)
+    assert validation.takes_lists(Request)
+    assert not validation.takes_lists(Texts)

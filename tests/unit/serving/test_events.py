@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.errors import ServiceError
-from serving.http.events import Http, body_of, to_http
+from serving.errors import HttpError
+from serving.http.events import HttpRequest, body_of, to_http
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -64,7 +64,7 @@ def test_any_json_is_an_event(event: Any) -> None:
     """Whatever JSON a direct invocation sends becomes a request or is refused with 400."""
     try:
         http = to_http(event)
-    except ServiceError as error:
+    except HttpError as error:
         assert error.status == 400
     else:
         assert isinstance(http.path, str)
@@ -80,7 +80,7 @@ def test_a_malformed_gateway_event_is_refused_not_raised(parts: dict[str, Any]) 
     """An event with the marks of API Gateway and parts of the wrong types ends in 400, never in another exception."""
     try:
         http = to_http({"httpMethod": "POST", **parts})
-    except ServiceError as error:
+    except HttpError as error:
         assert (error.status, error.code) == (400, "invalid_event")
     else:
         assert isinstance(http.path, str)
@@ -91,11 +91,11 @@ def test_the_body_cap_counts_bytes_however_the_body_is_sent(text: str, cap: int)
     """A body passes exactly when its UTF-8 form is within the cap, plain or in base64."""
     content = text.encode()
     for body, is_base64 in ((text, False), (base64.b64encode(content).decode(), True)):
-        http = Http("POST", "/", body=body, is_base64=is_base64)
+        http = HttpRequest("POST", "/", body=body, is_base64=is_base64)
         if len(content) <= cap:
             assert body_of(http, cap) == text
         else:
-            with pytest.raises(ServiceError) as caught:
+            with pytest.raises(HttpError) as caught:
                 body_of(http, cap)
             assert caught.value.status == 413
 
@@ -103,6 +103,6 @@ def test_the_body_cap_counts_bytes_however_the_body_is_sent(text: str, cap: int)
 @pytest.mark.parametrize(("body", "code"), [("%%%", "invalid_base64"), ("/w==", "invalid_encoding")])
 def test_broken_base64_and_broken_utf8_are_told_apart(body: str, code: str) -> None:
     """A base64 body that is none, or that holds no UTF-8 text, is refused with a code of its own."""
-    with pytest.raises(ServiceError) as caught:
-        body_of(Http("POST", "/", body=body, is_base64=True), 1000)
+    with pytest.raises(HttpError) as caught:
+        body_of(HttpRequest("POST", "/", body=body, is_base64=True), 1000)
     assert (caught.value.status, caught.value.code) == (400, code)
