@@ -17,6 +17,8 @@ from typing import Any, Literal, NamedTuple
 
 from serving.errors import HttpError
 
+# Names of results in the bucket: a message's own id, which SQS gives it, or the one that its sender gave it.
+RESULT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # A variable in the path of an API Gateway resource: {name}, or {name+} for all that follows.
 _PATH_VARIABLE = re.compile(r"\{([^{}+]+)\+?\}")
 
@@ -41,6 +43,7 @@ def _is_message(record: Any) -> bool:
         isinstance(record, dict)
         and record.get("eventSource") == "aws:sqs"
         and isinstance(record.get("messageId"), str)
+        and RESULT_ID.fullmatch(record["messageId"]) is not None
         and isinstance(record.get("body"), str)
     )
 

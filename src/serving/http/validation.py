@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, RootModel, ValidationError
-from pydantic_core import PydanticCustomError, to_jsonable_python
+from pydantic_core import PydanticCustomError, from_json, to_json
 
 from serving.contract import ServedModel
 from serving.errors import HttpError
@@ -80,7 +80,7 @@ def check(model: ServedModel, request: BaseModel) -> None:
         checker(request)
     except PydanticCustomError as error:
         # Whatever the model puts into the context becomes JSON: a refusal must not fail.
-        details = to_jsonable_python(error.context, inf_nan_mode="strings", fallback=str)
+        details = from_json(to_json(error.context or {}, inf_nan_mode="strings", fallback=str))
         raise HttpError(400, error.type, error.message(), details) from None
 
 

@@ -8,7 +8,6 @@ to the dead-letter queue (Lambda developer guide, "Handling errors for an SQS ev
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +15,9 @@ from typing import Any
 from serving.errors import HttpError, ReleaseUnavailableError
 from serving.http import batch, responses, validation
 from serving.http.batch import ItemOutcome
+from serving.http.events import RESULT_ID
 from serving.http.service import Service
 from serving.jobs.results import PREFIX, ResultWriteError, open_results
-
-ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def _read(service: Service, record: dict[str, Any]) -> _Message:
     settings, kind = service.settings, service.model.Request
     message_id, text, named = record["messageId"], record["body"], _named(record)
     try:
-        if named is not None and not ID.fullmatch(named):
+        if named is not None and not RESULT_ID.fullmatch(named):
             raise HttpError(
                 400, "invalid_id", "The message attribute id has to be 1-128 letters, digits, dots, dashes or _."
             )
@@ -106,7 +104,7 @@ def _read(service: Service, record: dict[str, Any]) -> _Message:
         is_list = validation.takes_lists(kind) and validation.is_list(text)
         texts = batch.split(text, settings.max_batch_items) if is_list else [text]
     except HttpError as error:
-        usable = named if named is not None and ID.fullmatch(named) else message_id
+        usable = named if named is not None and RESULT_ID.fullmatch(named) else message_id
         return _Message(message_id, usable, [], refused=error)
     return _Message(message_id, named or message_id, texts, is_list)
 

@@ -148,6 +148,34 @@ def test_a_model_that_loses_an_answer_fails() -> None:
     assert [outcome.error and outcome.error.code for outcome in outcomes] == ["internal_error"] * 2
 
 
+def test_a_refusal_can_always_be_written_down() -> None:
+    """Whatever a model puts into the context of its error becomes JSON, with no lone NaN and no object that JSON lacks."""
+
+    class Odd(Doubler):
+        def check(self, request: Request) -> None:
+            raise PydanticCustomError("odd", "no {what}", {"what": float("nan"), "why": object(), "which": {1, 2}})
+
+    (outcome,) = batch.answer(['{"number":1}'], Request, Odd())
+    error = json.loads(outcome.text, parse_constant=None)["error"]
+    assert (error["code"], error["details"]["what"]) == ("odd", "NaN")
+
+
+def test_a_refusal_does_not_repeat_a_long_request() -> None:
+    """Names of fields come from the client: of a long one the answer has the beginning, so that it stays small."""
+    text = json.dumps({"x" * 100_000: 1, "number": 1})
+    (outcome,) = batch.answer([text], Request, Doubler())
+    assert outcome.error is not None
+    assert outcome.error.code == "invalid_request"
+    assert len(outcome.text) < 2_000
+
+
+def test_an_item_that_was_refused_before_keeps_its_place() -> None:
+    """An item without a text comes with the reason, which becomes its outcome."""
+    refused = HttpError(400, "invalid_json", "It is nested too deeply.")
+    first, second = batch.answer([refused, '{"number":4}'], Request, Doubler())
+    assert (first.error, second.text) == (refused, "8")
+
+
 def test_a_request_that_is_a_list_itself_is_never_a_batch() -> None:
     """Where one request is not an object, a list cannot be told from several requests, and is one."""
 

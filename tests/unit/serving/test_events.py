@@ -45,6 +45,41 @@ def test_a_named_stage_is_no_part_of_the_route(stage: str, path: str, route: str
     assert to_http(v2(path, stage)).path == route
 
 
+def v1(path: str, resource: str, **variables: str) -> dict[str, Any]:
+    """A payload 1.0 event for a path, which a resource of the API took."""
+    return {"httpMethod": "POST", "path": path, "resource": resource, "pathParameters": variables or None}
+
+
+@pytest.mark.parametrize("base", ["", "/models", "/a/b", "/predict"])
+@pytest.mark.parametrize("path", ["/predict", "/", "/openapi.json"])
+def test_a_custom_domains_base_path_is_no_part_of_the_route(base: str, path: str) -> None:
+    """Both payloads name the API's resource, alone or as a greedy variable; what the path has before it is the base path."""
+    whole = f"{base}{path}" if path != "/" else base or "/"
+    events = [
+        v1(whole, path),
+        v1(whole, "/{proxy+}", proxy=path[1:]),
+        v2(whole) | {"routeKey": f"POST {path}"},
+        v2(whole) | {"routeKey": "ANY /{proxy+}", "pathParameters": {"proxy": path[1:]}},
+        v2(f"/prod{whole}", "prod") | {"routeKey": f"POST {path}"},
+    ]
+    assert [to_http(event).path for event in events] == [path] * len(events)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        v1("/models/predict", "/{proxy+}", proxy="health"),
+        v1("/models/predict", "/{proxy+}"),
+        v1("/models/predict", "predict"),
+        v2("/models/predict") | {"routeKey": "$default"},
+        v2("/models/predict") | {"routeKey": 7, "pathParameters": [1]},
+    ],
+)
+def test_a_path_that_its_resource_does_not_end_is_left_as_it_is(event: dict[str, Any]) -> None:
+    """An event that does not say what its base path is has none."""
+    assert to_http(event).path in ("/models/predict", "/")
+
+
 def test_a_trailing_slash_does_not_make_another_route() -> None:
     """`/predict/` is `/predict`, and `/` stays."""
     assert to_http(v2("/predict/")).path == "/predict"
