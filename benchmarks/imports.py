@@ -32,15 +32,16 @@ class Pair(NamedTuple):
 PAIRS = {
     "S3: boto3 and a client, or `serving.storage.signed`": Pair(
         "from serving.storage.boto import BotoObjects, open_client; BotoObjects(open_client())",
-        "from serving import s3; from serving.settings import AwsEnvironment as A; s3.open_objects(A.from_environment())",
+        "from serving.storage import signed; from serving.settings import AwsEnvironment as A; "
+        "signed.open_objects(A.from_environment())",
     ),
     "routes: Powertools' event handler, or `serving.http.routes`": Pair(
         "from aws_lambda_powertools.event_handler import APIGatewayHttpResolver as R; R()",
-        "from serving.http.routes import Router; Router()",
+        "from serving.http.routes import dispatch",
     ),
     "log and metrics: Powertools, or `serving.telemetry.log` and `serving.telemetry.emf`": Pair(
         "from aws_lambda_powertools import Logger, Metrics; Logger(service='a'); Metrics(namespace='a', service='a')",
-        "from serving import log, metrics; log.Log('INFO')",
+        "from serving.telemetry import emf; from serving.telemetry.log import Log; Log('INFO')",
     ),
 }
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
@@ -50,7 +51,8 @@ _PROGRAM = """
 import sys, time
 sys.path.insert(0, {path!r})
 import http.client, json, logging, contextvars, pydantic
-from serving import settings, documents
+from serving import settings
+from serving.releases import format, follower, swapper
 start = time.process_time()
 {statement}
 print(time.process_time() - start)

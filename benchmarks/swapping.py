@@ -156,7 +156,7 @@ def looking(url: str, cache: str, parent: Connection) -> None:
     """
     os.environ["AWS_ENDPOINT_URL_S3"] = url
     app = start(cache, 0)
-    current = app.current
+    current = app.service.follower
     latencies: dict[bool, list[float]] = {False: [], True: []}
     for number in range(BLOCKS * 2):
         look = number % 2 == 1
