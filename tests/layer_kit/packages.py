@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from builder.native.compile_pager import COMPANION_NAME
-from builder.native.side_file import ColdFileWriter
+from builder.native.side_file import SideFileWriter
 from builder.python import bundle
 from paging.kit import compiled_pager
 
@@ -48,6 +48,6 @@ def make_bundle(staged: Path, output: Path, temperatures: bundle.Temperatures = 
         if path.name != COMPANION_NAME:
             shutil.copy(path, folder / path.name)
     machine = {"x86_64": 62, "aarch64": 183}[platform.machine()]  # e_machine
-    with ColdFileWriter(folder / "libraries.cold", machine):
+    with SideFileWriter(folder / "libraries.cold", machine):
         pass  # no library is split
     return output

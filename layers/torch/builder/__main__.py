@@ -9,7 +9,7 @@ from builder import paths
 from builder.account import table
 from builder.console import Console
 from builder.errors import BuildError
-from builder.pipeline import Build, Options
+from builder.pipeline import Build, BuildOptions
 from builder.stage import policy
 
 
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     """Return 0 when the layer is built, 1 when it cannot be (the reason is on standard error)."""
     arguments = parser().parse_args(argv)
     output = arguments.output.resolve()
-    options = Options(
+    options = BuildOptions(
         requirements=arguments.requirements or default_requirements(),
         output=output,
         work=(arguments.work or output.parent / "cache" / "layer").resolve(),

@@ -22,5 +22,5 @@ class ElfError(BuildError):
     """An ELF file is damaged, or laid out in a way that the splitter does not know how to rewrite."""
 
 
-class ColdFileError(BuildError):
+class SideFileError(BuildError):
     """A side file is damaged, or belongs to another build."""

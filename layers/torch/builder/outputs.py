@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class ResultError(ValueError):
+class OutputsFileError(ValueError):
     """A results file that is cut short or is none at all; run the workload again."""
 
 
-class Result(NamedTuple):
+class FrozenOutput(NamedTuple):
     """One output: safetensors dtype name (`F32`, `BF16`, ...), shape, and the bytes in row-major order."""
 
     dtype: str
@@ -26,7 +26,7 @@ class Result(NamedTuple):
     data: bytes
 
 
-def write_results(path: Path, results: Mapping[str, Result], metadata: Mapping[str, str]) -> None:
+def write_outputs(path: Path, results: Mapping[str, FrozenOutput], metadata: Mapping[str, str]) -> None:
     """Write `results` in sorted order, with `metadata` under safetensors' `__metadata__`."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     offset = 0
@@ -41,8 +41,8 @@ def write_results(path: Path, results: Mapping[str, Result], metadata: Mapping[s
             file.write(result.data)
 
 
-def read_results(path: Path) -> tuple[dict[str, Result], dict[str, str]]:
-    """Read what `write_results` wrote: (outputs by name, metadata). Raises `ResultError` for anything else."""
+def read_outputs(path: Path) -> tuple[dict[str, FrozenOutput], dict[str, str]]:
+    """Read what `write_outputs` wrote: (outputs by name, metadata). Raises `OutputsFileError` for anything else."""
     content = path.read_bytes()
     try:
         (length,) = struct.unpack_from("<Q", content)
@@ -53,14 +53,14 @@ def read_results(path: Path) -> tuple[dict[str, Result], dict[str, str]]:
         for name, entry in header.items():
             start, end = entry["data_offsets"]
             if not 0 <= start <= end <= len(data):
-                raise ResultError(f"{path}: {name} lies outside the file, which was cut short")
-            results[name] = Result(entry["dtype"], tuple(entry["shape"]), bytes(data[start:end]))
+                raise OutputsFileError(f"{path}: {name} lies outside the file, which was cut short")
+            results[name] = FrozenOutput(entry["dtype"], tuple(entry["shape"]), bytes(data[start:end]))
     except (struct.error, json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise ResultError(f"{path} is not a results file of the workload: {error}") from error
+        raise OutputsFileError(f"{path} is not a results file of the workload: {error}") from error
     return results, metadata
 
 
-def differences(expected: Mapping[str, Result], actual: Mapping[str, Result]) -> list[str]:
+def differences(expected: Mapping[str, FrozenOutput], actual: Mapping[str, FrozenOutput]) -> list[str]:
     """One line for each output that is missing, new, or not the same bit for bit; empty if all are equal."""
     lines = [f"{name}: missing" for name in sorted(expected.keys() - actual.keys())]
     lines += [f"{name}: not in the reference" for name in sorted(actual.keys() - expected.keys())]
@@ -73,7 +73,7 @@ def differences(expected: Mapping[str, Result], actual: Mapping[str, Result]) ->
     return lines
 
 
-def _first_difference(want: Result, got: Result) -> str:
+def _first_difference(want: FrozenOutput, got: FrozenOutput) -> str:
     if want.dtype == "U8" and _is_text(want.data) and _is_text(got.data):
         return f"{got.data.decode()!r} where {want.data.decode()!r} was expected"
     differing = [i for i, (a, b) in enumerate(zip(want.data, got.data, strict=True)) if a != b]

@@ -27,7 +27,7 @@ _SCRATCH = ".building-"
 
 
 @dataclass
-class Options:
+class BuildOptions:
     """What to build.
 
     Attributes:
@@ -61,11 +61,11 @@ class Options:
 class Build:
     """A build under way: the trees of its steps, and the ledger that is kept over them."""
 
-    options: Options
+    options: BuildOptions
     console: Console
     book: ledger.Ledger = field(default_factory=ledger.Ledger)
 
-    def run(self) -> ledger.Report:
+    def run(self) -> ledger.LayerReport:
         """Build the layer and return its report.
 
         Raises:
@@ -117,7 +117,7 @@ class Build:
                     shutil.rmtree(left, ignore_errors=True)
             yield
 
-    def _run(self) -> ledger.Report:
+    def _run(self) -> ledger.LayerReport:
         installed, staged = self.stage()
         profile = self._profile(installed, staged)
         # Beside the old tree, since it is renamed in the end: that must not lead to another file system.
@@ -222,7 +222,7 @@ class Build:
         self.book.split(parts)
         self.book.measure("split", finished, self.console.seconds["split"])
 
-    def _account(self, finished: Path, installed: install.Installed) -> ledger.Report:
+    def _account(self, finished: Path, installed: install.Installed) -> ledger.LayerReport:
         """Step 7; before verification, since a layer over its budget need not be verified."""
         report = self.book.report(finished.parent, installed.wheels, self.options.budget_bytes)
         if report.unzipped_bytes > self.options.budget_bytes:
@@ -244,13 +244,13 @@ class Build:
             )
         self.book.measure("verify", finished, self.console.seconds["verify"])
 
-    def _zip(self, folder: Path, output: Path, report: ledger.Report) -> None:
+    def _zip(self, folder: Path, output: Path, report: ledger.LayerReport) -> None:
         """The zip file, and its size in the report."""
         with self.console.step("zip", "pack the layer as SAM would") as step:
             report.zip_bytes = packaging.write_zip(folder, output, step.progress)
             step.result = f"{report.zip_bytes / 1e6:.1f} MB"
 
-    def _publish(self, scratch: Path, report: ledger.Report) -> None:
+    def _publish(self, scratch: Path, report: ledger.LayerReport) -> None:
         """Put everything in its place, the layer first."""
         target = self.options.output / "python"
         old = scratch / "old"

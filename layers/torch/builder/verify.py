@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from builder import clean
 from builder.errors import BuildError
-from builder.outputs import Result, differences, read_results
+from builder.outputs import FrozenOutput, differences, read_outputs
 
 _SHOWN = 12  # differences named in an error; the rest are counted
 
@@ -86,12 +86,12 @@ def _import(tree: Path) -> str:
     return str(version)
 
 
-def _workload(tree: Path, file: Path) -> dict[str, Result]:
+def _workload(tree: Path, file: Path) -> dict[str, FrozenOutput]:
     _succeed(tree, "the workload", "-m", "builder.workload", "--output", str(file))
-    return read_results(file)[0]
+    return read_outputs(file)[0]
 
 
-def _checks(tree: Path, folder: Path) -> dict[str, dict[str, Result]]:
+def _checks(tree: Path, folder: Path) -> dict[str, dict[str, FrozenOutput]]:
     """The outputs of every check by its name; raises `VerifyError` with the failed checks and how they failed."""
     process = clean.run(tree, "-m", "builder.cold_checks", "--output", str(folder), "--jobs", "1", timeout=1200)
     errors = folder / "errors.json"
@@ -101,10 +101,10 @@ def _checks(tree: Path, folder: Path) -> dict[str, dict[str, Result]]:
     if failed:
         texts = "\n".join(f"{name}: {text.rstrip()}" for name, text in failed.items())
         raise VerifyError(f"{len(failed)} checks failed on {tree}:\n{texts}", _NEXT)
-    return {file.stem: read_results(file)[0] for file in sorted(folder.glob("*.safetensors"))}
+    return {file.stem: read_outputs(file)[0] for file in sorted(folder.glob("*.safetensors"))}
 
 
-def _compare(what: str, expected: dict[str, Result], actual: dict[str, Result]) -> None:
+def _compare(what: str, expected: dict[str, FrozenOutput], actual: dict[str, FrozenOutput]) -> None:
     lines = differences(expected, actual)
     if lines:
         more = f"\n... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""

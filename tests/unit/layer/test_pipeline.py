@@ -14,7 +14,7 @@ from builder.console import Console
 from builder.errors import BuildError
 from builder.native import compile_pager, selection
 from builder.native.page_set import PageSet
-from builder.pipeline import Build, Options
+from builder.pipeline import Build, BuildOptions
 from builder.profile import profiles
 from builder.profile.profiles import Profile
 from builder.stage.install import Wheel
@@ -30,7 +30,7 @@ def _compiled(output: Path, *, arch: str, recording: bool = False) -> Path:
 
 
 @pytest.fixture
-def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildOptions:
     """A build of two small packages, one with a library that is split, with a recorded profile."""
     index = tmp_path / "wheels"
     library = compile_library(plain_source(), tmp_path / "libdeep.so")
@@ -68,7 +68,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
         pages=PageSet(),
     )
     profile.save(tmp_path / "profiles" / "p.json")
-    return Options(
+    return BuildOptions(
         requirements=[tmp_path / "requirements.txt"],
         output=tmp_path / "out" / "layer",
         work=tmp_path / "work",
@@ -80,7 +80,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
     )
 
 
-def test_a_build_leaves_a_working_layer_and_its_accounts(options: Options) -> None:
+def test_a_build_leaves_a_working_layer_and_its_accounts(options: BuildOptions) -> None:
     """The layer runs with nothing else on the path; report, zip and picture are there; a second build gives equal bytes."""
     shown = StringIO()
     report = Build(options, Console(shown)).run()
@@ -101,7 +101,7 @@ def test_a_build_leaves_a_working_layer_and_its_accounts(options: Options) -> No
     assert sorted(path.name.split("-")[0] for path in options.work.iterdir()) == ["installed", "lock", "staged"]
 
 
-def test_over_the_budget_the_largest_are_named_and_the_old_layer_stays(options: Options) -> None:
+def test_over_the_budget_the_largest_are_named_and_the_old_layer_stays(options: BuildOptions) -> None:
     """A layer that is too large fails the build with the largest things; what was there before is untouched."""
     (options.output / "python").mkdir(parents=True)
     (options.output / "python" / "old.py").write_text("")
@@ -116,7 +116,7 @@ def test_over_the_budget_the_largest_are_named_and_the_old_layer_stays(options: 
     ("without", "says"), [(("cc", "gcc", "clang"), "no C compiler"), (("make",), "no make"), (("strip",), "no strip")]
 )
 def test_a_missing_tool_is_told_before_anything_is_done(
-    options: Options, monkeypatch: pytest.MonkeyPatch, without: tuple[str, ...], says: str
+    options: BuildOptions, monkeypatch: pytest.MonkeyPatch, without: tuple[str, ...], says: str
 ) -> None:
     """Without a compiler, make or strip the build ends with what to install, before it has installed or written anything."""
     found = shutil.which
@@ -129,7 +129,7 @@ def test_a_missing_tool_is_told_before_anything_is_done(
     assert not options.output.exists()
 
 
-def test_what_a_killed_build_left_is_removed(options: Options) -> None:
+def test_what_a_killed_build_left_is_removed(options: BuildOptions) -> None:
     """Scratch folders of a build that could not clean up go at the next one."""
     for left in (options.output / ".building-x" / "layer", options.work / "recording-x", options.work / "installing-x"):
         left.mkdir(parents=True)
@@ -138,7 +138,7 @@ def test_what_a_killed_build_left_is_removed(options: Options) -> None:
     assert sorted(path.name.split("-")[0] for path in options.work.iterdir()) == ["installed", "lock", "staged"]
 
 
-def test_a_profile_of_other_wheels_is_not_taken(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no profile fits the installed wheels, the workload is recorded and the profile stored under their hash."""
     found = Profile.load(options.profiles / "p.json")
     (options.profiles / "p.json").unlink()

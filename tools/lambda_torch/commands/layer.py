@@ -13,7 +13,7 @@ from lambda_torch.commands._model import model_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from builder.account.ledger import Report
+    from builder.account.ledger import LayerReport
 
 REPORT = project.BUILD / "report.json"
 
@@ -62,15 +62,15 @@ def inspect(path: Path, as_json: bool, html: Path | None, rows: int) -> None:
         sys.exit(1)
 
 
-def _complete(report: "Report", path: Path) -> None:
+def _complete(report: "LayerReport", path: Path) -> None:
     """Add what only the build knows (its steps, the zip's size), if this is the very tree that the report is of."""
-    from builder.account.ledger import Step, tree_sha256
+    from builder.account.ledger import StepAccount, tree_sha256
 
     if path.resolve() != project.LAYER or not REPORT.is_file():
         return
     built = json.loads(REPORT.read_text(encoding="utf-8"))
     if built.get("tree_sha256") == tree_sha256(path):
-        report.steps = [Step(**step) for step in built["steps"]]
+        report.steps = [StepAccount(**step) for step in built["steps"]]
         report.zip_bytes, report.tree_sha256 = built["zip_bytes"], built["tree_sha256"]
 
 
@@ -138,7 +138,7 @@ def _record(
     from builder import paths
     from builder.__main__ import default_requirements
     from builder.console import Console as Steps
-    from builder.pipeline import Build, Options
+    from builder.pipeline import Build, BuildOptions
     from builder.profile import profiles
     from builder.profile.record import record_command
     from lambda_torch.emulator.processes import Processes
@@ -148,7 +148,7 @@ def _record(
     from lambda_torch.releases.publishing import publish
 
     steps = Steps(sys.stderr)
-    build = Build(Options(default_requirements(), project.LAYER, project.BUILD / "cache" / "layer"), steps)
+    build = Build(BuildOptions(default_requirements(), project.LAYER, project.BUILD / "cache" / "layer"), steps)
     with build.alone(), tempfile.TemporaryDirectory(prefix="record-") as folder, Processes() as processes:
         installed, staged = build.stage()
         scratch = Path(folder)

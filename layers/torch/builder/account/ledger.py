@@ -9,7 +9,7 @@ from typing import Any
 
 from builder import inputs
 from builder.account import contents
-from builder.account.treemap import Node
+from builder.account.treemap import TreeNode
 from builder.native.split import SplitReport
 from builder.stage import policy
 from builder.stage.install import Wheel
@@ -19,7 +19,7 @@ _LARGEST = 40
 
 
 @dataclass
-class Step:
+class StepAccount:
     """The size of the layer after a step; `detail` is the step's own account."""
 
     name: str
@@ -30,7 +30,7 @@ class Step:
 
 
 @dataclass
-class Package:
+class PackageAccount:
     """What one top-level package takes."""
 
     name: str
@@ -39,7 +39,7 @@ class Package:
 
 
 @dataclass
-class Library:
+class LibraryAccount:
     """What one library takes: its file, and its part of the side file."""
 
     path: str
@@ -50,7 +50,7 @@ class Library:
 
 
 @dataclass
-class Report:
+class LayerReport:
     """The ledger's result, and what is in report.json. Sizes in bytes."""
 
     unzipped_bytes: int
@@ -58,11 +58,11 @@ class Report:
     budget_bytes: int
     headroom_bytes: int  # under the limit, for the user's own code
     files: int
-    packages: list[Package]
-    libraries: list[Library]
+    packages: list[PackageAccount]
+    libraries: list[LibraryAccount]
     largest: list[contents.Entry]
     entries: list[contents.Entry]
-    steps: list[Step] = field(default_factory=list)
+    steps: list[StepAccount] = field(default_factory=list)
     wheels: list[Wheel] = field(default_factory=list)
     tree_sha256: str = ""
     inputs: str = ""  # digest of what it was built from (builder.inputs); empty for a layer that was only looked into
@@ -82,9 +82,9 @@ class Report:
         partial.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
 
-    def tree(self) -> Node:
+    def tree(self) -> TreeNode:
         """What the treemap shows: packages, their folders, their files."""
-        root = Node("layer", 0, "data")
+        root = TreeNode("layer", 0, "data")
         for entry in self.entries:
             root.add([entry.package, *entry.path.removeprefix("python/").split("/")], entry.bytes, entry.kind)
         return root
@@ -94,20 +94,20 @@ class Ledger:
     """Kept during a build: measures the tree after each step."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[StepAccount] = []
         self._split: SplitReport | None = None
 
     def measure(self, name: str, tree: Path, seconds: float, detail: Iterable[dict[str, Any]] = ()) -> None:
         """Note a step that has left `tree` behind."""
         size = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
         before = self.steps[-1].bytes if self.steps else size
-        self.steps.append(Step(name, size, before - size, round(seconds, 1), list(detail)))
+        self.steps.append(StepAccount(name, size, before - size, round(seconds, 1), list(detail)))
 
     def split(self, parts: SplitReport) -> None:
         """Keep the native half's account, for the libraries' sections."""
         self._split = parts
 
-    def report(self, layer: Path, wheels: Iterable[Wheel], budget_bytes: int) -> Report:
+    def report(self, layer: Path, wheels: Iterable[Wheel], budget_bytes: int) -> LayerReport:
         """The report of the finished layer."""
         report = inspect(layer, budget_bytes)
         report.steps, report.wheels, report.tree_sha256 = self.steps, list(wheels), tree_sha256(layer)
@@ -122,13 +122,13 @@ class Ledger:
         return report
 
 
-def inspect(path: Path, budget_bytes: int = policy.BUDGET_BYTES) -> Report:
+def inspect(path: Path, budget_bytes: int = policy.BUDGET_BYTES) -> LayerReport:
     """The report of any layer, a folder or a zip file, by what is in it. Raises `BuildError` if it is neither."""
     found = contents.look_into(path)
-    packages: dict[str, Package] = {}
+    packages: dict[str, PackageAccount] = {}
     cold: dict[str, int] = {}
     for entry in found.entries:
-        package = packages.setdefault(entry.package, Package(entry.package, 0, {}))
+        package = packages.setdefault(entry.package, PackageAccount(entry.package, 0, {}))
         package.bytes += entry.bytes
         package.kinds[entry.kind] = package.kinds.get(entry.kind, 0) + entry.bytes
         if entry.kind == "cold-native":
@@ -136,7 +136,7 @@ def inspect(path: Path, budget_bytes: int = policy.BUDGET_BYTES) -> Report:
             cold[folder + name] = entry.bytes
     sizes = {entry.path: entry.bytes for entry in found.entries}
     libraries = [
-        Library(
+        LibraryAccount(
             name,
             sizes[name],
             cold.get(name, 0),
@@ -145,7 +145,7 @@ def inspect(path: Path, budget_bytes: int = policy.BUDGET_BYTES) -> Report:
         )
         for name in sorted(found.sections.keys() | (cold.keys() & sizes.keys()))
     ]
-    return Report(
+    return LayerReport(
         unzipped_bytes=found.bytes,
         limit_bytes=policy.LIMIT_BYTES,
         budget_bytes=budget_bytes,

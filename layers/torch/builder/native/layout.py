@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from builder.native.elf import Library, Protection, Segment, Tag, page_ceil, page_floor
+from builder.native.elf import Protection, Segment, SharedLibrary, Tag, page_ceil, page_floor
 from builder.native.number_tables import table_runs
 from builder.native.page_set import PAGE_BYTES
 
@@ -35,7 +35,7 @@ COLD_RULES = (
 )
 
 
-class State(Enum):
+class PageState(Enum):
     """What becomes of a run of pages."""
 
     HOT = "stays in the file"
@@ -43,12 +43,12 @@ class State(Enum):
     DEAD = "is dropped: the rewritten file has it elsewhere, or nothing refers to it"
 
 
-class Run(NamedTuple):
+class PageRun(NamedTuple):
     """A half-open range of addresses within one PT_LOAD, in one state."""
 
     start: int
     end: int
-    state: State
+    state: PageState
     is_code: bool = False
 
 
@@ -56,17 +56,17 @@ class Run(NamedTuple):
 class Layout:
     """Every PT_LOAD of a library, cut into runs by ascending address."""
 
-    runs: tuple[tuple[Segment, tuple[Run, ...]], ...]
+    runs: tuple[tuple[Segment, tuple[PageRun, ...]], ...]
 
-    def cold(self) -> Iterator[tuple[Segment, Run]]:
+    def cold(self) -> Iterator[tuple[Segment, PageRun]]:
         """The cold runs, with the PT_LOAD that they belong to."""
         for segment, runs in self.runs:
             for run in runs:
-                if run.state is State.COLD:
+                if run.state is PageState.COLD:
                     yield segment, run
 
 
-def plan_layout(library: Library, hot: frozenset[int], min_cold_pages: int) -> Layout:
+def plan_layout(library: SharedLibrary, hot: frozenset[int], min_cold_pages: int) -> Layout:
     """Decide for every page of a library.
 
     Args:
@@ -77,48 +77,48 @@ def plan_layout(library: Library, hot: frozenset[int], min_cold_pages: int) -> L
     """
     keep = set(hot) | set(_relocated_pages(library)) | _resolver_pages(library)
     intervals = [*_cold_intervals(library), *((start, end, False) for start, end in table_runs(library))]
-    layout: list[tuple[Segment, tuple[Run, ...]]] = []
+    layout: list[tuple[Segment, tuple[PageRun, ...]]] = []
     for segment in library.loads:
         if _is_dead(library, segment):
-            layout.append((segment, (Run(segment.address, segment.end, State.DEAD),)))
+            layout.append((segment, (PageRun(segment.address, segment.end, PageState.DEAD),)))
         elif segment.flags & Protection.WRITE or segment.file_bytes != segment.memory_bytes:
-            layout.append((segment, (Run(segment.address, segment.end, State.HOT),)))
+            layout.append((segment, (PageRun(segment.address, segment.end, PageState.HOT),)))
         else:
             layout.append((segment, tuple(_runs(library, segment, intervals, keep, min_cold_pages))))
     return Layout(tuple(layout))
 
 
 def _runs(
-    library: Library,
+    library: SharedLibrary,
     segment: Segment,
     intervals: list[tuple[int, int, bool]],
     keep: set[int],
     min_cold_pages: int,
-) -> Iterator[Run]:
+) -> Iterator[PageRun]:
     removed = [*_cold_runs(segment, intervals, keep, min_cold_pages), *_old_strings(library, segment)]
     position = segment.address
     for run in sorted(removed):
         if run.start > position:
-            yield Run(position, run.start, State.HOT)
+            yield PageRun(position, run.start, PageState.HOT)
         yield run
         position = run.end
     if segment.end > position:
-        yield Run(position, segment.end, State.HOT)
+        yield PageRun(position, segment.end, PageState.HOT)
 
 
 def _cold_runs(
     segment: Segment, intervals: list[tuple[int, int, bool]], keep: set[int], min_cold_pages: int
-) -> Iterator[Run]:
+) -> Iterator[PageRun]:
     for start, end, is_code in intervals:
         first, last = page_ceil(max(start, segment.address)) // PAGE_BYTES, min(end, segment.end) // PAGE_BYTES
         begin = first
         for page in [*sorted(number for number in keep if first <= number < last), last]:
             if page - begin >= min_cold_pages:
-                yield Run(begin * PAGE_BYTES, page * PAGE_BYTES, State.COLD, is_code)
+                yield PageRun(begin * PAGE_BYTES, page * PAGE_BYTES, PageState.COLD, is_code)
             begin = page + 1
 
 
-def _cold_intervals(library: Library) -> Iterator[tuple[int, int, bool]]:
+def _cold_intervals(library: SharedLibrary) -> Iterator[tuple[int, int, bool]]:
     """Maximal ranges of neighbouring sections that may go cold, `(start, end, is_code)`.
 
     Two sections are neighbours when nothing but padding is between them: then the page that both share may go, too.
@@ -141,17 +141,17 @@ def _cold_intervals(library: Library) -> Iterator[tuple[int, int, bool]]:
         yield pending
 
 
-def _old_strings(library: Library, segment: Segment) -> Iterator[Run]:
+def _old_strings(library: SharedLibrary, segment: Segment) -> Iterator[PageRun]:
     """The whole pages of the dynamic string table, which the rewritten file has elsewhere."""
     table, size = library.tag(Tag.STRTAB), library.tag(Tag.STRSZ)
     if table is None or size is None or not segment.address <= table < segment.end:
         return
     start, end = page_ceil(table), page_floor(table + size)
     if end > start:
-        yield Run(start, end, State.DEAD)
+        yield PageRun(start, end, PageState.DEAD)
 
 
-def _is_dead(library: Library, segment: Segment) -> bool:
+def _is_dead(library: SharedLibrary, segment: Segment) -> bool:
     """Whether a PT_LOAD holds nothing that is referred to: what patchelf leaves behind when it moves a table again.
 
     patchelf appends such segments after linking, so no code has an address in them; the loader only follows the dynamic
@@ -168,7 +168,7 @@ def _is_dead(library: Library, segment: Segment) -> bool:
     return all(section.address == table for section in held) and bool(held) and not headers
 
 
-def _relocated_pages(library: Library) -> Iterator[int]:
+def _relocated_pages(library: SharedLibrary) -> Iterator[int]:
     """Pages that the loader writes to before the pager is there (DT_TEXTREL)."""
     fixed = [(s.address, s.end) for s in library.loads if not s.flags & Protection.WRITE]
     low, high = min((s for s, _ in fixed), default=0), max((e for _, e in fixed), default=0)
@@ -182,7 +182,7 @@ _FUNCTION_BYTES = 8192  # how much from a function's start on is taken to be its
 _MAX_RESOLVER_FUNCTIONS = 500
 
 
-def _resolver_pages(library: Library) -> set[int]:
+def _resolver_pages(library: SharedLibrary) -> set[int]:
     """Pages of IFUNC resolvers and of what they call: the loader runs them before any constructor, so before the pager.
 
     The callees are found by looking at direct calls in the bytes of each function. What only looks like a call keeps a

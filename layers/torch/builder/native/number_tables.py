@@ -9,7 +9,7 @@ reads stay hot, like any other.
 import re
 from collections.abc import Iterator
 
-from builder.native.elf import Library, page_ceil, page_floor
+from builder.native.elf import SharedLibrary, page_ceil, page_floor
 from builder.native.page_set import PAGE_BYTES
 
 SECTION = ".rodata"
@@ -18,7 +18,7 @@ MIN_RUN_PAGES = 8  # a lone page between strings is rather a page of long string
 _TEXT = re.compile(rb"[\t\n\x20-\x7e]{4,}\0|[\t\n\x20-\x7e]{32,}|[\t\n\x20-\x7e]+\Z")
 
 
-def table_runs(library: Library) -> Iterator[tuple[int, int]]:
+def table_runs(library: SharedLibrary) -> Iterator[tuple[int, int]]:
     """Ranges of addresses, page by page, that hold numbers and no strings."""
     for section in library.sections:
         if section.name != SECTION:

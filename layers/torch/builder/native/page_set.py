@@ -4,7 +4,6 @@ A page is named by its number, that is its virtual address in the library divide
 named by its path relative to the layer's Python folder (`torch/lib/libtorch_cpu.so`).
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,22 +115,6 @@ class PageSet:
                 ) from error
             touched.setdefault(library, set()).update(range(start // PAGE_BYTES, -(-end // PAGE_BYTES)))
         return cls({library: frozenset(numbers) for library, numbers in touched.items()})
-
-    def save(self, path: Path) -> None:
-        """Write the set as JSON."""
-        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a set that `save` wrote.
-
-        Raises:
-            BuildError: The file is missing, not JSON, or not a set of pages.
-        """
-        try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise BuildError(f"{path} cannot be read: {error}", "record the workload again") from error
 
 
 def _numbers(text: str) -> Iterator[int]:

@@ -10,7 +10,7 @@ access rights: that is how a recording tree is made. All numbers are little-endi
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 import zstandard
 
-from builder.errors import ColdFileError
+from builder.errors import SideFileError
 from builder.native.page_set import PAGE_BYTES
 
 MAGIC = b"TLCOLD\r\n"
@@ -66,11 +66,11 @@ class ColdLibrary:
     blocks: tuple[Block, ...]
 
 
-class ColdFileWriter:
+class SideFileWriter:
     """Writes a side file; it appears under its name only when it is complete.
 
     Example:
-        >>> with ColdFileWriter(path, machine=62) as cold:
+        >>> with SideFileWriter(path, machine=62) as cold:
         ...     offset = cold.add_frame(frame)
         ...     cold.libraries.append(ColdLibrary(...))
     """
@@ -167,31 +167,31 @@ def read_index(path: Path) -> list[ColdLibrary]:
     """What a side file holds, checked.
 
     Raises:
-        ColdFileError: The file is missing, cut short, damaged, or of another format.
+        SideFileError: The file is missing, cut short, damaged, or of another format.
     """
     try:
         with path.open("rb") as file:
             return _read_index(path, file)
     except OSError as error:
-        raise ColdFileError(f"{path} cannot be read: {error.strerror}", _REBUILD) from error
+        raise SideFileError(f"{path} cannot be read: {error.strerror}", _REBUILD) from error
     except (struct.error, zstandard.ZstdError, UnicodeDecodeError, ValueError, OverflowError, MemoryError) as error:
-        raise ColdFileError(f"{path} is damaged: {error}", _REBUILD) from error
+        raise SideFileError(f"{path} is damaged: {error}", _REBUILD) from error
 
 
 def _read_index(path: Path, file: BinaryIO) -> list[ColdLibrary]:
     head = file.read(HEADER.size)
     if head[:8] != MAGIC:
-        raise ColdFileError(f"{path} is not a side file of this layer", _REBUILD)
+        raise SideFileError(f"{path} is not a side file of this layer", _REBUILD)
     _, version, _, page, flags, offset, stored, size, total = HEADER.unpack(head)
     if version != VERSION or page != PAGE_BYTES or flags:
-        raise ColdFileError(f"{path} has format {version}, flags {flags}, pages of {page} bytes", _REBUILD)
+        raise SideFileError(f"{path} has format {version}, flags {flags}, pages of {page} bytes", _REBUILD)
     actual = path.stat().st_size
     if actual != total or offset + stored > total:
-        raise ColdFileError(f"{path} has {actual} bytes instead of {max(total, offset + stored)}", _REBUILD)
+        raise SideFileError(f"{path} has {actual} bytes instead of {max(total, offset + stored)}", _REBUILD)
     file.seek(offset)
     raw = zstandard.ZstdDecompressor().decompress(file.read(stored))
     if len(raw) != size:
-        raise ColdFileError(f"{path} has an index of {len(raw)} bytes instead of {size}", _REBUILD)
+        raise SideFileError(f"{path} has an index of {len(raw)} bytes instead of {size}", _REBUILD)
     return _unpack_index(raw)
 
 
@@ -211,8 +211,3 @@ def _unpack_index(raw: bytes) -> list[ColdLibrary]:
         ColdLibrary(names[name : name + length].decode(), id_, tuple(blocks[first : first + count]))
         for id_, name, length, _, _, first, count in tables[0]
     ]
-
-
-def fragments_of(blocks: Iterable[Block]) -> list[Fragment]:
-    """All fragments, in order."""
-    return [fragment for block in blocks for fragment in block.fragments]

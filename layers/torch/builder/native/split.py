@@ -7,18 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import zstandard
 
 from builder.errors import BuildError
 from builder.native import branch_filter
 from builder.native.compile_pager import COMPANION_NAME
-from builder.native.elf import Library, Protection, Segment
-from builder.native.layout import Layout, Run, State, plan_layout
-from builder.native.side_file import Block, ColdFileWriter, ColdLibrary, Fragment, compressor
+from builder.native.elf import Protection, Segment, SharedLibrary
+from builder.native.layout import Layout, PageRun, PageState, plan_layout
+from builder.native.side_file import Block, ColdLibrary, Fragment, SideFileWriter, compressor
 from builder.native.thin import Additions, rewrite, search_path
 
 Progress = Callable[[str, int, int], None]
@@ -82,15 +81,11 @@ class SplitReport:
     seconds: float
     libraries: list[LibraryReport] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
-        """The report as a JSON value."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class _Job:
     name: str
-    library: Library
+    library: SharedLibrary
     layout: Layout
     additions: Additions
     blocks: tuple[Block, ...]
@@ -130,7 +125,7 @@ def thin(
         for number, name in enumerate(sorted(libraries))
     ]
     report = SplitReport(0, block_bytes, level, sum(len(job.blocks) for job in jobs), 0.0)
-    with ColdFileWriter(side_file, _machine(jobs)) as cold:
+    with SideFileWriter(side_file, _machine(jobs)) as cold:
         frames = _compress_all(jobs, level, progress)
         for job in (job for job in jobs if job.blocks):
             stored = tuple(
@@ -170,7 +165,7 @@ def prepare_recording(libraries: Mapping[str, LibraryPlan], tree: Path, side_fil
     jobs = [
         _plan(name, LibraryPlan(), tree, side_file, number, 1 << 31, 1) for number, name in enumerate(sorted(libraries))
     ]
-    with ColdFileWriter(side_file, _machine(jobs)) as cold:
+    with SideFileWriter(side_file, _machine(jobs)) as cold:
         cold.libraries.extend(ColdLibrary(job.name, job.additions.id, job.blocks) for job in jobs if job.blocks)
     for job in (job for job in jobs if job.blocks):
         data, _ = rewrite(job.library, job.layout, job.additions, in_place=True)
@@ -198,7 +193,7 @@ def _machine(jobs: list[_Job]) -> int:
 def _plan(
     name: str, plan: LibraryPlan, tree: Path, side_file: Path, number: int, block_bytes: int, min_cold_pages: int
 ) -> _Job:
-    library = Library.read(tree / name)
+    library = SharedLibrary.read(tree / name)
     layout = plan_layout(library, plan.hot, min_cold_pages)
     blocks = tuple(_cut(library, layout, block_bytes))
     if not library.sections:
@@ -215,7 +210,7 @@ def _plan(
     return _Job(name, library, layout, additions, blocks)
 
 
-def _cut(library: Library, layout: Layout, block_bytes: int) -> Iterator[Block]:
+def _cut(library: SharedLibrary, layout: Layout, block_bytes: int) -> Iterator[Block]:
     """Blocks filled with one cold run after another, as long as rights, kind and size of block are the same."""
     pending: list[Fragment] = []
     room, kind = block_bytes, None
@@ -250,7 +245,7 @@ def _protection(segment: Segment) -> int:
 _thread = threading.local()
 
 
-def _compress(library: Library, block: Block, level: int) -> bytes:
+def _compress(library: SharedLibrary, block: Block, level: int) -> bytes:
     parts = (library.at(fragment.address, fragment.bytes) for fragment in block.fragments)
     if block.filter == branch_filter.X86:
         content = b"".join(
@@ -298,7 +293,7 @@ def _report(job: _Job, blocks: tuple[Block, ...], size: int, headers: int) -> Li
         for fragment in block.fragments
     ]
     # What an unchanged library has, it has as it is; and dropped strings are in the file all the same, in another place.
-    dead = [run for _, runs in job.layout.runs for run in runs if run.state is State.DEAD] if blocks else []
+    dead = [run for _, runs in job.layout.runs for run in runs if run.state is PageState.DEAD] if blocks else []
     for section in job.library.sections:
         entry = SectionReport(section.name, section.bytes)
         compressed = 0.0
@@ -314,5 +309,5 @@ def _report(job: _Job, blocks: tuple[Block, ...], size: int, headers: int) -> Li
     return report
 
 
-def _shared(runs: list[Run], start: int, end: int) -> int:
+def _shared(runs: list[PageRun], start: int, end: int) -> int:
     return sum(max(0, min(run.end, end) - max(run.start, start)) for run in runs)

@@ -13,18 +13,18 @@ from pathlib import Path
 from builder.errors import ElfError
 from builder.native.elf import (
     DF_1_NODELETE,
-    HEADER_BYTES,
+    SECTION_HEADER_BYTES,
     SEGMENT_BYTES,
-    Library,
     Protection,
     Segment,
     SegmentType,
+    SharedLibrary,
     Tag,
     pack_dynamic,
     pack_note,
     page_ceil,
 )
-from builder.native.layout import Layout, State
+from builder.native.layout import Layout, PageState
 from builder.native.page_set import PAGE_BYTES
 
 NOTE_NAME = b"torch-layer"
@@ -70,7 +70,9 @@ class _Image:
         return 0
 
 
-def rewrite(library: Library, layout: Layout, additions: Additions, *, in_place: bool = False) -> tuple[bytes, int]:
+def rewrite(
+    library: SharedLibrary, layout: Layout, additions: Additions, *, in_place: bool = False
+) -> tuple[bytes, int]:
     """The thin library's bytes, and how many program headers it has.
 
     Args:
@@ -87,23 +89,25 @@ def rewrite(library: Library, layout: Layout, additions: Additions, *, in_place:
             _add_run(image, library, segment, run.start, run.end, run.state, in_place)
     header_count = _add_tables(image, library, additions)
     struct.pack_into("<Q", image.data, 40, 0)  # e_shoff: no section headers
-    struct.pack_into("<HHHHH", image.data, 54, SEGMENT_BYTES, header_count, 64, 0, 0)
+    struct.pack_into("<HHHHH", image.data, 54, SEGMENT_BYTES, header_count, SECTION_HEADER_BYTES, 0, 0)
     return bytes(image.data), header_count
 
 
-def _add_run(image: _Image, library: Library, segment: Segment, start: int, end: int, state: State, keep: bool) -> None:
+def _add_run(
+    image: _Image, library: SharedLibrary, segment: Segment, start: int, end: int, state: PageState, keep: bool
+) -> None:
     position = segment.offset + start - segment.address
     filled = min(end, segment.address + segment.file_bytes)
     content = library.data[position : position + max(0, filled - start)]
-    if state is State.HOT:
+    if state is PageState.HOT:
         image.add(start, content, segment.flags, end - start)
-    elif state is State.COLD and keep:
+    elif state is PageState.COLD and keep:
         image.add(start, content, 0)
     else:
         image.leave_out(start, end - start)
 
 
-def _add_tables(image: _Image, library: Library, additions: Additions) -> int:
+def _add_tables(image: _Image, library: SharedLibrary, additions: Additions) -> int:
     strings, dynamic = _dynamic(library, additions)
     note = pack_note(NOTE_NAME, NOTE_SPLIT_LIBRARY, additions.id)
     kept = [s for s in library.segments if s.type not in (SegmentType.LOAD, SegmentType.PHDR, SegmentType.DYNAMIC)]
@@ -134,7 +138,7 @@ def _add_tables(image: _Image, library: Library, additions: Additions) -> int:
     return len(headers)
 
 
-def _dynamic(library: Library, additions: Additions) -> tuple[bytes, list[tuple[int, int]]]:
+def _dynamic(library: SharedLibrary, additions: Additions) -> tuple[bytes, list[tuple[int, int]]]:
     """The new string table, and the dynamic entries with the table's address still that of the old one."""
     table, size = library.tag(Tag.STRTAB), library.tag(Tag.STRSZ)
     if table is None or size is None:
@@ -170,6 +174,3 @@ def _dynamic(library: Library, additions: Additions) -> tuple[bytes, list[tuple[
 def search_path(library: Path, folder: Path) -> str:
     """How a library names a folder relative to its own place, for DT_RUNPATH."""
     return "/".join(["$ORIGIN", Path(os.path.relpath(folder, library.parent)).as_posix()])
-
-
-assert HEADER_BYTES == 64

@@ -15,7 +15,7 @@ from typing import Any
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
-class Notes:
+class ImportRecorder:
     """An audit hook (PEP 578) that appends each path once, at once: children leave by `_exit`, and nothing is lost in a crash."""
 
     def __init__(self, output: str, root: str) -> None:
@@ -46,7 +46,7 @@ class Notes:
 def main(argv: list[str]) -> None:
     """Run the program as `python` would; its exceptions and its exit status go through."""
     output, *command = argv
-    sys.addaudithook(Notes(output, os.environ["PYTHONPATH"].split(os.pathsep)[0]))
+    sys.addaudithook(ImportRecorder(output, os.environ["PYTHONPATH"].split(os.pathsep)[0]))
     if command[0] == "-m":
         sys.argv = command[1:]
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)

@@ -27,7 +27,7 @@ class Blob(NamedTuple):
     data: bytes
 
 
-class Group(NamedTuple):
+class BlobGroup(NamedTuple):
     """Blobs in the order in which they will be wanted; no block holds blobs of two groups.
 
     `beside` are the sources of the modules whose code is in `blobs`. They go into blocks of their own, each compressed with
@@ -39,7 +39,7 @@ class Group(NamedTuple):
     block_bytes: int = BLOCK_BYTES  # a block ends when it has this many bytes or more
 
 
-class Block(NamedTuple):
+class ArchiveBlock(NamedTuple):
     """One zstd frame of the archive. `prefix`: the block that must be decompressed before it; -1 if none."""
 
     offset: int
@@ -53,7 +53,7 @@ class Index(NamedTuple):
     """What an archive holds; an extent is block number, offset in the block, bytes."""
 
     head: Any
-    blocks: tuple[Block, ...]
+    blocks: tuple[ArchiveBlock, ...]
     code: dict[str, tuple[int, int, int]]
     source: dict[str, tuple[int, int, int]]
 
@@ -61,7 +61,7 @@ class Index(NamedTuple):
 def write(
     path: Path,
     head: Any,
-    groups: Sequence[Group],
+    groups: Sequence[BlobGroup],
     *,
     level: int = LEVEL,
     progress: Callable[[float], None] = lambda _part: None,
@@ -104,7 +104,7 @@ def write(
     return size
 
 
-def _arrange(groups: Sequence[Group]) -> tuple[list[list[Blob]], list[int]]:
+def _arrange(groups: Sequence[BlobGroup]) -> tuple[list[list[Blob]], list[int]]:
     """All blocks, and for each the number of the block that is its prefix, or -1."""
     blocks: list[list[Blob]] = []
     prefixes: list[int] = []
@@ -158,4 +158,4 @@ def read_index(path: Path) -> Index:
             raise ValueError("the checksum of its index does not fit")
         parts.append(marshal.loads(zlib.decompress(packed)))  # noqa: S302 -- the checksum fits: it is our own
     (head, blocks, code), source = parts
-    return Index(head, tuple(Block(*block) for block in blocks), code, source)
+    return Index(head, tuple(ArchiveBlock(*block) for block in blocks), code, source)

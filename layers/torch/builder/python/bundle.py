@@ -168,7 +168,7 @@ def bundle(
         [
             # A start does not read what it holds back.
             *(
-                archive_writer.Group(
+                archive_writer.BlobGroup(
                     [compiled[path] for path in group if path in compiled],
                     [sources[path] for path in group if path in sources and path not in read],
                 )
@@ -177,13 +177,13 @@ def bundle(
                     [path for path in hot if module_name(path) in waiting],
                 )
             ),
-            archive_writer.Group([sources[path] for path in read if path in sources]),
+            archive_writer.BlobGroup([sources[path] for path in read if path in sources]),
             # Code beside its source: they share most of their strings.
-            archive_writer.Group(
+            archive_writer.BlobGroup(
                 [blobs[path] for path in warm for blobs in (sources, compiled) if path in blobs],
                 block_bytes=archive_writer.FAR_BLOCK_BYTES,
             ),
-            archive_writer.Group(
+            archive_writer.BlobGroup(
                 [sources[path] for path in rest if path in sources], block_bytes=archive_writer.FAR_BLOCK_BYTES
             ),
         ],
@@ -215,7 +215,7 @@ def _compile(
         if rewriting is not None:
             answers = {name: tuple(answer) for name, answer in rewriting.answers.items()}
             plain = (tuple(rewriting.module), rewriting.names, rewriting.unborn, answers, rewriting.later)
-        jobs.append(bytecode.Source(f"{DEPLOYED}/{path}", source, plain))
+        jobs.append(bytecode.CompileJob(f"{DEPLOYED}/{path}", source, plain))
     codes = bytecode.compile_all(jobs, positions=positions, progress=progress)
     return {path: code for path, code in zip(sources, codes, strict=True) if code is not None}
 

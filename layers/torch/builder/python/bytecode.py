@@ -28,7 +28,7 @@ def pyc(source: bytes, code: bytes) -> bytes:
     return importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source) + code
 
 
-class Source(NamedTuple):
+class CompileJob(NamedTuple):
     """A module to compile.
 
     Attributes:
@@ -43,7 +43,7 @@ class Source(NamedTuple):
 
 
 def compile_all(
-    modules: Sequence[Source], *, positions: bool, progress: Callable[[float], None] = lambda _part: None
+    modules: Sequence[CompileJob], *, positions: bool, progress: Callable[[float], None] = lambda _part: None
 ) -> list[bytes | None]:
     """Marshalled code for each module, in order; None where this Python cannot compile the source.
 
@@ -61,7 +61,7 @@ def compile_all(
     return results
 
 
-def _compile(chunk: Sequence[Source], *, positions: bool) -> list[bytes | None]:
+def _compile(chunk: Sequence[CompileJob], *, positions: bool) -> list[bytes | None]:
     # Not -I, which would ignore PYTHONHASHSEED; nothing else of the caller's environment comes along.
     variables = {"PYTHONHASHSEED": "0", "PYTHONPATH": str(paths.LAYER)} | (
         {} if positions else {"PYTHONNODEBUGRANGES": "1"}

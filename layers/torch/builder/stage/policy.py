@@ -22,7 +22,7 @@ LIMIT_BYTES = 262_144_000
 BUDGET_BYTES = 200_000_000
 
 
-class Runtime(NamedTuple):
+class RuntimePolicy(NamedTuple):
     """What one Lambda runtime offers to the files of a layer."""
 
     name: str
@@ -37,10 +37,10 @@ class Runtime(NamedTuple):
 _AL2023 = (("GLIBC", (2, 34)), ("GLIBCXX", (3, 4, 29)), ("CXXABI", (1, 3, 13)), ("GCC", (7, 0, 0)))
 
 RUNTIMES = (
-    Runtime("python3.12", (3, 12), _AL2023, "Amazon Linux 2023"),
-    Runtime("python3.13", (3, 13), _AL2023, "Amazon Linux 2023"),
-    Runtime("python3.14", (3, 14), _AL2023, "Amazon Linux 2023"),
-    Runtime(
+    RuntimePolicy("python3.12", (3, 12), _AL2023, "Amazon Linux 2023"),
+    RuntimePolicy("python3.13", (3, 13), _AL2023, "Amazon Linux 2023"),
+    RuntimePolicy("python3.14", (3, 14), _AL2023, "Amazon Linux 2023"),
+    RuntimePolicy(
         "python3.11",
         (3, 11),
         _AL2023,
@@ -73,7 +73,7 @@ _CPU_INDEX_STEP = (
 )
 
 
-def running_runtime() -> Runtime:
+def running_runtime() -> RuntimePolicy:
     """The runtime whose Python is the one that runs the builder. Raises `BuildError` if Lambda has none such."""
     for runtime in RUNTIMES:
         if runtime.python == sys.version_info[:2]:
@@ -146,7 +146,7 @@ def needs_of(path: Path, name: str) -> Needs:
         ) from error
 
 
-def check_files(tree: Path, owners: dict[str, str], runtime: Runtime, machine: str) -> list[Needs]:
+def check_files(tree: Path, owners: dict[str, str], runtime: RuntimePolicy, machine: str) -> list[Needs]:
     """Hold every ELF file of an installed tree against the runtime, and return what each asks for.
 
     Args:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from builder.errors import BuildError
 
 
-class Rule(NamedTuple):
+class PruneRule(NamedTuple):
     """Files that go."""
 
     name: str
@@ -23,54 +23,54 @@ class Rule(NamedTuple):
 
 
 RULES = (
-    Rule(
+    PruneRule(
         "headers",
         r"(torch/include/|numpy/_core/include/|torch/share/cmake/|numpy/_core/lib/(npy-)?pkg-?config/)",
         "C++ headers, CMake and pkg-config files serve a compiler, and a Lambda runtime has none",
     ),
-    Rule(
+    PruneRule(
         "sources for a compiler",
         r"(numpy/.*\.(pxd|pyx)|torch/utils/benchmark/utils/valgrind_wrapper/.*\.(h|cpp))$",
         "Cython declarations, and sources that are compiled for valgrind when a benchmark wants it",
     ),
-    Rule("static libraries", r".*\.(a|lib)$", "input of a linker, and a Lambda runtime has none"),
-    Rule(
+    PruneRule("static libraries", r".*\.(a|lib)$", "input of a linker, and a Lambda runtime has none"),
+    PruneRule(
         "test binaries",
         r"torch/(bin|test)/",
         "C++ test programs and their data, and protoc, which generates sources",
         unless=r"torch/bin/torch_shm_manager$",  # `import torch` fails without it
     ),
-    Rule(
+    PruneRule(
         "test libraries",
         r"torch/lib/lib(torchbind_test|jitbackend_test|backend_with_compiler|aoti_custom_ops)\.so$",
         "libraries that only torch's own tests load",
     ),
-    Rule(
+    PruneRule(
         "test extensions of numpy",
         r"numpy/_core/(_simd|_(umath|rational|operand_flag|struct_ufunc)_tests)\.[^/]+\.so$",
         "extension modules that only numpy's own tests import (numpy/_core/meson.build: 'Generate sources for testing')",
     ),
-    Rule(
+    PruneRule(
         "type stubs",
         r"(torch|torchgen|functorch|numpy)/.*\.pyi$",
         "read by type checkers only; other packages' stubs stay, since `lazy_loader.attach_stub` reads them at run time",
     ),
-    Rule(
+    PruneRule(
         "tests of dependencies",
         r"(numpy|sympy|networkx|mpmath|fsspec|setuptools)/(.*/)?tests/",
         "unit tests that only those projects' own development runs; numpy.testing and sympy.testing stay",
     ),
-    Rule(
+    PruneRule(
         "console scripts", r"bin/", "start with the path of the build's interpreter; `python -m` runs the same modules"
     ),
-    Rule("manual pages", r"share/man/", "read by people at a terminal"),
-    Rule(
+    PruneRule("manual pages", r"share/man/", "read by people at a terminal"),
+    PruneRule(
         "installer's notes",
         r"[^/]+\.dist-info/(RECORD|REQUESTED|direct_url\.json|sboms/.*)$",
         "hashes of files as they were in the wheel, paths of the build machine, and bills of materials (in the wheels, by hash); "
         "METADATA, entry points and licences stay",
     ),
-    Rule("bytecode", r"(.*/)?__pycache__/", "made again as unchecked-hash bytecode"),
+    PruneRule("bytecode", r"(.*/)?__pycache__/", "made again as unchecked-hash bytecode"),
 )
 
 
@@ -83,7 +83,7 @@ class Pruned(NamedTuple):
     bytes: int
 
 
-def rule_for(path: str) -> Rule | None:
+def rule_for(path: str) -> PruneRule | None:
     """The rule by which the file at `path`, relative to the tree, goes; None if it stays."""
     for rule in RULES:
         if re.match(rule.pattern, path) and not re.match(rule.unless, path):

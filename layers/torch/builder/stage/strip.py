@@ -16,7 +16,7 @@ from builder.errors import BuildError
 from builder.stage.policy import elf_files
 
 
-class Rule(NamedTuple):
+class StripRule(NamedTuple):
     """What happens to libraries whose path matches; the first rule that matches decides."""
 
     pattern: str
@@ -25,9 +25,11 @@ class Rule(NamedTuple):
 
 
 RULES = (
-    Rule(r"[^/]+\.libs/", False, "auditwheel rewrote these with patchelf, and strip is known to corrupt such files"),
-    Rule(r"torch/lib/libgomp", False, "a vendored library that was renamed and rewritten with patchelf"),
-    Rule(r".*", True, "linked once and never rewritten"),
+    StripRule(
+        r"[^/]+\.libs/", False, "auditwheel rewrote these with patchelf, and strip is known to corrupt such files"
+    ),
+    StripRule(r"torch/lib/libgomp", False, "a vendored library that was renamed and rewritten with patchelf"),
+    StripRule(r".*", True, "linked once and never rewritten"),
 )
 
 
@@ -40,7 +42,7 @@ class Stripped(NamedTuple):
     loaded: int  # opened by the loader afterwards
 
 
-def rule_for(path: str) -> Rule:
+def rule_for(path: str) -> StripRule:
     """The rule for the ELF file at `path`, relative to the tree."""
     return next(rule for rule in RULES if re.match(rule.pattern, path))
 

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import torch
 
-from builder.outputs import Result
-from builder.workload import attention, convolution, errors, linear, recurrent, state, tensors
+from builder.outputs import FrozenOutput
+from builder.workload import attention, convolution, exceptions, linear, recurrent, state, tensors
 
 Outputs = Mapping[str, torch.Tensor | str]
 
@@ -74,11 +74,11 @@ GROUPS = (
     Group("data-loader", state.data_loader, "batches made by the data loader in the same process"),
     Group("modes", state.modes, "no_grad, inference_mode, autocast, generators, a gradient of an input"),
     Group("parallel", state.parallel, "two threads inside an operator, and operators in several Python threads"),
-    Group("errors", errors.errors, "wrong shapes, indices and files: the C++ exceptions that a handler catches"),
+    Group("errors", exceptions.errors, "wrong shapes, indices and files: the C++ exceptions that a handler catches"),
 )
 
 
-def run(names: Iterable[str] | None = None) -> dict[str, Result]:
+def run(names: Iterable[str] | None = None) -> dict[str, FrozenOutput]:
     """Run the groups (all, or those named) and give every output as `group/name`.
 
     Raises `KeyError` for a group that does not exist. Leaves torch's thread count at one.
@@ -87,9 +87,9 @@ def run(names: Iterable[str] | None = None) -> dict[str, Result]:
     return run_groups(known.values() if names is None else [known[name] for name in names])
 
 
-def run_groups(groups: Iterable[Group]) -> dict[str, Result]:
+def run_groups(groups: Iterable[Group]) -> dict[str, FrozenOutput]:
     """Run `groups` one after the other, each from the same seed on one thread, and give every output as `group/name`."""
-    results: dict[str, Result] = {}
+    results: dict[str, FrozenOutput] = {}
     torch.set_num_threads(1)
     for group in groups:
         torch.manual_seed(20180501)
@@ -117,11 +117,11 @@ _DTYPES = {
 }
 
 
-def freeze(value: torch.Tensor | str) -> Result:
+def freeze(value: torch.Tensor | str) -> FrozenOutput:
     """The bytes of a dense tensor in row-major order; a text becomes its UTF-8 bytes."""
     if isinstance(value, str):
         data = value.encode()
-        return Result("U8", (len(data),), data)
+        return FrozenOutput("U8", (len(data),), data)
     flat = value.detach().flatten().clone(memory_format=torch.contiguous_format)  # also a single element gets stride 1
     data = flat.view(torch.uint8).numpy().tobytes() if len(flat) else b""
-    return Result(_DTYPES[value.dtype], tuple(value.shape), data)
+    return FrozenOutput(_DTYPES[value.dtype], tuple(value.shape), data)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from builder.outputs import write_results
+from builder.outputs import write_outputs
 from builder.workload import GROUPS, run
 
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     results = run(arguments.group)
     if arguments.output:
         capability = torch.backends.cpu.get_cpu_capability()
-        write_results(arguments.output, results, {"torch": torch.__version__, "cpu_capability": capability})
+        write_outputs(arguments.output, results, {"torch": torch.__version__, "cpu_capability": capability})
     return 0
 
 
