@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from builder.errors import OutputsFileError
 
-class OutputsFileError(ValueError):
-    """A results file that is cut short or is none at all; run the workload again."""
+_AGAIN = "run the workload again (python -m builder.workload --output FILE)"
 
 
 class FrozenOutput(NamedTuple):
@@ -53,10 +53,10 @@ def read_outputs(path: Path) -> tuple[dict[str, FrozenOutput], dict[str, str]]:
         for name, entry in header.items():
             start, end = entry["data_offsets"]
             if not 0 <= start <= end <= len(data):
-                raise OutputsFileError(f"{path}: {name} lies outside the file, which was cut short")
+                raise OutputsFileError(f"{path} was cut short: {name} lies outside it", _AGAIN)
             results[name] = FrozenOutput(entry["dtype"], tuple(entry["shape"]), bytes(data[start:end]))
-    except (struct.error, json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise OutputsFileError(f"{path} is not a results file of the workload: {error}") from error
+    except (struct.error, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise OutputsFileError(f"{path} is not a file of the workload's outputs: {error}", _AGAIN) from error
     return results, metadata
 
 

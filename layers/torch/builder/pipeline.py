@@ -21,6 +21,7 @@ from builder.native import compile_pager, selection, split
 from builder.profile import profiles, record
 from builder.python import bundle
 from builder.python.deferred.plan import Held
+from builder.python.tiers import RecordedModules
 from builder.stage import install, policy, prune, strip
 
 _SCRATCH = ".building-"
@@ -194,9 +195,9 @@ class Build:
     def _split(self, staged: Path, finished: Path, profile: profiles.Profile) -> None:
         """Step 5: Python modules into their tiers, libraries into hot pages and cold blocks."""
         with self.console.step("bundle", "compile modules, and pack the cold ones") as step:
-            temperatures = bundle.Temperatures(profile.hot, profile.warm, profile.sources)
+            recorded = RecordedModules(profile.hot, profile.warm, profile.sources)
             held = Held() if self.options.eager_imports else profile.held
-            bundled = bundle.bundle(staged, finished, temperatures, held=held, progress=step.progress)
+            bundled = bundle.bundle(staged, finished, recorded, held=held, progress=step.progress)
             step.result = (
                 f"{bundled.hot:,} modules hot, of which {len(held.modules):,} wait; {bundled.warm:,} warm, "
                 f"{bundled.cold:,} cold; {bundled.source_bytes / 1e6:.1f} MB of sources and "

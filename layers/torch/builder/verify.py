@@ -17,14 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from builder import clean
-from builder.errors import BuildError
+from builder.errors import BuildError, VerifyError
 from builder.outputs import FrozenOutput, differences, read_outputs
 
 _SHOWN = 12  # differences named in an error; the rest are counted
-
-
-class VerifyError(BuildError):
-    """The finished tree does not do what the staged tree does."""
 
 
 class Verified(NamedTuple):
@@ -147,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         verified = verify(arguments.staged, arguments.finished, _say)
-    except VerifyError as error:
+    except BuildError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(

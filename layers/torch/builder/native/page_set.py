@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from builder.errors import BuildError
+from builder.errors import ProfileError
 
 PAGE_BYTES = 4096
 
@@ -76,17 +76,17 @@ class PageSet:
         """The set that `to_json` wrote.
 
         Raises:
-            BuildError: The value is not such a set.
+            ProfileError: The value is not such a set.
         """
         try:
             if value["page_bytes"] != PAGE_BYTES:
-                raise BuildError(
+                raise ProfileError(
                     f"the recorded pages have {value['page_bytes']} bytes, this builder's {PAGE_BYTES}",
                     "record the workload again with this builder",
                 )
             return cls({library: frozenset(_numbers(text)) for library, text in value["libraries"].items()})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BuildError(
+            raise ProfileError(
                 f"this is not a set of recorded pages: {error!r}", "record the workload again with this builder"
             ) from error
 
@@ -95,13 +95,13 @@ class PageSet:
         """The pages in a file that the recording pager wrote: lines `library<TAB>virtual address<TAB>bytes`, hexadecimal.
 
         Raises:
-            BuildError: The file is missing or has a line of another form.
+            ProfileError: The file is missing or has a line of another form.
         """
         touched: dict[str, set[int]] = {}
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
-            raise BuildError(
+            raise ProfileError(
                 f"{path} cannot be read: {error.strerror}", "was the workload run on the recording tree?"
             ) from error
         for position, line in enumerate(lines, 1):
@@ -109,7 +109,7 @@ class PageSet:
                 library, address, size = line.split("\t")
                 start, end = int(address, 16), int(address, 16) + int(size, 16)
             except ValueError as error:
-                raise BuildError(
+                raise ProfileError(
                     f"{path}, line {position} is not a record of touched pages: {line[:80]!r}",
                     "delete the file and record again",
                 ) from error

@@ -13,7 +13,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from builder.errors import BuildError
+from builder.errors import ProfileError
 from builder.native.page_set import PageSet
 from builder.python.deferred.plan import Held
 from builder.stage.install import Wheel
@@ -91,11 +91,11 @@ class Profile:
 
     @classmethod
     def load(cls, path: Path) -> "Profile":
-        """Read a profile. Raises `BuildError` if the file is no profile."""
+        """Read a profile. Raises `ProfileError` if the file is no profile."""
         try:
             value: Any = json.loads(path.read_text(encoding="utf-8"))
             if value["schema"] != SCHEMA:
-                raise BuildError(
+                raise ProfileError(
                     f"{path} has schema {value['schema']}, this builder reads {SCHEMA}", "delete it and record again"
                 )
             return cls(
@@ -110,7 +110,7 @@ class Profile:
                 Held(**{name: tuple(values) for name, values in value.get("held", {}).items()}),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BuildError(f"{path} is no recorded profile: {error!r}", "delete it and record again") from error
+            raise ProfileError(f"{path} is no recorded profile: {error!r}", "delete it and record again") from error
 
 
 def keys_of(wheels: Iterable[Wheel]) -> dict[str, str]:

@@ -22,8 +22,8 @@ from builder.native import compile_pager, split
 from builder.native.page_set import PageSet
 from builder.native.selection import libraries_of
 from builder.profile import profiles
-from builder.python.bundle import module_name
 from builder.python.deferred.search import search
+from builder.python.tiers import module_name
 from builder.stage.install import Wheel
 from builder.stage.prune import link
 

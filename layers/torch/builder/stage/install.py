@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from builder.errors import BuildError
+from builder.errors import RequirementsError
 from builder.stage import policy
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -63,11 +63,11 @@ def install(requirements: list[Path], work: Path) -> Installed:
         work: Where the trees of earlier builds are.
 
     Raises:
-        BuildError: pip fails; or the tree holds what the runtime cannot load (`policy`).
+        RequirementsError: pip fails; or the tree holds what the runtime cannot load (`policy`).
     """
     for file in requirements:
         if not file.is_file():
-            raise BuildError(f"{file} does not exist", "restore it, or name another with --requirements")
+            raise RequirementsError(f"{file} does not exist", "restore it, or name another with --requirements")
     runtime, machine = policy.running_runtime(), policy.running_machine()
     tree = work / f"installed-{_key(requirements, machine)}"
     if (tree / _WHEELS).is_file():
@@ -111,7 +111,7 @@ def _resolve(requirements: list[Path]) -> tuple[tuple[Wheel, ...], list[str]]:
         options: list[str] = []
         try:
             _pip(arguments, requirements)
-        except BuildError as error:
+        except RequirementsError as error:
             if not re.search(r"(No matching distribution|Could not find a version)[^\n]*\btorch\b", error.cause):
                 raise
             # PyPI has no "+cpu" builds: they are in PyTorch's own index, unless pip's configuration names a mirror of it.
@@ -140,7 +140,7 @@ def _pip(arguments: list[str], requirements: list[Path]) -> None:
             for line in (done.stderr or done.stdout).strip().splitlines()
             if not line.startswith("WARNING: Retrying")
         ]
-        raise BuildError(
+        raise RequirementsError(
             f"pip could not install {', '.join(file.name for file in requirements)}:\n  " + "\n  ".join(lines[-12:]),
             f"check the names and versions in {' and '.join(str(file) for file in requirements)}, and the network",
         )

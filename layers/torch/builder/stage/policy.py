@@ -14,7 +14,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
-from builder.errors import BuildError
+from builder.errors import RequirementsError
 
 # Function and all its layers, unzipped: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 LIMIT_BYTES = 262_144_000
@@ -74,21 +74,21 @@ _CPU_INDEX_STEP = (
 
 
 def running_runtime() -> RuntimePolicy:
-    """The runtime whose Python is the one that runs the builder. Raises `BuildError` if Lambda has none such."""
+    """The runtime whose Python is the one that runs the builder. Raises `RequirementsError` if Lambda has none such."""
     for runtime in RUNTIMES:
         if runtime.python == sys.version_info[:2]:
             return runtime
-    raise BuildError(
+    raise RequirementsError(
         f"no Lambda runtime is known for Python {sys.version_info[0]}.{sys.version_info[1]}, which runs the build",
         f"run it with one of {', '.join(f'{r.python[0]}.{r.python[1]}' for r in RUNTIMES)} (make layer PYTHON=python3.13)",
     )
 
 
 def running_machine() -> str:
-    """The architecture that the layer is built for: that of the machine which runs the builder. Raises `BuildError`."""
+    """The architecture that the layer is built for: that of the machine which runs the builder. Raises `RequirementsError`."""
     machine = platform.machine()
     if machine not in MACHINES:
-        raise BuildError(f"Lambda has no {machine} processors", f"build on {' or '.join(MACHINES)}")
+        raise RequirementsError(f"Lambda has no {machine} processors", f"build on {' or '.join(MACHINES)}")
     return machine
 
 
@@ -98,7 +98,7 @@ def normalised(name: str) -> str:
 
 
 def check_distributions(names: Iterable[str]) -> None:
-    """Raise `BuildError` naming every distribution that a CPU layer must not hold."""
+    """Raise `RequirementsError` naming every distribution that a CPU layer must not hold."""
     found = [
         f"{name} ({forbidden.reason})"
         for name in sorted(names)
@@ -106,7 +106,9 @@ def check_distributions(names: Iterable[str]) -> None:
         if re.fullmatch(forbidden.pattern, normalised(name))
     ]
     if found:
-        raise BuildError(f"the requirements bring what a Lambda layer cannot use: {'; '.join(found)}", _CPU_INDEX_STEP)
+        raise RequirementsError(
+            f"the requirements bring what a Lambda layer cannot use: {'; '.join(found)}", _CPU_INDEX_STEP
+        )
 
 
 class Needs(NamedTuple):
@@ -127,7 +129,7 @@ def elf_files(tree: Path) -> Iterator[Path]:
 
 
 def needs_of(path: Path, name: str) -> Needs:
-    """Read what the ELF file asks for. Raises `BuildError` for a damaged file."""
+    """Read what the ELF file asks for. Raises `RequirementsError` for a damaged file."""
     try:
         with path.open("rb") as file:
             elf = ELFFile(file)
@@ -141,7 +143,7 @@ def needs_of(path: Path, name: str) -> Needs:
                             versions.append((namespace, tuple(int(part) for part in version.split("."))))
             return Needs(name, str(elf["e_machine"]), tuple(sorted(set(versions))))
     except (ELFError, ValueError, OSError) as error:
-        raise BuildError(
+        raise RequirementsError(
             f"{name} is a damaged ELF file: {error}", "install the package again (pip cache purge)"
         ) from error
 
@@ -156,7 +158,7 @@ def check_files(tree: Path, owners: dict[str, str], runtime: RuntimePolicy, mach
         machine: `x86_64` or `aarch64`.
 
     Raises:
-        BuildError: Naming package, file and reason for everything that could not be loaded there.
+        RequirementsError: Naming package, file and reason for everything that could not be loaded there.
     """
     limits = dict(runtime.symbol_versions)
     problems, found = [], []
@@ -176,7 +178,7 @@ def check_files(tree: Path, owners: dict[str, str], runtime: RuntimePolicy, mach
                 problems.append(f"{owner}: {name} needs {namespace}_{wanted}, and {runtime.name} has {namespace}_{has}")
     if problems:
         more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise BuildError(
+        raise RequirementsError(
             f"files that {runtime.name} ({runtime.reason}) cannot load:\n  " + "\n  ".join(problems[:20]) + more,
             "pin versions of these packages whose wheels are manylinux_2_34 or older, for this architecture and without CUDA",
         )
