@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.outputs import FrozenOutput, OutputsFileError, differences, read_outputs, write_outputs
+from builder.errors import OutputsFileError
+from builder.outputs import FrozenOutput, differences, read_outputs, write_outputs
 from builder.workload import freeze
 
 RESULTS = {"a/b": FrozenOutput("F32", (1,), b"\0\0\x80\x3f"), "a/text": FrozenOutput("U8", (5,), b"hello")}

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-# Packages whose modules may leave the file system. Each was searched for code that lists or opens its own sources; STAYING has what
-# was found. Other packages (extra requirements) stay as files with bytecode: transformers, for one, lists its own folders.
+# Packages whose modules may leave the file system. Each was searched for code that lists or opens its own sources; STAYING has
+# what was found. Other packages (extra requirements) stay as files with bytecode: transformers, for one, lists its own folders.
 PACKED = frozenset(
     {
         "torch",
