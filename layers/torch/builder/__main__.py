@@ -9,7 +9,8 @@ from builder import paths
 from builder.account import table
 from builder.console import Console
 from builder.errors import BuildError
-from builder.pipeline import Build, BuildOptions
+from builder.options import BuildOptions, is_current
+from builder.pipeline import Build
 from builder.stage import policy
 
 
@@ -55,27 +56,26 @@ def main(argv: list[str] | None = None) -> int:
     """Return 0 when the layer is built, 1 when it cannot be (the reason is on standard error)."""
     arguments = parser().parse_args(argv)
     output = arguments.output.resolve()
-    options = BuildOptions(
-        requirements=arguments.requirements or default_requirements(),
-        output=output,
-        work=(arguments.work or output.parent / "cache" / "layer").resolve(),
-        profiles=arguments.profiles,
-        zip=arguments.zip,
-        report=arguments.report,
-        treemap=arguments.treemap,
-        verify=not arguments.no_verify,
-        record=arguments.record,
-        eager_imports=arguments.eager_imports,
-        budget_bytes=arguments.budget,
-    )
-    # As Ctrl-C does it: what is half built is removed on the way out.
+    # SIGTERM ends the build as Ctrl-C does: what is half built is removed on the way out.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     try:
-        build = Build(options, Console())
-        if not arguments.requirements and arguments.profiles == paths.PROFILES and build.is_current():
-            sys.stdout.write(f"{output} is what these inputs give already (lambda-torch layer inspect shows it)\n")
+        options = BuildOptions(
+            requirements=arguments.requirements or default_requirements(),
+            output=output,
+            work=(arguments.work or output.parent / "cache" / "layer").resolve(),
+            profiles=arguments.profiles,
+            zip=arguments.zip,
+            report=arguments.report,
+            treemap=arguments.treemap,
+            verify=not arguments.no_verify,
+            record=arguments.record,
+            eager_imports=arguments.eager_imports,
+            budget_bytes=arguments.budget,
+        )
+        if not arguments.requirements and arguments.profiles == paths.PROFILES and is_current(options):
+            sys.stdout.write(f"{output} is up to date (lambda-torch layer inspect shows what is in it)\n")
             return 0
-        report = build.run()
+        report = Build(options, Console()).run()
     except BuildError as error:
         sys.stderr.write(f"\nThe layer was not built: {error}\n")
         return 1

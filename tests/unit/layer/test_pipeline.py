@@ -11,10 +11,11 @@ import pytest
 
 from builder import clean
 from builder.console import Console
-from builder.errors import BuildError
+from builder.errors import BuildError, LayerSizeError
 from builder.native import compile_pager, selection
 from builder.native.page_set import PageSet
-from builder.pipeline import Build, BuildOptions
+from builder.options import BuildOptions
+from builder.pipeline import Build
 from builder.profile import profiles
 from builder.profile.profiles import Profile
 from builder.stage.install import Wheel
@@ -44,7 +45,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildOptions:
         "torch/include/a.h": b"int a;\n",
         "torch/lib/libdeep.so": library.read_bytes(),
     }
-    torch = make_wheel(index, "torch", "0.1", files, requires="numpy")
+    torch = make_wheel(index, "torch", "2.13.0", files, requires="numpy")
     numpy = make_wheel(index, "numpy", "0.2", {"numpy/__init__.py": b"", "numpy/tests/test_x.py": b""})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
@@ -101,12 +102,25 @@ def test_a_build_leaves_a_working_layer_and_its_accounts(options: BuildOptions) 
     assert sorted(path.name.split("-")[0] for path in options.work.iterdir()) == ["installed", "lock", "staged"]
 
 
+def test_what_cannot_fit_is_refused_before_the_slow_steps(options: BuildOptions) -> None:
+    """A tree that cannot keep within the budget is refused after the forecast, with its largest packages and a budget for it."""
+    shown = StringIO()
+    with pytest.raises(LayerSizeError, match=r"its budget is 1,000 .*\n.*torch") as caught:
+        Build(replace(options, budget_bytes=1000), Console(shown)).run()
+    assert "--budget 1000000" in caught.value.next_step
+    assert [line.split()[0] for line in shown.getvalue().splitlines()][-1] == "forecast"
+    assert "about 0." in shown.getvalue()
+    assert not list(options.output.iterdir())
+
+
 def test_over_the_budget_the_largest_are_named_and_the_old_layer_stays(options: BuildOptions) -> None:
-    """A layer that is too large fails the build with the largest things; what was there before is untouched."""
+    """A layer that is larger than its forecast and its budget fails the build; what was there before is untouched."""
+    report = Build(replace(options, output=options.work.parent / "other", zip=None), Console(StringIO())).run()
+    assert report.forecast_bytes is not None
     (options.output / "python").mkdir(parents=True)
     (options.output / "python" / "old.py").write_text("")
-    with pytest.raises(BuildError, match=r"its budget is 1,000 .*\n.*libdeep\.so") as caught:
-        Build(replace(options, budget_bytes=1000), Console(StringIO())).run()
+    with pytest.raises(LayerSizeError, match=r"the layer has [0-9,]+ bytes(.|\n)*libdeep\.so") as caught:
+        Build(replace(options, budget_bytes=report.unzipped_bytes - 1), Console(StringIO())).run()
     assert "extra-requirements.txt" in caught.value.next_step
     assert [path.name for path in options.output.rglob("*")] == ["python", "old.py"]
     assert not (options.output.parent / "layer.zip").exists()
@@ -152,5 +166,5 @@ def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypat
     monkeypatch.setattr("builder.profile.record.record_workload", record)
     Build(options, Console(StringIO())).run()
     assert recorded == [options.work / "staged"]
-    wheel = Wheel("torch", "0.1", found.wheels["torch"])
+    wheel = Wheel("torch", "2.13.0", found.wheels["torch"])
     assert (options.profiles / profiles.file_name([wheel], found.machine, "workload")).is_file()

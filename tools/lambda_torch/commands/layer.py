@@ -138,9 +138,10 @@ def _record(
     from builder import paths
     from builder.__main__ import default_requirements
     from builder.console import Console as Steps
-    from builder.pipeline import Build, BuildOptions
+    from builder.options import BuildOptions
     from builder.profile import profiles
     from builder.profile.record import record_command
+    from builder.staging import Staging
     from lambda_torch.emulator.processes import Processes
     from lambda_torch.emulator.storage import CREDENTIALS, REGION, Storage
     from lambda_torch.emulator.task_root import task_root
@@ -148,9 +149,10 @@ def _record(
     from lambda_torch.releases.publishing import publish
 
     steps = Steps(sys.stderr)
-    build = Build(BuildOptions(default_requirements(), project.LAYER, project.BUILD / "cache" / "layer"), steps)
-    with build.alone(), tempfile.TemporaryDirectory(prefix="record-") as folder, Processes() as processes:
-        installed, staged = build.stage()
+    options = BuildOptions(default_requirements(), project.LAYER, project.BUILD / "cache" / "layer")
+    staging = Staging(options, steps)
+    with staging.alone(), tempfile.TemporaryDirectory(prefix="record-") as folder, Processes() as processes:
+        installed, staged = staging.stage()
         scratch = Path(folder)
         storage = Storage(processes, scratch, "models")
         publish(release, Bucket(storage.client(), "models"))
@@ -168,7 +170,7 @@ def _record(
             driver = Path(__file__).parents[1] / "emulator" / "replay.py"
             command = [str(driver), *(str(event.resolve()) for event in events)]
             profile = record_command(
-                staged, build.options.work, installed.wheels, command, variables, [code, *packages], step.say
+                staged, options.work, installed.wheels, command, variables, [code, *packages], step.say
             )
             path = paths.PROFILES / profiles.file_name(installed.wheels, profile.machine, name)
             profile.save(path)

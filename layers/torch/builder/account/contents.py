@@ -13,6 +13,7 @@ from elftools.elf.elffile import ELFFile
 
 from builder.errors import BuildError
 from builder.native import side_file
+from builder.native.split import SectionReport
 from builder.python import archive_writer
 
 # Kinds of content, with what the treemap calls them.
@@ -36,21 +37,11 @@ class Entry(NamedTuple):
     kind: str  # one of KINDS
 
 
-class Section(NamedTuple):
-    """A section of an ELF file. `compressed`: bytes of it in the side file."""
-
-    name: str
-    bytes: int
-    hot: int
-    cold: int
-    compressed: int
-
-
 class Contents(NamedTuple):
     """What is in a layer."""
 
     entries: tuple[Entry, ...]
-    sections: dict[str, tuple[Section, ...]]  # by path of the library
+    sections: dict[str, tuple[SectionReport, ...]]  # by path of the library
     files: int
 
     @property
@@ -128,7 +119,7 @@ def kind_of(path: str) -> str:
 
 def _contents(sizes: dict[str, int], opened: Opener) -> Contents:
     entries: list[Entry] = []
-    sections: dict[str, tuple[Section, ...]] = {}
+    sections: dict[str, tuple[SectionReport, ...]] = {}
     for name, size in sizes.items():
         base = PurePosixPath(name).name
         if base == "modules.cold":
@@ -172,12 +163,12 @@ def library_shares(path: Path) -> dict[str, int]:
     return {library.name: sum(block.stored for block in library.blocks) for library in side_file.read_index(path)}
 
 
-def sections_of(path: Path) -> tuple[Section, ...]:
+def sections_of(path: Path) -> tuple[SectionReport, ...]:
     """The sections of an ELF file that take room in it, largest first; nothing for a file without a section table."""
     try:
         with path.open("rb") as file:
             found = [
-                Section(section.name, section["sh_size"], section["sh_size"], 0, 0)
+                SectionReport(section.name, section["sh_size"], hot=section["sh_size"])
                 for section in ELFFile(file).iter_sections()
                 if section["sh_type"] not in ("SHT_NOBITS", "SHT_NULL")
             ]

@@ -67,6 +67,7 @@ class LayerReport:
     tree_sha256: str = ""
     inputs: str = ""  # digest of what it was built from (builder.inputs); empty for a layer that was only looked into
     zip_bytes: int | None = None
+    forecast_bytes: int | None = None  # of `unzipped_bytes`, made before the slow steps of the build
 
     def to_json(self) -> dict[str, Any]:
         """The report as report.json has it; `entries` (every file) is left out."""
@@ -95,6 +96,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.steps: list[StepAccount] = []
+        self.forecast_bytes: int | None = None
         self._split: SplitReport | None = None
 
     def measure(self, name: str, tree: Path, seconds: float, detail: Iterable[dict[str, Any]] = ()) -> None:
@@ -111,7 +113,7 @@ class Ledger:
         """The report of the finished layer."""
         report = inspect(layer, budget_bytes)
         report.steps, report.wheels, report.tree_sha256 = self.steps, list(wheels), tree_sha256(layer)
-        report.inputs = inputs.digest()
+        report.inputs, report.forecast_bytes = inputs.digest(), self.forecast_bytes
         if self._split is not None:
             by_path = {f"python/{library.name}": library for library in self._split.libraries}
             for library in report.libraries:
@@ -141,7 +143,7 @@ def inspect(path: Path, budget_bytes: int = policy.BUDGET_BYTES) -> LayerReport:
             sizes[name],
             cold.get(name, 0),
             sizes[name],
-            [section._asdict() for section in found.sections.get(name, ())],
+            [asdict(section) for section in found.sections.get(name, ())],
         )
         for name in sorted(found.sections.keys() | (cold.keys() & sizes.keys()))
     ]

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from builder.stage.policy import elf_files
+from builder.stage.needs import elf_files
 
 # A split library costs a companion, program headers and its share of the index: some 20 kB.
 THRESHOLD_BYTES = 400_000
