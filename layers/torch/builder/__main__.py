@@ -18,19 +18,21 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
         prog="python -m builder",
-        description="Build the torch layer: install, prune, strip, record, split, verify, and account for every byte. "
-        "It is built for the Python and the architecture that run this.",
+        description="Build the torch layer: install, prune, strip, forecast, record, split, verify, and account for every byte. "
+        "The layer is for the Python version and the architecture that run this command.",
     )
     result.add_argument("--output", type=Path, required=True, help="folder that becomes /opt; its python/ is replaced")
     result.add_argument(
-        "--work", type=Path, help="folder for what a later build can use again (default: OUTPUT/../cache/layer)"
+        "--work", type=Path, help="folder for files that a later build can use again (default: OUTPUT/../cache/layer)"
     )
     result.add_argument(
         "--requirements", type=Path, action="append",
-        help="pip requirements file (repeatable; default: requirements.txt and, if it is there, extra-requirements.txt)",
+        help="pip requirements file (repeatable; default: requirements.txt, and extra-requirements.txt if it exists)",
     )  # fmt: skip
-    result.add_argument("--profiles", type=Path, default=paths.PROFILES, help="folder of recorded profiles")
-    result.add_argument("--zip", type=Path, help="write the layer as a zip file too")
+    result.add_argument(
+        "--profiles", type=Path, default=paths.PROFILES, help="folder of recorded profiles (default: %(default)s)"
+    )
+    result.add_argument("--zip", type=Path, help="also write the layer as a zip file")
     result.add_argument("--report", type=Path, help="write the ledger as JSON")
     result.add_argument("--treemap", type=Path, help="write the ledger as a picture (HTML)")
     result.add_argument(
@@ -38,22 +40,24 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=policy.BUDGET_BYTES,
         metavar="BYTES",
-        help="fail above this (default: %(default)s)",
+        help="refuse a layer that is larger, unzipped (default: %(default)s; Lambda allows 262144000 for all)",
     )
-    result.add_argument("--record", action="store_true", help="record the workload again even where a profile fits")
-    result.add_argument("--eager-imports", action="store_true", help="hold no module of torch back until it is touched")
+    result.add_argument("--record", action="store_true", help="record the workload again, even if a profile fits")
+    result.add_argument(
+        "--eager-imports", action="store_true", help="run every module of torch at import, as stock torch does"
+    )
     result.add_argument("--no-verify", action="store_true", help="do not compare the result with stock torch")
     return result
 
 
 def default_requirements() -> list[Path]:
-    """The layer's own requirements, and the user's additions if there are any."""
+    """The layer's own requirements, and the user's extra-requirements.txt if it exists."""
     extra = paths.LAYER / "extra-requirements.txt"
     return [paths.LAYER / "requirements.txt", *([extra] if extra.is_file() else [])]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return 0 when the layer is built, 1 when it cannot be (the reason is on standard error)."""
+    """Return 0 if the layer was built, 1 if not (standard error has the reason), 130 if it was stopped."""
     arguments = parser().parse_args(argv)
     output = arguments.output.resolve()
     # SIGTERM ends the build as Ctrl-C does: what is half built is removed on the way out.
@@ -80,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"\nThe layer was not built: {error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. The layer that was there before, if any, is unchanged.\n")
+        sys.stderr.write("\nStopped. The earlier layer, if there was one, is unchanged.\n")
         return 130
     sys.stdout.write(f"{table.text(report)}\n")
     return 0

@@ -1,8 +1,8 @@
-"""The named outputs of a workload run, kept in a safetensors file so that two runs can be compared bit for bit.
+"""The named outputs of a workload run, in a safetensors file, so that two runs can be compared bit for bit.
 
-The file has the public safetensors layout (https://github.com/huggingface/safetensors#format): eight bytes of header length,
-a JSON header, the data. Reading and writing it takes the standard library alone, so the process that compares two trees never
-imports torch from either of them.
+The file has the public safetensors layout (https://github.com/huggingface/safetensors#format): eight bytes of header
+length, a JSON header, the data. The standard library is enough to read and write it, so the process that compares two
+trees imports torch from neither. That is why this module lies outside the package `workload`, which imports torch.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def read_outputs(path: Path) -> tuple[dict[str, FrozenOutput], dict[str, str]]:
 
 
 def differences(expected: Mapping[str, FrozenOutput], actual: Mapping[str, FrozenOutput]) -> list[str]:
-    """One line for each output that is missing, new, or not the same bit for bit; empty if all are equal."""
+    """One line for each output that is missing, new, or different in any bit; empty if all are equal."""
     lines = [f"{name}: missing" for name in sorted(expected.keys() - actual.keys())]
     lines += [f"{name}: not in the reference" for name in sorted(actual.keys() - expected.keys())]
     for name in sorted(expected.keys() & actual.keys()):

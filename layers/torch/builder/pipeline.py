@@ -22,7 +22,7 @@ from builder.staging import SCRATCH, Staging
 
 
 class Build:
-    """A build under way: the trees of its steps, and the ledger that is kept over them."""
+    """One build. It keeps the ledger of all steps."""
 
     def __init__(self, options: BuildOptions, console: Console) -> None:
         self.options, self.console = options, console
@@ -47,7 +47,7 @@ class Build:
         found = self._find_profile(installed)
         self._forecast(staged, found)
         profile = self._profile(installed, staged, found)
-        # Beside the old tree, since it is renamed in the end: that must not lead to another file system.
+        # Beside the old tree: it is renamed at the end, and a rename cannot go to another file system.
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=self.options.output))
         try:
             finished = scratch / "layer" / "python"
@@ -82,13 +82,13 @@ class Build:
 
     def _profile(self, installed: install.Installed, staged: Path, found: profiles.Profile | None) -> profiles.Profile:
         """Step 4: what is hot, from the profile that was found or by recording."""
-        with self.console.step("record", "take what a recorded profile says of these wheels") as step:
+        with self.console.step("record", "read what is hot from the recorded profiles of these wheels") as step:
             if found is None:
                 step.say("no recorded profile fits these wheels: record the workload, which takes many minutes")
                 found = record.record_workload(staged, self.options.work, installed.wheels, step.say)
                 path = self.options.profiles / profiles.file_name(installed.wheels, platform.machine(), "workload")
                 found.save(path)
-                # Models that users recorded on the same wheels count as well.
+                # Profiles of users' own models on the same wheels count, too.
                 found = profiles.find(self.options.profiles, installed.wheels, platform.machine()) or found
                 step.result = f"recorded into {path}: "
             step.result += (
@@ -133,7 +133,7 @@ class Build:
         self.book.measure("split", finished, self.console.seconds["split"])
 
     def _account(self, finished: Path, installed: install.Installed) -> ledger.LayerReport:
-        """Step 7; before verification, since a layer over its budget need not be verified."""
+        """Step 7. It comes before verification, since a layer over its budget need not be verified."""
         report = self.book.report(finished.parent, installed.wheels, self.options.budget_bytes)
         if report.unzipped_bytes > self.options.budget_bytes:
             raise forecast.too_large(
@@ -145,7 +145,7 @@ class Build:
         return report
 
     def _verify(self, staged: Path, finished: Path) -> None:
-        """Step 6: the finished tree gives what the staged tree gives."""
+        """Step 6: the finished tree computes what the staged tree computes."""
         with self.console.step("verify", "compare the finished tree with the staged one") as step:
             verified = verify.verify(staged, finished, step.say)
             step.result = (

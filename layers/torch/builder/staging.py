@@ -17,7 +17,7 @@ SCRATCH = ".building-"
 
 
 class Staging:
-    """The work folder: who may use it, and the trees in it.
+    """The work folder, which one build at a time may use, and the trees in it.
 
     Args:
         options: What to build.

@@ -1,7 +1,8 @@
 """How large the layer will be, said before the slow steps: the staged tree's content by kind, times a measured ratio.
 
-The forecast takes a second or two; recording, splitting and verifying take minutes. `report.json` has forecast and result side by
-side, so that a ratio which no longer fits is seen (tests/integration/layer/test_budget.py compares them).
+The forecast takes a second or two; recording, splitting and verifying take minutes. `report.json` has forecast and
+result side by side, so that a ratio which no longer fits is seen (tests/integration/layer/test_budget.py compares
+them).
 """
 
 from collections.abc import Iterator

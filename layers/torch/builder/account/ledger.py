@@ -1,4 +1,4 @@
-"""Step 7: where every byte went, and what each step saved."""
+"""Step 7: the ledger of the layer: whose every byte is, and what each step saved."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _LARGEST = 40
 
 @dataclass
 class StepAccount:
-    """The size of the layer after a step; `detail` is the step's own account."""
+    """The size of the layer after a step. `detail` is what the step itself reports."""
 
     name: str
     bytes: int
@@ -31,7 +31,7 @@ class StepAccount:
 
 @dataclass
 class PackageAccount:
-    """What one top-level package takes."""
+    """The bytes of one top-level package."""
 
     name: str
     bytes: int
@@ -40,7 +40,7 @@ class PackageAccount:
 
 @dataclass
 class LibraryAccount:
-    """What one library takes: its file, and its part of the side file."""
+    """The bytes of one library: its file, and its part of the side file."""
 
     path: str
     bytes: int
@@ -51,12 +51,12 @@ class LibraryAccount:
 
 @dataclass
 class LayerReport:
-    """The ledger's result, and what is in report.json. Sizes in bytes."""
+    """The result of the ledger, which report.json holds. Sizes are in bytes."""
 
     unzipped_bytes: int
     limit_bytes: int
     budget_bytes: int
-    headroom_bytes: int  # under the limit, for the user's own code
+    headroom_bytes: int  # what Lambda's limit leaves for the user's own code
     files: int
     packages: list[PackageAccount]
     libraries: list[LibraryAccount]
@@ -65,12 +65,12 @@ class LayerReport:
     steps: list[StepAccount] = field(default_factory=list)
     wheels: list[Wheel] = field(default_factory=list)
     tree_sha256: str = ""
-    inputs: str = ""  # digest of what it was built from (builder.inputs); empty for a layer that was only looked into
+    inputs: str = ""  # digest of what it was built from (builder.inputs); empty if it was only inspected
     zip_bytes: int | None = None
     forecast_bytes: int | None = None  # of `unzipped_bytes`, made before the slow steps of the build
 
     def to_json(self) -> dict[str, Any]:
-        """The report as report.json has it; `entries` (every file) is left out."""
+        """The report as in report.json: without `entries`, which has every file."""
         value = {key: item for key, item in asdict(self).items() if key != "entries"}
         value["largest"] = [entry._asdict() for entry in self.largest]
         value["wheels"] = [wheel._asdict() for wheel in self.wheels]
@@ -84,7 +84,7 @@ class LayerReport:
         partial.replace(path)
 
     def tree(self) -> TreeNode:
-        """What the treemap shows: packages, their folders, their files."""
+        """The packages, their folders and their files, for the treemap."""
         root = TreeNode("layer", 0, "data")
         for entry in self.entries:
             root.add([entry.package, *entry.path.removeprefix("python/").split("/")], entry.bytes, entry.kind)
@@ -92,7 +92,7 @@ class LayerReport:
 
 
 class Ledger:
-    """Kept during a build: measures the tree after each step."""
+    """Measures the tree after each step of a build."""
 
     def __init__(self) -> None:
         self.steps: list[StepAccount] = []
@@ -100,13 +100,13 @@ class Ledger:
         self._split: SplitReport | None = None
 
     def measure(self, name: str, tree: Path, seconds: float, detail: Iterable[dict[str, Any]] = ()) -> None:
-        """Note a step that has left `tree` behind."""
+        """Note the size of `tree`, which a step has made."""
         size = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
         before = self.steps[-1].bytes if self.steps else size
         self.steps.append(StepAccount(name, size, before - size, round(seconds, 1), list(detail)))
 
     def split(self, parts: SplitReport) -> None:
-        """Keep the native half's account, for the libraries' sections."""
+        """Keep the report of the split, which has the sections of the libraries."""
         self._split = parts
 
     def report(self, layer: Path, wheels: Iterable[Wheel], budget_bytes: int) -> LayerReport:
@@ -125,7 +125,7 @@ class Ledger:
 
 
 def inspect(path: Path, budget_bytes: int = policy.BUDGET_BYTES) -> LayerReport:
-    """The report of any layer, a folder or a zip file, by what is in it. Raises `BuildError` if it is neither."""
+    """The report of any layer, a folder or a zip file, by its content. Raises `BuildError` if it is neither."""
     found = contents.look_into(path)
     packages: dict[str, PackageAccount] = {}
     cold: dict[str, int] = {}
@@ -162,7 +162,7 @@ def inspect(path: Path, budget_bytes: int = policy.BUDGET_BYTES) -> LayerReport:
 
 
 def tree_sha256(folder: Path) -> str:
-    """One hash over names, modes and contents of all files: two builds are the same if it is."""
+    """One hash over names, modes and contents of all files. Two builds are the same if their hashes are."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():

@@ -5,7 +5,7 @@ from builder.account.ledger import LayerReport
 
 
 def text(report: LayerReport, *, rows: int = 12) -> str:
-    """Steps, packages, libraries and the room that is left, as a table; `rows` at most of each."""
+    """Tables of steps, packages and libraries, and how many bytes are left. Each table has at most `rows` rows."""
     lines: list[str] = []
     if report.steps:
         lines += ["", f"{'after step':<28}{'MB':>9}{'saved':>9}{'seconds':>9}"]

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from builder.account.contents import KINDS
 
-# One hue a kind, the compressed kinds lighter than what they come from; readable in both colour schemes.
+# One hue for each kind; compressed kinds are lighter than what they come from. Readable in both colour schemes.
 COLOURS = {
     "native": "#b4552d", "cold-native": "#e3a27f", "bytecode": "#2f6690", "source": "#6d8f3a", "cold-python": "#8fb8d8",
     "metadata": "#8a7fa8", "data": "#8d8d8d",
 }  # fmt: skip
-_SMALLEST = 0.0004  # of the picture; smaller ones are drawn together as one
+_SMALLEST = 0.0004  # part of the picture; smaller boxes are drawn together as one
 
 
 @dataclass
@@ -30,7 +30,7 @@ class TreeNode:
             self.children.setdefault(path[0], TreeNode(path[0], 0, kind)).add(path[1:], size, kind)
 
     def collapsed(self) -> "TreeNode":
-        """The node with single-child folders joined into one name."""
+        """The node. Folders with a single child are joined with it into one name."""
         node = self
         name = node.name
         while len(node.children) == 1:
@@ -98,7 +98,7 @@ def _ratio(depth: float, length: float, aspect: float) -> float:
 
 
 def draw(root: TreeNode, title: str) -> str:
-    """The HTML page. Every box says its path and its bytes when it is pointed at; it needs no script and no network."""
+    """The HTML page. A box shows its path and its bytes under the pointer. The page needs no script and no network."""
     boxes: list[str] = []
     _draw(root, Rectangle(0, 0, 100, 100), "", root.bytes or 1, 0, boxes)
     legend = "".join(
@@ -155,7 +155,7 @@ def _put(node: TreeNode, box: Rectangle, path: str, total: int, boxes: list[str]
 
 
 def _frame(node: TreeNode, box: Rectangle, boxes: list[str]) -> None:
-    """A package's name over its boxes, where there is room for it."""
+    """The name of a package over its boxes, if there is room for it."""
     if box.width > 4 and box.height > 5:
         label = f'<b class=t style="top:auto;bottom:2px">{html.escape(node.name)} {node.bytes / 1e6:.1f} MB</b>'
         boxes.append(f'<div class=p style="{_place(box)};background:none;pointer-events:none">{label}</div>')

@@ -1,11 +1,12 @@
 """What the splitter needs to know of a shared library: 64-bit, little-endian, with any number of PT_LOADs.
 
-pyelftools reads the headers, the sections and the dynamic section. Two things are read here, with `struct`, because pyelftools
-makes a Python object of every entry: the relocations and the dynamic symbols. For libtorch_cpu (364,000 relocations, 75,000
-symbols) `python -m benchmarks.layer.elf` measures 1.2 s of CPU for each table by pyelftools, and 0.03 s here.
+pyelftools reads the headers, the sections and the dynamic section. Two things are read here, with `struct`, because
+pyelftools makes a Python object of every entry: the relocations and the dynamic symbols. For libtorch_cpu (364,000
+relocations, 75,000 symbols) `python -m benchmarks.layer.elf` measures 1.2 s of CPU for each table by pyelftools, and
+0.03 s here.
 
-What pyelftools has no view for is here too: bytes by virtual address, and the packing of the structures that a rewritten file
-needs. Names and layouts are those of elf(5) and of the System V gABI.
+What pyelftools has no view for is here too: bytes by virtual address, and the packing of the structures that a
+rewritten file needs. Names and layouts are those of elf(5) and of the System V gABI.
 """
 
 import io

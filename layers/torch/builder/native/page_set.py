@@ -1,7 +1,7 @@
-"""Which pages of which libraries a workload touches: the hot set that the splitter keeps as it is.
+"""The pages of libraries that a workload touches. The splitter keeps these as they are.
 
-A page is named by its number, that is its virtual address in the library divided by `PAGE_BYTES`; a library is
-named by its path relative to the layer's Python folder (`torch/lib/libtorch_cpu.so`).
+The number of a page is its virtual address in the library, divided by `PAGE_BYTES`. The name of a library is its path
+relative to the layer's Python folder (`torch/lib/libtorch_cpu.so`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +31,7 @@ def runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class PageSet:
-    """An immutable set of pages per library.
+    """An immutable set of pages for each library.
 
     Example:
         >>> a = PageSet({"libx.so": frozenset({1, 2, 3})})
@@ -60,7 +60,7 @@ class PageSet:
         return sum(len(numbers) for numbers in self.pages.values())
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON value, small enough to commit: per library, inclusive ranges of page numbers in hexadecimal."""
+        """A JSON value that is small enough to commit: for each library, inclusive ranges of page numbers in hexadecimal."""
         return {
             "page_bytes": PAGE_BYTES,
             "libraries": {
@@ -102,7 +102,7 @@ class PageSet:
             lines = path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
             raise ProfileError(
-                f"{path} cannot be read: {error.strerror}", "was the workload run on the recording tree?"
+                f"{path} cannot be read: {error.strerror}", "run the workload on a recording tree"
             ) from error
         for position, line in enumerate(lines, 1):
             try:

@@ -4,9 +4,9 @@
     frames   one zstd frame per block, each with zstd's checksum of its content
     index    one zstd frame with a checksum: counts, then all libraries, all blocks, all fragments, and the names
 
-A *fragment* is a run of cold pages of a library. A *block* is what is compressed and brought back at once: the bytes of
-one or more fragments that follow each other. A block whose `stored` is 0 has its bytes in the library itself, without
-access rights: that is how a recording tree is made. All numbers are little-endian.
+A *fragment* is a run of cold pages of a library. A *block* is the bytes of one or more fragments that follow each
+other: it is compressed as a whole, and brought back as a whole. If `stored` is 0, the library itself has the block's
+bytes, without access rights: a recording tree is made so. All numbers are little-endian.
 """
 
 import struct
@@ -43,7 +43,7 @@ class Fragment(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """What is brought back at once: fragments, and the rights and filter that they share."""
+    """Fragments that are brought back together, and the rights and the filter that they share."""
 
     fragments: tuple[Fragment, ...]
     protection: int  # PROT_READ 1, PROT_EXEC 4 (mman-linux.h)
@@ -67,7 +67,7 @@ class ColdLibrary:
 
 
 class SideFileWriter:
-    """Writes a side file; it appears under its name only when it is complete.
+    """Writes a side file. It gets its name only when it is complete.
 
     Example:
         >>> with SideFileWriter(path, machine=62) as cold:
@@ -116,7 +116,7 @@ class SideFileWriter:
 
 
 def compressor(level: int) -> zstandard.ZstdCompressor:
-    """A compressor whose frames carry their size and a checksum of their content, which the pager's decoder verifies."""
+    """A compressor whose frames have their size and a checksum of their content. The pager's decoder verifies both."""
     return zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
 
 

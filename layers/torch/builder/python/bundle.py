@@ -1,8 +1,8 @@
 """Step 5, the Python half: modules go into `modules.cold`, by tier. See ../DESIGN.md; `tiers` says which module goes where.
 
-Hot bytecode is packed as well, since it packs to a quarter. Reading and unpacking one block of some eighty modules costs no more
-than opening eighty files, and reads a quarter of the bytes from storage. Tracebacks through packed modules show lines without the
-^^^^ below them: the columns would be a quarter of the packed bytecode.
+Hot bytecode is packed as well, since it packs to a quarter. Reading and unpacking one block of some eighty modules
+costs no more than opening eighty files, and reads a quarter of the bytes from storage. Tracebacks through packed
+modules show lines without the ^^^^ below them: the columns would be a quarter of the packed bytecode.
 """
 
 import marshal
@@ -20,7 +20,8 @@ from builder.python.import_table import import_table
 from builder.python.tiers import PACKED, RecordedModules, Tiers, classify, module_name
 from builder.stage.prune import link
 
-# Where the layer lies on Lambda. Bytecode carries the path; where the layer lies elsewhere, the loader corrects it at import.
+# Where the layer lies on Lambda. Bytecode carries the path; where the layer lies elsewhere, the loader corrects it at
+# import.
 DEPLOYED = "/opt/python"
 
 _STUB = "__import__('torch_layer.finder').finder.enter(globals())\n"
@@ -191,8 +192,8 @@ def _copy_run_time(output: Path) -> None:
 def _write_stub(output: Path, package: str) -> None:
     """The package's `__init__` on disk: installs the finder, then becomes the real one.
 
-    It is bytecode without a source, so that nothing takes the stub's text for the package's: linecache reads a file if there
-    is one.
+    It is bytecode without a source, so that nothing takes the stub's text for the package's: linecache reads a file if
+    there is one.
     """
     path = output / package / "__init__.pyc"
     path.parent.mkdir(exist_ok=True)

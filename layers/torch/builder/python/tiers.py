@@ -4,8 +4,8 @@ A module of a *packed* package leaves the file system and goes into `modules.col
 
 - hot: the workload imported it. Its bytecode lies in blocks of its own, in the order of the imports;
 - deferred: hot as well, but it does not run before something touches it. A start does not read these blocks;
-- warm: only the checks of code that the workload does not touch imported it (training, export, compile ...). Bytecode and source
-  lie side by side;
+- warm: only the checks of code that the workload does not touch imported it (training, export, compile ...). Bytecode
+  and source lie side by side;
 - cold: all others. The source alone is kept, and is compiled when it is imported.
 """
 
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-# Packages whose modules may leave the file system. Each was searched for code that lists or opens its own sources; STAYING has
-# what was found. Other packages (extra requirements) stay as files with bytecode: transformers, for one, lists its own folders.
+# Packages whose modules may leave the file system. Each was searched for code that lists or opens its own sources;
+# STAYING has what was found. Other packages (extra requirements) stay as files with bytecode: transformers, for one,
+# lists its own folders.
 PACKED = frozenset(
     {
         "torch",
@@ -61,8 +62,8 @@ STAYING = (
     ),
 )
 
-# The checks import these, but no function does: their bytecode need not lie ready. setuptools is torch's requirement for building
-# C++ extensions, which takes a compiler.
+# The checks import these, but no function does: their bytecode need not lie ready. setuptools is torch's requirement
+# for building C++ extensions, which takes a compiler.
 NEVER_WARM = frozenset({"setuptools", "_distutils_hack", "pkg_resources"})
 
 
@@ -78,7 +79,8 @@ class RecordedModules(NamedTuple):
 class Tiers:
     """The modules of the packed packages by tier. Every path is relative to the tree, `torch/nn/__init__.py`.
 
-    Each of `modules` is in exactly one of `hot`, `warm` and `cold`, but for those of `read_as_text`, which may be hot as well.
+    Each of `modules` is in exactly one of `hot`, `warm` and `cold`, but for those of `read_as_text`, which may be hot
+    as well.
 
     Attributes:
         packages: The packed packages that the tree has, `torch`, in order of names.

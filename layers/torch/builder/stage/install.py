@@ -1,7 +1,7 @@
 """Step 1: install the requirements into a staging tree with pip, and refuse what Lambda could not load.
 
-pip resolves twice: once without touching anything (`--dry-run`), so that a CUDA build or a torch that is not known is refused by
-name before gigabytes of it are fetched, and then for real.
+pip resolves twice: once without touching anything (`--dry-run`), so that a CUDA build or a torch that is not known is
+refused by name before gigabytes of it are fetched, and then for real.
 """
 
 import hashlib
@@ -64,8 +64,8 @@ def install(requirements: list[Path], work: Path, *, any_torch: bool = False) ->
         any_torch: Take a torch that the rules do not know, too.
 
     Raises:
-        RequirementsError: pip fails; the requirements bring what Lambda has no use for (`policy`); or the tree holds what the
-            runtime cannot load (`loadable`).
+        RequirementsError: pip fails; the requirements bring what Lambda has no use for (`policy`); or the tree holds
+            what the runtime cannot load (`loadable`).
     """
     for file in requirements:
         if not file.is_file():
@@ -127,7 +127,8 @@ def _resolve(requirements: list[Path]) -> tuple[tuple[Wheel, ...], list[str]]:
                 r"(No matching distribution|Could not find a version)[^\n]*(\btorch\b|\+cpu)", error.cause
             ):
                 raise
-            # PyPI has no "+cpu" builds: they are in PyTorch's own index, unless pip's configuration names a mirror of it.
+            # PyPI has no "+cpu" builds: they are in PyTorch's own index, unless pip's configuration names a mirror of
+            # it.
             options = ["--extra-index-url", policy.CPU_INDEX]
             _pip([*options, *arguments], requirements)
         return _wheels(json.loads(report.read_text(encoding="utf-8")), hashes=False), options

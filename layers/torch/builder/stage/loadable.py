@@ -1,8 +1,8 @@
 """Whether every library of an installed tree can load on the runtime, and next to this tree's torch.
 
 Packages with extensions for torch are often CUDA builds on PyPI (torchvision and torchaudio are). Their libraries need
-libcudart or libtorch_cuda, or call functions that only a CUDA build of torch has. On Lambda they fail when they are imported, or
-when they are first used; here they are refused before anything else is done with the tree.
+libcudart or libtorch_cuda, or call functions that only a CUDA build of torch has. On Lambda they fail when they are
+imported, or when they are first used; here they are refused before anything else is done with the tree.
 """
 
 import re
@@ -26,7 +26,8 @@ GPU_LIBRARIES = re.compile(
 # Projects that PyTorch's index has CPU builds of, under the same version with "+cpu".
 _IN_CPU_INDEX = frozenset({"torch", "torchvision", "torchaudio"})
 
-# Names that only libraries of torch define: C++ names in its namespaces (Itanium ABI), and the functions of its C interface.
+# Names that only libraries of torch define: C++ names in its namespaces (Itanium ABI), and the functions of its C
+# interface.
 _TORCH_SYMBOL = re.compile(r"_Z(T[A-Z]|GV)?N?K?(3c10|2at|5torch|6caffe2)|aoti_torch_|torch_")
 _TORCH_LIBRARY = re.compile(r"lib(torch|c10)[_a-z]*\.so")
 

@@ -51,7 +51,8 @@ class KnownTorch(NamedTuple):
     reason: str
 
 
-# Which modules can wait, which sources stay files, what is pruned: all of it is about one version's sources and libraries.
+# Which modules can wait, which sources stay files, what is pruned: all of it is about one version's sources and
+# libraries.
 KNOWN_TORCH = (KnownTorch("2.13", "recorded, built and verified with 2.13.0"),)
 EXAMPLE_VERSION = f"{KNOWN_TORCH[-1].version}.0+cpu"
 

@@ -13,7 +13,7 @@ from builder.workload import GROUPS, run
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return 0 when every group ran; an exception of a group goes through, so that its traceback is seen."""
+    """Return 0 if every group ran. An exception of a group is not caught, so that its traceback is seen."""
     parser = argparse.ArgumentParser(
         prog="python -m builder.workload", description="Run the layer's inference workload."
     )
