@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 STUB = "libtorch_stub.so"
 PLATFORM = "manylinux_2_28_x86_64"
@@ -55,7 +56,7 @@ WHEEL_DATE = (2026, 1, 1, 0, 0, 0)
 
 
 class Symbol(NamedTuple):
-    """A dynamic symbol: its ELF name, its type (`STT_FUNC`, ...), whether the library defines it, and whether it must be found."""
+    """A dynamic symbol: its ELF name, its type (`STT_FUNC`), whether the library defines it, and whether it needs it."""
 
     name: str
     kind: str
@@ -67,6 +68,7 @@ def symbols_of(library: Path) -> Iterator[Symbol]:
     """The dynamic symbols of a library."""
     with library.open("rb") as file:
         section = ELFFile(file).get_section_by_name(".dynsym")
+        assert isinstance(section, SymbolTableSection), library  # a shared library without dynamic symbols is of no use
         for entry in section.iter_symbols():
             bind = entry["st_info"]["bind"]
             is_defined = entry["st_shndx"] != "SHN_UNDEF"
@@ -96,7 +98,14 @@ def missing_symbols(libraries: Iterable[Path], beside: Iterable[Path]) -> tuple[
 
 def stub_source(missing: dict[str, str], defined: set[str]) -> str:
     """Assembly of a library that defines the missing symbols."""
-    lines = ['.section .note.GNU-stack,"",@progbits', ".bss", ".balign 64", "zeros: .zero 4096", ".text", "nothing: ret"]
+    lines = [
+        '.section .note.GNU-stack,"",@progbits',
+        ".bss",
+        ".balign 64",
+        "zeros: .zero 4096",
+        ".text",
+        "nothing: ret",
+    ]
     for number, (name, kind) in enumerate(sorted(missing.items())):
         owner = re.sub(r"^_ZN(\w+)C[12]E\w+$", r"_ZTIN\1E", name)
         if name.startswith("_ZTI"):
@@ -229,7 +238,10 @@ def _replace_cuda(tree: Path) -> None:
         listed = subprocess.run(["patchelf", "--print-needed", library], capture_output=True, text=True, check=True)
         # "replace" also renames what symbol versions name: the loader asserts that each such library is a needed one.
         options = [
-            part for name in listed.stdout.split() if CUDA_NEEDED.match(name) for part in ("--replace-needed", name, STUB)
+            part
+            for name in listed.stdout.split()
+            if CUDA_NEEDED.match(name)
+            for part in ("--replace-needed", name, STUB)
         ]
         if options:
             path = "$ORIGIN:$ORIGIN/lib" if library.name.startswith("_C.") else "$ORIGIN"
@@ -261,7 +273,9 @@ def _write_wheel(tree: Path, output: Path, tag: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Make one wheel and print its path."""
-    parser = argparse.ArgumentParser(prog="python -m runtimes.cpu_wheel", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m runtimes.cpu_wheel", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("version", help="torch's version, for example 2.13.0")
     parser.add_argument("python", help="the Python's version, for example 3.13")
     parser.add_argument("--base", type=Path, help="a CPU wheel of the same version for any Python")
