@@ -17,7 +17,7 @@ from model.network import RNN
 PARAMETERS: dict[str, object] = {"all_categories": ["A", "B"], "n_categories": 2, "all_letters": "abc", "n_letters": 4}
 
 
-class Hostile:
+class CreatesFile:
     """Creates the file `path` when it is unpickled without restraint."""
 
     def __init__(self, path: Path) -> None:
@@ -60,7 +60,7 @@ def test_other_float_types_become_float32(files: tuple[Path, Path]) -> None:
 def test_a_hostile_parameters_pickle_runs_nothing(files: tuple[Path, Path], tmp_path: Path) -> None:
     """A pickle that would call a function is refused by that function's name, and the function is not called."""
     trap = tmp_path / "ran"
-    files[1].write_bytes(pickle.dumps({**PARAMETERS, "all_letters": Hostile(trap)}))
+    files[1].write_bytes(pickle.dumps({**PARAMETERS, "all_letters": CreatesFile(trap)}))
     with pytest.raises(ValueError, match=r"params\.pkl: refused .* names pathlib"):
         convert(*files)
     assert not trap.exists()
@@ -72,7 +72,7 @@ def test_a_hostile_parameters_pickle_runs_nothing(files: tuple[Path, Path], tmp_
 def test_a_hostile_state_dict_runs_nothing(files: tuple[Path, Path], tmp_path: Path, wrap: Any) -> None:
     """A state dict that would call a function is refused, and the function is not called."""
     trap = tmp_path / "ran"
-    torch.save(wrap(Hostile(trap)), files[0])
+    torch.save(wrap(CreatesFile(trap)), files[0])
     with pytest.raises(ValueError, match=r"model\.pth: refused as a state dict"):
         convert(*files)
     assert not trap.exists()

@@ -26,7 +26,7 @@ Records = dict[str, bytes]
 WRITTEN = {"version", "byteorder", ".data/version", ".data/serialization_id"}
 
 
-class Small(nn.Module):
+class SmallNetwork(nn.Module):
     """A layer, a buffer and a constant, over a batch of any size."""
 
     def __init__(self) -> None:
@@ -40,14 +40,14 @@ class Small(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def model() -> Small:
+def model() -> SmallNetwork:
     """The module that the archives are made of."""
     torch.manual_seed(0)
-    return Small().eval()
+    return SmallNetwork().eval()
 
 
 @pytest.fixture(scope="module")
-def exported(model: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(model: SmallNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """It, as torch.export.save writes it."""
     path = tmp_path_factory.mktemp("export") / "model.pt2"
     batch = torch.export.Dim("batch", min=2, max=64)
@@ -87,7 +87,7 @@ def write(path: Path, records: Records) -> Path:
     return path
 
 
-def test_an_exported_program_is_let_through_and_answers(exported: Path, model: Small) -> None:
+def test_an_exported_program_is_let_through_and_answers(exported: Path, model: SmallNetwork) -> None:
     """What torch.export writes passes, and the program gives the module's own answers for another batch size."""
     programs.check(exported, "torch.export")
     loaded = torch.export.load(exported).module()
@@ -110,7 +110,7 @@ def test_usual_layers_are_let_through(layers: nn.Module, tmp_path: Path) -> None
         programs.check(tmp_path / name, "torch.export")
 
 
-class Evil:
+class TouchesFile:
     """Touches a file when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
@@ -128,7 +128,7 @@ def _graph(records: Records, change: Callable[[dict[str, Any]], None]) -> None:
 
 def _pickled(marker: Path) -> bytes:
     buffer = io.BytesIO()
-    torch.save((Evil(marker),), buffer)
+    torch.save((TouchesFile(marker),), buffer)
     return buffer.getvalue()
 
 
@@ -156,7 +156,7 @@ def custom_object(records: Records, marker: Path) -> None:
     entry = next(iter(config["config"].values()))
     config["config"]["more"] = {**entry, "path_name": "opaque_obj_0", "use_pickle": True}
     records["data/constants/model_constants_config.json"] = json.dumps(config).encode()
-    records["data/constants/opaque_obj_0"] = pickle.dumps(Evil(marker))
+    records["data/constants/opaque_obj_0"] = pickle.dumps(TouchesFile(marker))
 
 
 def evaluated_size(records: Records, marker: Path) -> None:
