@@ -27,7 +27,7 @@ from typing import Any
 
 from builder import paths
 from builder.native.compile_pager import PAGER_NAME, build_pager
-from builder.native.elf import Library
+from builder.native.elf import SharedLibrary
 from builder.native.layout import plan_layout
 from builder.native.page_set import PAGE_BYTES, PageSet
 from builder.native.side_file import FILE_NAME, read_index
@@ -53,7 +53,7 @@ print(json.dumps(times))
 """
 
 
-def sample(library: Library, megabytes: int) -> tuple[frozenset[int], float]:
+def sample(library: SharedLibrary, megabytes: int) -> tuple[frozenset[int], float]:
     """The pages that stay hot, all but the sampled extents of .text, and the sample's share of .text."""
     text = next(section for section in library.sections if section.name == ".text")
     first, last = -(-text.address // PAGE_BYTES), text.end // PAGE_BYTES
@@ -71,7 +71,7 @@ def measure(source: Path, pager: Path, block_bytes: int, level: int, megabytes: 
         shutil.copytree(source.parent, (tree / NAME).parent, ignore=shutil.ignore_patterns("libtorch_python*"))
         side_file = tree / "torch_layer" / FILE_NAME
         shutil.copytree(pager.parent, side_file.parent)
-        hot, share = sample(Library.read(source), megabytes)
+        hot, share = sample(SharedLibrary.read(source), megabytes)
         report = thin({NAME: LibraryPlan(hot)}, tree, side_file, block_bytes, level)
         blocks = read_index(side_file)[0].blocks
         times = touch(tree / NAME, [block.fragments[0].address for block in blocks])
@@ -105,7 +105,7 @@ def shortest_runs(site: Path, pages: PageSet) -> Iterator[str]:
     """Program headers and cold bytes by shortest cold run, in all libraries of the profiles, as Markdown."""
     yield "| shortest cold run | program headers | cold bytes |"
     yield "|---|---|---|"
-    libraries = [(Library.read(site / name), pages.of(name)) for name in sorted(pages.pages)]
+    libraries = [(SharedLibrary.read(site / name), pages.of(name)) for name in sorted(pages.pages)]
     for pages_at_least in (1, 2, 3, 4, 8, 16):
         layouts = [plan_layout(library, hot, pages_at_least) for library, hot in libraries]
         headers = sum(len(runs) for layout in layouts for _, runs in layout.runs)

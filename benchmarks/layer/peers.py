@@ -17,7 +17,7 @@ from typing import NamedTuple
 import zstandard
 
 from builder.account.packaging import write_zip
-from builder.stage.policy import elf_files
+from builder.stage.needs import elf_files
 
 # As in layers/torch/requirements.txt.
 PACKAGES = (

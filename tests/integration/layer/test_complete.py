@@ -11,7 +11,7 @@ import pytest
 
 from builder import clean
 from builder.cold_checks import CHECKS
-from builder.outputs import differences, read_results
+from builder.outputs import differences, read_outputs
 from builder.stage.prune import rule_for
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def test_code_that_the_workload_never_touches_works(outcomes: tuple[CheckedTree,
     reference, tried = outcomes
     assert name not in reference.errors, f"also on stock torch: {reference.errors[name]}"
     assert name not in tried.errors, tried.errors[name]
-    expected, actual = (read_results(outcome.folder / f"{name}.safetensors")[0] for outcome in outcomes)
+    expected, actual = (read_outputs(outcome.folder / f"{name}.safetensors")[0] for outcome in outcomes)
     assert differences(expected, actual) == []
 
 
@@ -64,7 +64,7 @@ def test_the_workload_gives_the_stock_bytes(layer: Layer, stock: Path, tmp_path:
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(run, (stock, layer.tree), (tmp_path / "stock", tmp_path / "layer")))
-    (expected, _), (actual, _) = read_results(tmp_path / "stock"), read_results(tmp_path / "layer")
+    (expected, _), (actual, _) = read_outputs(tmp_path / "stock"), read_outputs(tmp_path / "layer")
     assert differences(expected, actual) == []
 
 
