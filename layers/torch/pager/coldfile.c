@@ -124,7 +124,7 @@ static void check_index(void) {
 }
 
 void cold_open(const char *directory) {
-    static const char name[] = "/libraries.cold";
+    static const char name[] = "/" SIDE_FILE_NAME;
     size_t length = strlen(directory);
     if (length + sizeof name > sizeof cold.path)
         fatal("the path of the layer is too long: ", directory, NULL);

@@ -216,15 +216,10 @@ void fault_load_all(void) {
     }
 }
 
-EXPORTED void torch_layer_pager_stats(struct torch_layer_pager_stats *to) {
-    *to = (struct torch_layer_pager_stats){
-        .faults = count.faults,
-        .blocks = count.blocks,
-        .bytes = count.bytes,
-        .nanoseconds = count.nanoseconds,
-        .waits = count.waits,
-        .libraries = attached_count,
-        .guarded = (uint64_t)guard_complete(),
-        .recovered = handler_recovered(),
-    };
+void fault_counts(struct torch_layer_pager_stats *to) {
+    to->faults = count.faults;
+    to->blocks = count.blocks;
+    to->bytes = count.bytes;
+    to->nanoseconds = count.nanoseconds;
+    to->waits = count.waits;
 }

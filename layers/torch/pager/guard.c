@@ -187,15 +187,15 @@ static int rights(const struct object *o, uintptr_t address) {
     return found;
 }
 
-static int store(const struct object *o, uintptr_t *where, uintptr_t value) {
-    int had = rights(o, (uintptr_t)where);
-    void *page = (void *)((uintptr_t)where / PAGE_BYTES * PAGE_BYTES);
+static int store(const struct object *o, uintptr_t where, uintptr_t value) {
+    int had = rights(o, where);
+    void *page = (void *)(where / PAGE_BYTES * PAGE_BYTES);
     if (had < 0)
         return 0;
     int is_protected = !(had & PROT_WRITE);
     if (is_protected && mprotect(page, PAGE_BYTES, had | PROT_WRITE))
         return 0;
-    __atomic_store_n(where, value, __ATOMIC_RELEASE);
+    __atomic_store_n((uintptr_t *)where, value, __ATOMIC_RELEASE);
     if (is_protected)
         mprotect(page, PAGE_BYTES, had);
     return 1;
@@ -237,7 +237,7 @@ static void replace_symbol(const struct object *o, int which) {
             !strcmp(o->strings + s->st_name, wrapped[which].name)) {
             remember(which, o->base + s->st_value);
             /* The loader adds the base to this value, modulo 2^64: the difference leads to the wrapper. */
-            complete &= store(o, (uintptr_t *)&s->st_value, wrapped[which].wrapper - o->base);
+            complete &= store(o, (uintptr_t)&s->st_value, wrapped[which].wrapper - o->base);
         }
         if (link & 1)
             break;
@@ -271,7 +271,7 @@ static void rebind(const struct object *o, const ElfW(Rela) *r) {
     for (int which = 0; which < WRAPPED; which++)
         for (int i = 0; i < ORIGINALS; i++)
             if (*slot && *slot == original[which][i]) {
-                complete &= store(o, slot, wrapped[which].wrapper);
+                complete &= store(o, (uintptr_t)slot, wrapped[which].wrapper);
                 return;
             }
 }

@@ -15,6 +15,18 @@
 
 enum { PAGE_BYTES = 4096, ID_BYTES = 16, PATH_BYTES = 4096, NUMBER_TEXT = 24 };
 
+/* ---- names that Python code knows too; tests compare them ---- */
+
+#define PAGER_FILE_NAME "libtorch_layer_pager.so"
+#define COMPANION_FILE_NAME "libtorch_layer_companion.so"
+#define SIDE_FILE_NAME "libraries.cold"
+#define MODE_VARIABLE "TORCH_LAYER_PAGER"          /* unset, "on" or "eager" */
+#define RECORD_VARIABLE "TORCH_LAYER_PAGER_RECORD" /* in a recording tree: the file to append touched pages to */
+
+/* The note by which the pager knows a split library. Its content is the library's id. */
+#define NOTE_NAME "torch-layer"
+enum { NOTE_SPLIT_LIBRARY = 1 };
+
 /* ---- the side file, as builder/native/side_file.py writes it; numbers are little-endian ---- */
 
 #define COLD_MAGIC "TLCOLD\r\n"
@@ -95,6 +107,8 @@ struct torch_layer_pager_stats { /* torch_layer/pager.py mirrors this */
     uint64_t faults, blocks, bytes, nanoseconds, waits, libraries, guarded, recovered;
 };
 
+void fault_counts(struct torch_layer_pager_stats *to); /* fills in the first five */
+
 /* filter.c: undo the branch filter in place; `address` is the library address of the first byte. */
 void filter_x86_decode(uint8_t *bytes, size_t count, uint32_t address);
 
@@ -117,5 +131,15 @@ const char *hexadecimal(uint64_t number, char text[NUMBER_TEXT]);
 void record_prepare(void);                              /* record.c: read TORCH_LAYER_PAGER_RECORD */
 void record_page(uint32_t library, uint64_t address);   /* record.c: note one touched page */
 #endif
+
+/* ---- what companions and Python code call (pager.c, decompress.c) ---- */
+
+void torch_layer_pager_attach(void);
+void torch_layer_pager_load_all(void);
+void torch_layer_pager_trim(void);
+int torch_layer_pager_check(void);
+void torch_layer_pager_stats(struct torch_layer_pager_stats *to);
+size_t torch_layer_pager_decompress(void *out, size_t capacity, const void *frame, size_t count, const void *prefix,
+                                    size_t prefix_count);
 
 #endif
