@@ -85,12 +85,14 @@ __attribute__((constructor)) static void start(void) {
     static char directory[PATH_BYTES], resolved[PATH_BYTES];
     read_environment();
     dl_iterate_phdr(find_directory, directory);
+    workspace_prepare();
     cold_open(realpath(directory, resolved) ? resolved : directory); /* messages are easier to read without "/../.." */
     fault_prepare();
 #ifdef TORCH_LAYER_RECORDING
     record_prepare();
 #endif
     handler_install();
+    altstack_prepare();
     guard_install();
     attach();
 }
