@@ -125,10 +125,8 @@ static struct decision hand_on(siginfo_t *information, ucontext_t *context) {
         return (struct decision){0};
     }
     int runs = is_function(&action) && (is_sent || !is_blocked);
-    if (runs && action.sa_flags & (int)SA_RESETHAND) {
-        others = (struct sigaction){.sa_handler = SIG_DFL};
-        install(SIGSEGV, 0);
-    }
+    if (runs && action.sa_flags & (int)SA_RESETHAND)
+        others.sa_handler = SIG_DFL; /* and the rest stays, as in the kernel */
     release();
     if (!runs) {
         if (action.sa_handler != SIG_IGN || !is_sent)
