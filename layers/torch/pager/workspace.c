@@ -34,7 +34,8 @@ static uint8_t *map(size_t bytes, int flags) {
 
 void workspace_prepare(void) {
     workspace_bytes = (ZSTD_estimateDCtxSize() + STACK_BYTES + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
-    workspace_memory = map(WORKSPACES * workspace_bytes, MAP_NORESERVE);
+    if (WORKSPACES)
+        workspace_memory = map(WORKSPACES * workspace_bytes, MAP_NORESERVE);
 }
 
 void *workspace_new(void) {
