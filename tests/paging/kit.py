@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from builder import paths
 from builder.native.compile_pager import COMPANION_NAME, PAGER_NAME, build_pager
 from builder.native.side_file import FILE_NAME
@@ -24,15 +26,17 @@ PLAIN, THROWING = "package/lib/libplain.so", "package/lib/libthrowing.so"
 LAYOUTS = {"two segments": ["-Wl,-z,noseparate-code"], "four segments": ["-Wl,-z,separate-code"]}
 
 
-def compiled_pager(recording: bool = False, arch: str = "") -> Path:
-    """The folder of a pager, compiled once for these sources and kept below build/."""
-    digest = hashlib.sha256(repr((recording, arch)).encode())
+def compiled_pager(recording: bool = False, arch: str = "", flags: str = "-O2") -> Path:
+    """The folder of a pager, compiled once for these sources and flags and kept below build/."""
+    digest = hashlib.sha256(repr((recording, arch, flags)).encode())
     for path in sorted(paths.PAGER.iterdir()):
         digest.update(path.read_bytes())
     folder = ROOT / "build" / "tests" / f"pager-{digest.hexdigest()[:16]}"
     if not (folder / COMPANION_NAME).exists():
         partial = folder.with_name(f"{folder.name}.{os.getpid()}")
-        build_pager(partial / PAGER_NAME, arch=arch or platform.machine(), recording=recording)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("CFLAGS", flags)
+            build_pager(partial / PAGER_NAME, arch=arch or platform.machine(), recording=recording)
         partial.rename(folder)
     return folder
 
