@@ -27,7 +27,7 @@ def release() -> Path:
     """
     from lambda_torch.names.data import from_faker
     from lambda_torch.names.folder import write_release
-    from lambda_torch.names.training import Settings, train
+    from lambda_torch.names.training import TrainingSettings, train
 
     digest = hashlib.sha256(repr((BATCHES, [version(package) for package in PACKAGES])).encode())
     for pattern in SOURCES:
@@ -35,6 +35,6 @@ def release() -> Path:
             digest.update(path.read_bytes())
     folder = ROOT / "build" / "tests" / f"release-{digest.hexdigest()[:16]}"
     if not folder.exists():
-        settings = Settings(batches=BATCHES)
+        settings = TrainingSettings(batches=BATCHES)
         write_release(folder, *train(from_faker(settings.max_length), settings))
     return folder

@@ -14,10 +14,10 @@ import pytest
 
 from container import usable
 from container.images import build as images_
-from lambda_torch.emulator.errors import EmulatorError
 from lambda_torch.emulator.processes import Processes, free_port
+from lambda_torch.errors import DockerError, EmulatorError
 from lambda_torch.project import ROOT
-from lambda_torch.sam import checkout, command, docker, image_names, local, pip_settings, runtime
+from lambda_torch.sam import checkout, command, docker, image_names, pip_settings, runtime, start_api
 from lambda_torch.sam.runtime import Runtime
 
 HERE = Path(__file__).resolve().parent
@@ -47,10 +47,10 @@ def images(python_runtime: Runtime) -> None:
     if wanted == "no":
         pytest.skip("container tests: LAMBDA_TORCH_CI_DOCKER=no")
     try:
-        docker.check()
+        docker.require()
         images_.provide(python_runtime.version, print)
         usable.check(python_runtime.version)
-    except (docker.DockerError, images_.ImagesError) as error:
+    except (DockerError, images_.ImagesError) as error:
         if wanted == "yes":
             raise
         pytest.skip(f"container tests: {error}")
@@ -116,19 +116,19 @@ def built(project: Project, container_pip: list[str]) -> Project:
 
 
 @pytest.fixture(scope="session")
-def variables(release: Path, images: None) -> Iterator[local.Variables]:
+def variables(release: Path, images: None) -> Iterator[start_api.Variables]:
     """Moto's S3 on this machine, reachable from containers, with a release in it; a file for `--env-vars` names it."""
-    with Processes() as processes, local.storage(release, processes, print) as (_, written):
+    with Processes() as processes, start_api.storage(release, processes, print) as (_, written):
         yield written
 
 
 @pytest.fixture(scope="session")
-def api(built: Project, variables: local.Variables) -> Iterator[local.Api]:
+def api(built: Project, variables: start_api.Variables) -> Iterator[start_api.Api]:
     """`sam local start-api`, with the warm containers of samconfig.toml."""
     lines: list[str] = []
     with Processes() as processes:
         try:
-            with local.start_api(processes, variables, free_port(), lines.append, built.folder) as running:
+            with start_api.start_api(processes, variables, free_port(), lines.append, built.folder) as running:
                 yield running
         except EmulatorError as error:
             raise AssertionError("\n".join(lines)) from error

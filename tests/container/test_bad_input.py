@@ -11,11 +11,12 @@ from container import usable
 from container.conftest import Project
 from integration.emulator.conftest import wait_until
 from lambda_torch.emulator.processes import free_port
+from lambda_torch.errors import DockerError
 from lambda_torch.project import ROOT
 from lambda_torch.sam import docker, image_names
-from lambda_torch.sam.local import Variables
 from lambda_torch.sam.network import LABEL
 from lambda_torch.sam.runtime import Runtime
+from lambda_torch.sam.start_api import Variables
 
 COMMAND = str(Path(sys.executable).with_name("lambda-torch"))
 
@@ -96,7 +97,7 @@ def test_containers_that_cannot_reach_this_machine_are_told(
 ) -> None:
     """Where a firewall is between containers and this machine, these tests are skipped with that as the reason."""
     monkeypatch.setattr(docker, "host", lambda: docker.Host("127.0.0.1", "127.0.0.1"))
-    with pytest.raises(docker.DockerError, match="does not reach this machine"):
+    with pytest.raises(DockerError, match="does not reach this machine"):
         usable.check(python_runtime.version)
 
 

@@ -10,8 +10,8 @@ import pytest
 from integration.emulator.conftest import PROBE, MakeEnvironment, event, said
 from lambda_torch.emulator import software
 from lambda_torch.emulator.environment import PAYLOAD_LIMIT
-from lambda_torch.emulator.errors import EnvironmentLostError, InitError
 from lambda_torch.emulator.guardian import members
+from lambda_torch.errors import EnvironmentLostError, InitError
 
 
 def test_events_go_to_one_process(make_environment: MakeEnvironment) -> None:

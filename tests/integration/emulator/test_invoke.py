@@ -60,7 +60,7 @@ def test_a_failed_function_is_status_1(url: str, order: str, kind: str) -> None:
 
 def test_a_running_serve_is_found(url: str) -> None:
     """Without --url the event goes to the run that left its note."""
-    with run.Note(url, "probe", 1).left():
+    with run.RunNote(url, "probe", 1).left():
         done = invoke(event='{"n": 1}')
     assert json.loads(done.stdout)["event"] == {"n": 1}
 

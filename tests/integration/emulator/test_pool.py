@@ -10,8 +10,8 @@ import pytest
 
 from integration.emulator.conftest import PROBE, MakePool, event, said, wait_until
 from lambda_torch.emulator.environment import PAYLOAD_LIMIT
-from lambda_torch.emulator.errors import EmulatorError, InitError
 from lambda_torch.emulator.pool import PayloadTooLargeError
+from lambda_torch.errors import EmulatorError, InitError
 
 
 def test_one_event_after_another_needs_one_environment(make_pool: MakePool) -> None:

@@ -14,9 +14,9 @@ from pydantic import RootModel
 from integration.releases.conftest import Cli
 from integration.releases.samples import contents, named
 from integration.serving.proxy import Fault, FaultyProxy
+from lambda_torch.errors import BucketError
 from lambda_torch.project import ROOT
 from lambda_torch.releases.bucket import Bucket
-from lambda_torch.releases.errors import ReleasesError
 from lambda_torch.releases.publishing import golden_examples
 from model import Request
 
@@ -180,7 +180,7 @@ def test_an_example_that_json_cannot_hold_is_refused() -> None:
         def predict(self, requests: list[Request]) -> list[Answer]:
             return [Answer(["\ud800"]) for _ in requests]
 
-    with pytest.raises(ReleasesError, match="surrogate pair") as caught:
+    with pytest.raises(BucketError, match="surrogate pair") as caught:
         golden_examples(Odd(), None)
     assert "Next: " in str(caught.value)
 

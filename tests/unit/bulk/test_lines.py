@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_torch.bulk.errors import BulkError
 from lambda_torch.bulk.lines import BATCH_BYTES, batches, check
+from lambda_torch.errors import BulkError
 
 values = st.recursive(
     st.none() | st.integers() | st.text(), lambda each: st.lists(each) | st.dictionaries(st.text(), each)

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from lambda_torch.bulk.errors import BulkError
 from lambda_torch.bulk.output import Counts, Output
+from lambda_torch.errors import BulkError
 
 
 def line(index: int, code: str | None = None) -> bytes:

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from lambda_torch import project
+from lambda_torch.errors import UnknownRuntimeError
 from lambda_torch.sam import runtime
-from lambda_torch.sam.runtime import Runtime, RuntimeUnknownError
+from lambda_torch.sam.runtime import Runtime
 
 
 def test_the_template_names_one_runtime() -> None:
@@ -16,7 +17,7 @@ def test_a_template_with_two_runtimes_is_refused(tmp_path: Path) -> None:
     """A function for another Python than its layer's is told before anything is built."""
     template = tmp_path / "template.yaml"
     template.write_text("Runtime: python3.12\nCompatibleRuntimes: [python3.13]\n")
-    with pytest.raises(RuntimeUnknownError, match=r"python3\.12 and python3\.13"):
+    with pytest.raises(UnknownRuntimeError, match=r"python3\.12 and python3\.13"):
         runtime.of_template(template)
 
 
@@ -25,7 +26,7 @@ def test_the_environment_decides_without_asking_pip(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(runtime.VARIABLE, "python3.14")
     assert runtime.choose(print) == Runtime("python3.14")
     monkeypatch.setenv(runtime.VARIABLE, "ruby3.4")
-    with pytest.raises(RuntimeUnknownError, match=r"ruby3\.4"):
+    with pytest.raises(UnknownRuntimeError, match=r"ruby3\.4"):
         runtime.choose(print)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic_core import from_json
 
-from lambda_torch.bulk.errors import BulkError
+from lambda_torch.errors import BulkError
 
 # A batch's event must stay well below Lambda's 6 MB; answers may be larger than what they answer.
 BATCH_BYTES = 256 * 1024
@@ -44,7 +44,7 @@ class Batch:
         return b'{"lambda-torch":"bulk","items":[%s]}' % items
 
 
-def check(path: Path) -> Input:
+def read_input(path: Path) -> Input:
     """Read the whole file once.
 
     Raises:

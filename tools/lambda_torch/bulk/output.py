@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from lambda_torch.bulk.errors import BulkError
+from lambda_torch.errors import BulkError
 
 # The code of a line whose batch was given up.
 NOT_ANSWERED = "not_answered"

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lambda_torch.emulator import rie
-from lambda_torch.emulator.errors import EnvironmentLostError, InitError
 from lambda_torch.emulator.processes import Child, LineSink, Processes
 from lambda_torch.emulator.software import Software, emulator_binary, interpreter
 from lambda_torch.emulator.storage import CREDENTIALS, REGION
+from lambda_torch.errors import EnvironmentLostError, InitError
 
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
@@ -93,7 +93,7 @@ class Function:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class InvokeResult:
     """What an invocation gave.
 
     Attributes:
@@ -105,7 +105,7 @@ class Outcome:
     failed: bool = False
 
     @classmethod
-    def failure(cls, kind: str, message: str) -> "Outcome":
+    def failure(cls, kind: str, message: str) -> "InvokeResult":
         """An error in the form in which Lambda reports it."""
         return cls(json.dumps({"errorType": kind, "errorMessage": message}).encode(), failed=True)
 
@@ -166,7 +166,7 @@ class Environment:
         """Whether it can take events. The function's own process may be gone: the next event starts it again."""
         return self._child.alive
 
-    def initialise(self, event: bytes) -> Outcome:
+    def initialise(self, event: bytes) -> InvokeResult:
         """Run the function's start-up by sending it a first event.
 
         Raises:
@@ -182,7 +182,7 @@ class Environment:
         """The last lines of the function's log."""
         return "\n".join(line for line in self._child.tail().splitlines() if not _EMULATOR_LINE.match(line))
 
-    def invoke(self, event: bytes, client_context: str | None = None) -> Outcome:
+    def invoke(self, event: bytes, client_context: str | None = None) -> InvokeResult:
         """Send one event (JSON) and wait for the answer; a call while another is under way waits for that one.
 
         `client_context` is the base64 text of Lambda's `X-Amz-Client-Context`.
@@ -216,19 +216,19 @@ class Environment:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def outcome_of(status: int, payload: bytes) -> Outcome:
+def outcome_of(status: int, payload: bytes) -> InvokeResult:
     """Tell answers from failures: the emulator gives 200 for both, but for a function whose process ended (502).
 
     Time ran out where the answer is this sentence, which is not JSON as any answer of a function is.
     """
     if status == http.client.OK:
         if _TIMED_OUT.fullmatch(payload):
-            return Outcome.failure("Sandbox.Timedout", payload.decode())
-        return Outcome(payload, failed=_is_error(payload))
+            return InvokeResult.failure("Sandbox.Timedout", payload.decode())
+        return InvokeResult(payload, failed=_is_error(payload))
     if payload:
-        return Outcome(payload, failed=True)
+        return InvokeResult(payload, failed=True)
     # An empty 502: the process ended before the runtime client could say anything.
-    return Outcome.failure("Runtime.ExitError", "The function's process ended; see its log.")
+    return InvokeResult.failure("Runtime.ExitError", "The function's process ended; see its log.")
 
 
 def _exception(payload: bytes) -> str | None:

@@ -18,9 +18,9 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_input_stream
 
 from lambda_torch.emulator import payloads
-from lambda_torch.emulator.errors import EmulatorError
-from lambda_torch.emulator.payloads import Answer, MalformedAnswerError, Payload
+from lambda_torch.emulator.payloads import HttpResponse, MalformedAnswerError, Payload
 from lambda_torch.emulator.pool import PayloadTooLargeError, Pool
+from lambda_torch.errors import EmulatorError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -79,7 +79,7 @@ class Gateway:
         self._on_handled(Handled(wsgi.method, wsgi.path, answer.status, milliseconds, problem))
         return response(environ, start_response)
 
-    def _answer(self, wsgi: WsgiRequest, request_id: str) -> tuple[Answer, str | None]:
+    def _answer(self, wsgi: WsgiRequest, request_id: str) -> tuple[HttpResponse, str | None]:
         payload = self._payload
         try:
             event = json.dumps(payload.event(_request(wsgi, request_id))).encode()
@@ -114,9 +114,9 @@ def _discard_body(wsgi: WsgiRequest) -> None:
             return
 
 
-def _request(wsgi: WsgiRequest, request_id: str) -> payloads.Request:
+def _request(wsgi: WsgiRequest, request_id: str) -> payloads.HttpRequest:
     environ = wsgi.environ
-    return payloads.Request(
+    return payloads.HttpRequest(
         method=wsgi.method,
         path=wsgi.path,
         query=wsgi.query_string.decode("latin-1"),

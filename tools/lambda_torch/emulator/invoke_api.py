@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
 
-from lambda_torch.emulator.environment import PAYLOAD_LIMIT, Outcome
-from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.emulator.environment import PAYLOAD_LIMIT, InvokeResult
 from lambda_torch.emulator.pool import PayloadTooLargeError, Pool
+from lambda_torch.errors import EmulatorError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -76,7 +76,7 @@ class InvokeApi:
             return Response(status=HTTPStatus.ACCEPTED)
         return self._answer(result)
 
-    def _answer(self, result: "Future[Outcome]") -> Response:
+    def _answer(self, result: "Future[InvokeResult]") -> Response:
         try:
             outcome = result.result(self._timeout_seconds)
         except (TimeoutError, CancelledError):

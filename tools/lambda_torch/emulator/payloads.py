@@ -34,7 +34,7 @@ _TEXT_TYPES = re.compile(r"text/.*|application/(json|javascript|xml|.*\+json|.*\
 
 
 @dataclass(frozen=True)
-class Request:
+class HttpRequest:
     """An HTTP request as it arrived.
 
     Attributes:
@@ -62,7 +62,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpResponse:
     """An HTTP answer, without what the server adds itself (Content-Length, Date, ...)."""
 
     status: int
@@ -86,21 +86,21 @@ class Payload:
         request_id_header: the answer's header that carries the request id.
     """
 
-    event: Callable[[Request], dict[str, Any]]
-    answer: Callable[[bytes], Answer]
+    event: Callable[[HttpRequest], dict[str, Any]]
+    answer: Callable[[bytes], HttpResponse]
     failed: tuple[HTTPStatus, str]
     timed_out: tuple[HTTPStatus, str]
     too_large: tuple[HTTPStatus, str]
     request_id_header: str
 
     @staticmethod
-    def refusal(refused: tuple[HTTPStatus, str]) -> Answer:
+    def refusal(refused: tuple[HTTPStatus, str]) -> HttpResponse:
         """The gateway's own answer."""
         status, message = refused
-        return Answer(status, [("Content-Type", "application/json")], json.dumps({"message": message}).encode())
+        return HttpResponse(status, [("Content-Type", "application/json")], json.dumps({"message": message}).encode())
 
 
-def _forwarded(request: Request) -> list[tuple[str, str]]:
+def _forwarded(request: HttpRequest) -> list[tuple[str, str]]:
     """The request's headers as the gateway hands them on: hop-by-hop ones dropped, the way they came added."""
     kept = [(name, value) for name, value in request.headers if name.lower() not in _HOP_BY_HOP]
     before = [value for name, value in kept if name.lower() == "x-forwarded-for"]
@@ -113,7 +113,7 @@ def _forwarded(request: Request) -> list[tuple[str, str]]:
     ]
 
 
-def _query(request: Request) -> dict[str, list[str]]:
+def _query(request: HttpRequest) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
     for name, value in parse_qsl(request.query, keep_blank_values=True, errors="replace"):
         values.setdefault(name, []).append(value)
@@ -128,11 +128,11 @@ def _as_text(body: bytes) -> tuple[str, bool]:
         return base64.b64encode(body).decode(), True
 
 
-def _clock(request: Request) -> tuple[str, int]:
+def _clock(request: HttpRequest) -> tuple[str, int]:
     return request.time.strftime("%d/%b/%Y:%H:%M:%S +0000"), int(request.time.timestamp() * 1000)
 
 
-def rest_event(request: Request) -> dict[str, Any]:
+def rest_event(request: HttpRequest) -> dict[str, Any]:
     """Format 1.0 as a REST API sends it: what is missing is null, and every value comes both single (the last) and multiple."""
     headers: dict[str, list[str]] = {}
     spelled: dict[str, str] = {}
@@ -181,7 +181,7 @@ def rest_event(request: Request) -> dict[str, Any]:
     }
 
 
-def http_event(request: Request) -> dict[str, Any]:
+def http_event(request: HttpRequest) -> dict[str, Any]:
     """Format 2.0, also that of function URLs: header names in lower case, repetitions joined, what is missing left out."""
     headers: dict[str, str] = {}
     cookies: list[str] = []
@@ -228,7 +228,7 @@ def http_event(request: Request) -> dict[str, Any]:
     }
 
 
-def rest_answer(payload: bytes) -> Answer:
+def rest_answer(payload: bytes) -> HttpResponse:
     """The answer of format 1.0: an object with these members and no others. A REST API takes a missing statusCode for 200."""
     answer = _json(payload)
     if not isinstance(answer, dict):
@@ -247,22 +247,22 @@ def rest_answer(payload: bytes) -> Answer:
     return _answer(answer, headers, "application/json")
 
 
-def http_answer(payload: bytes) -> Answer:
+def http_answer(payload: bytes) -> HttpResponse:
     """The answer of format 2.0; JSON without a statusCode is itself the body of a 200."""
     answer = _json(payload)
     if not isinstance(answer, dict) or "statusCode" not in answer:
         body = answer.encode() if isinstance(answer, str) else payload
-        return Answer(HTTPStatus.OK, [("Content-Type", "application/json")], body)
+        return HttpResponse(HTTPStatus.OK, [("Content-Type", "application/json")], body)
     headers = _single_headers(answer)
     headers += [("Set-Cookie", _header_value("cookies", cookie)) for cookie in _list(answer.get("cookies"), "cookies")]
     return _answer(answer, headers, "text/plain;charset=utf-8")
 
 
-def _answer(answer: Mapping[str, Any], headers: list[tuple[str, str]], default_type: str) -> Answer:
+def _answer(answer: Mapping[str, Any], headers: list[tuple[str, str]], default_type: str) -> HttpResponse:
     headers = [(name, value) for name, value in headers if name.lower() not in _NOT_FROM_THE_FUNCTION]
     if not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("Content-Type", default_type))
-    return Answer(_status(answer.get("statusCode", 200)), headers, _answer_body(answer))
+    return HttpResponse(_status(answer.get("statusCode", 200)), headers, _answer_body(answer))
 
 
 def _json(payload: bytes) -> Any:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import NamedTuple
 
-from lambda_torch.emulator.environment import PAYLOAD_LIMIT, Environment, Outcome
-from lambda_torch.emulator.errors import EmulatorError, EnvironmentLostError
+from lambda_torch.emulator.environment import PAYLOAD_LIMIT, Environment, InvokeResult
+from lambda_torch.errors import EmulatorError, EnvironmentLostError
 
 MakeEnvironment = Callable[[int], Environment]
 
@@ -23,7 +23,7 @@ class PayloadTooLargeError(ValueError):
 class _Waiting(NamedTuple):
     event: bytes
     client_context: str | None
-    result: "Future[Outcome]"
+    result: "Future[InvokeResult]"
 
 
 class _Renewal(NamedTuple):
@@ -62,7 +62,7 @@ class Pool:
         self._renewal = _Renewal(0, Future())
         self._closed = False
 
-    def start(self, environments: int = 1) -> Outcome | None:
+    def start(self, environments: int = 1) -> InvokeResult | None:
         """Start the first environment, and others beside it; what the first one answered to the first event.
 
         Args:
@@ -88,7 +88,7 @@ class Pool:
         with self._changed:
             return len(self._workers)
 
-    def submit(self, event: bytes, client_context: str | None = None) -> "Future[Outcome]":
+    def submit(self, event: bytes, client_context: str | None = None) -> "Future[InvokeResult]":
         """Queue an event. Cancelling the future before an environment takes the event drops it.
 
         Raises:
@@ -190,12 +190,12 @@ class Pool:
                 self._discard(number, environment)
                 environment, problem = self._try_fresh(number)
             if environment is None:
-                outcome = Outcome.failure("Sandbox.Failure", str(problem))
+                outcome = InvokeResult.failure("Sandbox.Failure", str(problem))
             else:
                 try:
                     outcome = environment.invoke(item.event, item.client_context)
                 except EnvironmentLostError as error:
-                    outcome = Outcome.failure("Sandbox.Failure", str(error))
+                    outcome = InvokeResult.failure("Sandbox.Failure", str(error))
                     if not self._closed:
                         self._on_note(f"Environment {number} was lost with an event: starting another.")
                     self._discard(number, environment)
@@ -226,7 +226,7 @@ class Pool:
             result = renewal.result
             return not result.running() and not result.done() and result.set_running_or_notify_cancel()
 
-    def _fresh(self, number: int) -> tuple[Environment, Outcome | None]:
+    def _fresh(self, number: int) -> tuple[Environment, InvokeResult | None]:
         environment = self._make(number)
         with self._changed:
             self._environments[number] = environment

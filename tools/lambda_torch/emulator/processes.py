@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from lambda_torch.emulator import guardian
-from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.errors import EmulatorError
 
 TAIL_LINES = 60
 END_SECONDS = 5.0

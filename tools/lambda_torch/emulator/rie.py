@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from lambda_torch.emulator.errors import EmulatorError
 from lambda_torch.emulator.processes import Child, LineSink, Processes, free_port
+from lambda_torch.errors import EmulatorError
 
 START_SECONDS = 30.0
 _ATTEMPTS = 3

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 from lambda_torch import project
 from lambda_torch.emulator.environment import Environment, Function
-from lambda_torch.emulator.errors import EmulatorError
 from lambda_torch.emulator.invoke_api import IDENTITY_PATH
 from lambda_torch.emulator.pool import Pool
 from lambda_torch.emulator.processes import Processes
 from lambda_torch.emulator.software import Software
 from lambda_torch.emulator.storage import Storage
 from lambda_torch.emulator.task_root import task_root
+from lambda_torch.errors import EmulatorError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -43,7 +43,7 @@ BACKLOG = 128
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """What a run may be asked for.
 
     Attributes:
@@ -75,7 +75,7 @@ class Reports:
 
 
 @dataclass(frozen=True)
-class Run:
+class LocalRun:
     """A running function.
 
     Attributes:
@@ -94,13 +94,13 @@ class Run:
 
 
 @contextmanager
-def running(options: Options, first_event: bytes | None, reports: Reports) -> Iterator[Run]:
+def running(options: RunOptions, first_event: bytes | None, reports: Reports) -> Iterator[LocalRun]:
     """Start everything, and end everything: no process and no file of the run is left.
 
     The function's own start-up is done when the block begins if there is a `first_event`, and at the first event otherwise.
 
     Raises:
-        EmulatorError, lambda_torch.releases.errors.ReleasesError: with what failed and what to do.
+        EmulatorError, lambda_torch.errors.BucketError: with what failed and what to do.
     """
     from lambda_torch.releases.bucket import Bucket
     from lambda_torch.releases.publishing import publish
@@ -129,12 +129,12 @@ def running(options: Options, first_event: bytes | None, reports: Reports) -> It
             with contextlib.closing(Pool(make, options.concurrency, first_event, reports.note)) as pool:
                 pool.start(options.concurrency if options.all_at_once else 1)
                 version, example = release.ref.version, example_of(release.manifest)
-                yield Run(pool, storage, version, example, pool.init_ms(), sources_of(options))
+                yield LocalRun(pool, storage, version, example, pool.init_ms(), sources_of(options))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def sources_of(options: Options) -> tuple[Path, ...]:
+def sources_of(options: RunOptions) -> tuple[Path, ...]:
     """The folders that the function's code is in."""
     other = () if options.model is None else (project.model_package(options.model),)
     return (project.SRC, *other)
@@ -220,7 +220,7 @@ def serving(app: "WSGIApplication", taken: socket.socket) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Note:
+class RunNote:
     """Where a run can be invoked, left in a file below build/ while it lasts."""
 
     invoke_url: str
@@ -246,7 +246,7 @@ def new_identity() -> str:
     return uuid.uuid4().hex
 
 
-def find_running() -> Note | None:
+def find_running() -> RunNote | None:
     """The note of a run that really runs: its address answers with the note's identity. A stale note is ignored."""
     note = _read_note()
     if note is None:
@@ -259,10 +259,10 @@ def find_running() -> Note | None:
     return note if said.decode(errors="replace") == note.identity else None
 
 
-def _read_note() -> Note | None:
+def _read_note() -> RunNote | None:
     try:
         fields = json.loads(NOTE.read_text())
-        note = Note(**fields)
+        note = RunNote(**fields)
     except (OSError, ValueError, TypeError):
         return None
     return note if isinstance(note.invoke_url, str) and note.invoke_url.startswith("http://127.0.0.1:") else None

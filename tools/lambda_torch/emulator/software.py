@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lambda_torch import project
-from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.errors import EmulatorError
 
 FUNCTION_REQUIREMENTS = project.SRC / "requirements.txt"
 PINS = project.ROOT / "requirements" / "dev.txt"

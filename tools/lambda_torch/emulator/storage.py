@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lambda_torch.emulator.errors import EmulatorError
 from lambda_torch.emulator.processes import Child, Processes, free_port
+from lambda_torch.errors import EmulatorError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

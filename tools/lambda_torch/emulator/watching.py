@@ -10,7 +10,7 @@ from typing import Self
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.errors import EmulatorError
 
 # Editors and version control write several files for one save or checkout: they count as one change.
 SETTLED_SECONDS = 0.15

@@ -7,10 +7,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lambda_torch.names.data import from_faker, from_folder
 from lambda_torch.names.folder import check_output, write_release
-from lambda_torch.names.training import Settings, train
+from lambda_torch.names.training import TrainingSettings, train
 
 
-def train_release(output: Path, settings: Settings, console: Console, data: Path | None = None) -> None:
+def train_release(output: Path, settings: TrainingSettings, console: Console, data: Path | None = None) -> None:
     """Train on the names of the folder `data`, or on Faker's, and write the release folder `output`.
 
     Raises:

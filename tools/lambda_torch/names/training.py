@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lambda_torch.errors import TrainingError
 from lambda_torch.names.corpus import Corpus, letter_frequency_loss
 from lambda_torch.names.data import LETTERS, Data
 from model.config import Architecture, Config
@@ -28,7 +29,7 @@ LARGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What a training run is made from, beside the names. The defaults take some 15 s on one core."""
 
     seed: int = 0
@@ -39,11 +40,7 @@ class Settings:
     max_start_letters: int = 64
 
 
-class TrainingError(Exception):
-    """Nothing worth publishing was learned; the message says how far it got and what to try."""
-
-
-def train(data: Data, settings: Settings, progress: Progress | None = None) -> tuple[Config, dict[str, Tensor]]:
+def train(data: Data, settings: TrainingSettings, progress: Progress | None = None) -> tuple[Config, dict[str, Tensor]]:
     """Learn the names.
 
     The same data and settings give the same weights on one machine. One thread is used: at these sizes a second one
@@ -108,7 +105,12 @@ def loss(rnn: RNN, batch: Corpus) -> Tensor:
 
 
 def _fit(
-    rnn: RNN, learned: Corpus, held_out: Corpus, settings: Settings, generator: torch.Generator, progress: Progress
+    rnn: RNN,
+    learned: Corpus,
+    held_out: Corpus,
+    settings: TrainingSettings,
+    generator: torch.Generator,
+    progress: Progress,
 ) -> tuple[float, int, dict[str, Tensor]]:
     """Train; (the lowest loss on the held-out names, after which batch it was reached, the weights then)."""
     optimizer = torch.optim.Adam(rnn.parameters(), lr=LEARNING_RATE)

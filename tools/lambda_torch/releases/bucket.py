@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lambda_torch.releases.errors import ConflictError, ReleasesError, explained
+from lambda_torch.aws_errors import explained
+from lambda_torch.errors import BucketError, ConflictError
 from serving.releases import format
 from serving.releases.format import (
     MANIFEST_NAME,
@@ -58,7 +59,7 @@ class Bucket:
         """Read a channel.
 
         Raises:
-            ReleasesError: the bucket cannot be read, or the pointer is garbage.
+            BucketError: the bucket cannot be read, or the pointer is garbage.
         """
         with explained(self.name):
             try:
@@ -68,7 +69,7 @@ class Bucket:
             try:
                 return ChannelState(name, format.parse(Channel, self._small(response)), response["ETag"])
             except ValueError as error:
-                raise ReleasesError(
+                raise BucketError(
                     f"{channel_key(name)} is not of this format: {error}\n"
                     f"Next: remove it, or restore an earlier version of that object, then promote a release again."
                 ) from None
@@ -84,7 +85,7 @@ class Bucket:
 
         Raises:
             ConflictError: somebody did.
-            ReleasesError: the bucket cannot be written.
+            BucketError: the bucket cannot be written.
         """
         moved = change(state.channel, datetime.now(UTC).replace(microsecond=0))
         if dry_run:
@@ -153,14 +154,14 @@ class Bucket:
         """Read a release's manifest.
 
         Raises:
-            ReleasesError: there is none, or it is damaged.
+            BucketError: there is none, or it is damaged.
         """
         key = file_key(version, MANIFEST_NAME)
         with explained(self.name):
             try:
                 response = self.client.get_object(Bucket=self.name, Key=key)
             except self.client.exceptions.NoSuchKey:
-                raise ReleasesError(
+                raise BucketError(
                     f"There is no release {version} in {self.name}.\nNext: lambda-torch releases --bucket {self.name} lists them."
                 ) from None
             try:
@@ -169,7 +170,7 @@ class Bucket:
                 if manifest.version != version:
                     raise ValueError(f"it describes another release, {manifest.version}")
             except ValueError as error:
-                raise ReleasesError(
+                raise BucketError(
                     f"{key} is damaged: {error}\nNext: delete that object and publish the release again."
                 ) from None
         return Release(ReleaseRef(version=version, manifest_sha256=hashlib.sha256(content).hexdigest()), manifest)
@@ -183,21 +184,21 @@ class Bucket:
         """The version that a person means: `current`, `previous`, `canary` of the channel, or the beginning of a version.
 
         Raises:
-            ReleasesError: it means none, or several.
+            BucketError: it means none, or several.
         """
         if word in ("current", "previous", "canary"):
             named = self.channel(channel).channel
             ref: ReleaseRef | None = getattr(named, word) if named else None
             if ref is None:
-                raise ReleasesError(f"The channel {channel!r} has no {word} release.")
+                raise BucketError(f"The channel {channel!r} has no {word} release.")
             return ref.version
         matches = [version for version in self.versions() if version.startswith(word.lower())]
         if len(matches) == 1:
             return matches[0]
         if matches:
             some = ", ".join(version[:16] for version in matches[:5])
-            raise ReleasesError(f"{word!r} begins {len(matches)} versions.\nNext: give more of it: {some}")
-        raise ReleasesError(
+            raise BucketError(f"{word!r} begins {len(matches)} versions.\nNext: give more of it: {some}")
+        raise BucketError(
             f"No release begins with {word!r}.\nNext: lambda-torch releases --bucket {self.name} lists them."
         )
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lambda_torch.aws_errors import explained
+from lambda_torch.errors import BucketError
 from lambda_torch.releases.bucket import Bucket, Release
-from lambda_torch.releases.errors import ReleasesError, explained
 from serving.releases.format import MANIFEST_NAME, file_key
 
 CHUNK_BYTES = 1024 * 1024
@@ -15,7 +16,7 @@ DELETE_AT_ONCE = 1000  # S3's limit for one DeleteObjects call
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedRelease:
     """One line of the list.
 
     Attributes:
@@ -55,10 +56,10 @@ def roles(bucket: Bucket) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def listing(bucket: Bucket) -> list[Listed]:
+def listing(bucket: Bucket) -> list[ListedRelease]:
     """All releases, newest first, with what names them."""
     named = roles(bucket)
-    return [Listed(release, named.get(release.ref.version, ())) for release in bucket.releases()]
+    return [ListedRelease(release, named.get(release.ref.version, ())) for release in bucket.releases()]
 
 
 def age(created: datetime, now: datetime) -> str:
@@ -155,10 +156,10 @@ def collect_garbage(bucket: Bucket, keep: int, *, dry_run: bool = False) -> list
     run left is not touched: it looks like a publication that has not finished.
 
     Raises:
-        ReleasesError: the bucket cannot be read or written.
+        BucketError: the bucket cannot be read or written.
     """
     if keep < 0:
-        raise ReleasesError("--keep takes 0 or more.")
+        raise BucketError("--keep takes 0 or more.")
     removable = [listed.release for listed in listing(bucket)[keep:] if not listed.roles]
     return [release for release in removable if dry_run or _remove(bucket, release.ref.version)]
 
@@ -179,5 +180,5 @@ def _remove(bucket: Bucket, version: str) -> bool:
             batch = [{"Key": each} for each in keys[start : start + DELETE_AT_ONCE]]
             answer = bucket.client.delete_objects(Bucket=bucket.name, Delete={"Objects": batch, "Quiet": True})  # type: ignore[typeddict-item]
             for error in answer.get("Errors", []):
-                raise ReleasesError(f"{error.get('Key')} could not be removed: {error.get('Message')}")
+                raise BucketError(f"{error.get('Key')} could not be removed: {error.get('Message')}")
     return True

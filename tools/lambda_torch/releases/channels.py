@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
+from lambda_torch.errors import BucketError
 from lambda_torch.releases.bucket import Bucket, Change, ChannelState
-from lambda_torch.releases.errors import ReleasesError
 from serving.releases.format import SCHEMA_VERSION, Canary, Channel, ReleaseRef
 
 
@@ -29,18 +29,18 @@ def rollback(bucket: Bucket, channel: str, *, dry_run: bool = False) -> Channel:
     """Make the previous release current again, and the current one previous; a canary ends.
 
     Raises:
-        ReleasesError: there is no previous release, or it is no longer whole.
+        BucketError: there is no previous release, or it is no longer whole.
     """
     state = bucket.channel(channel)
     if state.channel is None or state.channel.previous is None:
-        raise ReleasesError(
+        raise BucketError(
             f"The channel {channel!r} has no previous release.\n"
             "Next: promote one by its version; lambda-torch releases lists them."
         )
     # A release that was removed by hand, or whose manifest was replaced, must not become current.
     back = state.channel.previous
     if bucket.release(back.version).ref != back:
-        raise ReleasesError(
+        raise BucketError(
             f"The manifest of the previous release, {back.version}, is not the one that was promoted.\n"
             f"Next: look at it (lambda-torch verify {back.version[:16]}), then promote a release by its version."
         )
@@ -59,13 +59,13 @@ def set_canary(
     """Let a release answer a share of the requests; None ends the canary.
 
     Raises:
-        ReleasesError: the channel has no current release, or the release is current already.
+        BucketError: the channel has no current release, or the release is current already.
     """
     state = bucket.channel(channel)
     if state.channel is None:
-        raise ReleasesError(f"The channel {channel!r} has no release yet.\nNext: lambda-torch publish FOLDER")
+        raise BucketError(f"The channel {channel!r} has no release yet.\nNext: lambda-torch publish FOLDER")
     if ref is not None and state.channel.current.version == ref.version:
-        raise ReleasesError(f"Release {ref.version} is the current one of {channel!r} already.")
+        raise BucketError(f"Release {ref.version} is the current one of {channel!r} already.")
 
     def change(now: Channel | None, updated: datetime) -> Channel:
         assert now is not None
@@ -84,7 +84,7 @@ def _move(bucket: Bucket, state: ChannelState, change: Change, ref: ReleaseRef |
         return moved
     try:
         bucket.release(ref.version)
-    except ReleasesError as error:
+    except BucketError as error:
         bucket.undo(state, moved)
-        raise ReleasesError(f"The channel {state.name!r} was not moved: {error}") from error
+        raise BucketError(f"The channel {state.name!r} was not moved: {error}") from error
     return moved

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from pydantic import JsonValue, ValidationError
 
 from lambda_torch import project
+from lambda_torch.aws_errors import explained
+from lambda_torch.errors import BucketError
 from lambda_torch.releases import channels
 from lambda_torch.releases.bucket import Bucket, Release
-from lambda_torch.releases.errors import ReleasesError, explained
 from serving.contract import ServedModel
 from serving.releases import format, golden, screening
 from serving.releases.format import (
@@ -87,15 +88,15 @@ def publish(
         dry_run: check everything, change nothing.
 
     Raises:
-        ReleasesError: the folder cannot be served, or the bucket cannot be written.
+        BucketError: the folder cannot be served, or the bucket cannot be written.
     """
     if not folder.is_dir():
-        raise ReleasesError(f"{folder} is not a folder.\nNext: make a release: lambda-torch train --output {folder}")
+        raise BucketError(f"{folder} is not a folder.\nNext: make a release: lambda-torch train --output {folder}")
     try:
         files = format.describe(folder)
         screening.check(folder, files)
     except ValueError as error:
-        raise ReleasesError(f"{folder} cannot be published: {error}") from error
+        raise BucketError(f"{folder} cannot be published: {error}") from error
     model = load(folder)
     examples = golden_examples(model, golden_file)
     measured = {**getattr(model, "metrics", {}), **(metrics or {})}
@@ -113,7 +114,7 @@ def publish(
         # What readers would refuse is refused here.
         format.parse(Manifest, format.dump(manifest))
     except ValueError as error:
-        raise ReleasesError(f"The release cannot be described: {_first_problem(error)}") from error
+        raise BucketError(f"The release cannot be described: {_first_problem(error)}") from error
     existed = manifest.version in bucket.versions()
     if not existed:
         # Before anything is sent: a manifest stays as it is for good, and one that its own release fails would bar that release.
@@ -141,7 +142,7 @@ def load(folder: Path) -> ServedModel:
     """Load the release as the function would and predict once.
 
     Raises:
-        ReleasesError: with the model's own reason.
+        BucketError: with the model's own reason.
     """
     from model import Model
     from serving.releases.loader import warm_up
@@ -150,7 +151,7 @@ def load(folder: Path) -> ServedModel:
         model: ServedModel = Model.load(folder)
         warm_up(model)
     except Exception as error:
-        raise ReleasesError(f"{folder} is not a release that {_model_folder()} can serve: {error}") from error
+        raise BucketError(f"{folder} is not a release that {_model_folder()} can serve: {error}") from error
     return model
 
 
@@ -166,7 +167,7 @@ def golden_examples(model: ServedModel, file: Path | None) -> list[GoldenExample
     """The golden examples of a file, or the model's own example; missing responses are recorded from the model.
 
     Raises:
-        ReleasesError: the file is not a list of examples, the model refuses a request of it, or no manifest can hold one.
+        BucketError: the file is not a list of examples, the model refuses a request of it, or no manifest can hold one.
     """
     from model import Request
 
@@ -178,7 +179,7 @@ def golden_examples(model: ServedModel, file: Path | None) -> list[GoldenExample
         try:
             return [_recorded(model, {"request": request})]
         except ValueError as error:
-            raise ReleasesError(
+            raise BucketError(
                 f"The model's own example makes no golden example: {_first_problem(error)}\n"
                 "Next: mend Model.example() or its response, or give examples of your own: --golden FILE"
             ) from error
@@ -195,26 +196,24 @@ def golden_examples(model: ServedModel, file: Path | None) -> list[GoldenExample
             GoldenExample.model_validate(entry) if "response" in entry else _recorded(model, entry) for entry in entries
         ]
     except ValueError as error:
-        raise ReleasesError(f"{file} holds no golden examples for this model: {_first_problem(error)}") from error
+        raise BucketError(f"{file} holds no golden examples for this model: {_first_problem(error)}") from error
     except Exception as error:
         # A file that cannot be read, or whatever a model's own code raises for a request that it does not answer.
-        raise ReleasesError(
-            f"{file} holds no golden examples for this model: {type(error).__name__}: {error}"
-        ) from error
+        raise BucketError(f"{file} holds no golden examples for this model: {type(error).__name__}: {error}") from error
 
 
 def check_golden(model: ServedModel, manifest: Manifest) -> None:
     """Let the release answer the golden examples of the manifest that a channel would name.
 
     Raises:
-        ReleasesError: an example failed; no channel was moved.
+        BucketError: an example failed; no channel was moved.
     """
     from model import Request
 
     try:
         golden.check(model, Request, manifest.golden)
     except golden.GoldenError as error:
-        raise ReleasesError(
+        raise BucketError(
             f"Release {manifest.version} does not answer as recorded: {error}\n"
             "No channel was moved. Next: mend the model, or leave the response out of the file, so that it is recorded anew."
         ) from error

@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 from lambda_torch import project
-from lambda_torch.sam.runtime import Runtime, of_template
+from lambda_torch.sam.runtime import PythonRuntime, of_template
 
 
-def copy(folder: Path, named: Runtime) -> None:
+def copy(folder: Path, named: PythonRuntime) -> None:
     """Copy the checkout's files (not what git ignores), with `named` as the template's runtime.
 
     What is in the folder from before, and not in the checkout, goes; but what SAM built there stays, so that it builds only what

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lambda_torch.emulator.storage import CREDENTIALS, REGION
-
-
-class SamError(Exception):
-    """A sam command failed, or cannot be run; with the next step."""
+from lambda_torch.errors import SamError
 
 
 def executable() -> str:

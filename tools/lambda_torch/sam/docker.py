@@ -7,11 +7,9 @@ import shutil
 import subprocess
 from typing import NamedTuple
 
+from lambda_torch.errors import DockerError
+
 QUICK_SECONDS = 20
-
-
-class DockerError(Exception):
-    """Docker cannot be used; with the next step."""
 
 
 class Host(NamedTuple):
@@ -26,8 +24,8 @@ class Host(NamedTuple):
     name: str
 
 
-def check() -> None:
-    """Find out whether there is a Docker daemon that answers.
+def require() -> None:
+    """Check that there is a Docker daemon that answers.
 
     Raises:
         DockerError: there is none, it does not run, or this user may not use it.

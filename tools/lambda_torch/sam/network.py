@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lambda_torch.sam.docker import DockerError, docker
+from lambda_torch.errors import DockerError
+from lambda_torch.sam.docker import docker
 
 # The value is the process id of the run's owner.
 LABEL = "lambda-torch.run"

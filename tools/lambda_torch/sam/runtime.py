@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lambda_torch import project
+from lambda_torch.errors import UnknownRuntimeError
 
 VARIABLE = "LAMBDA_TORCH_RUNTIME"
 REQUIREMENTS = project.LAYER_SOURCE / "requirements.txt"
@@ -23,15 +24,11 @@ INDEX = "https://download.pytorch.org/whl/cpu"
 _SECONDS = 120
 
 
-class RuntimeUnknownError(Exception):
-    """No runtime can be built for; with the next step."""
-
-
 @dataclass(frozen=True)
-class Runtime:
+class PythonRuntime:
     """A Lambda runtime.
 
-    >>> Runtime("python3.13").version
+    >>> PythonRuntime("python3.13").version
     '3.13'
     """
 
@@ -43,30 +40,30 @@ class Runtime:
         return self.name.removeprefix("python")
 
 
-def of_template(template: Path = project.TEMPLATE) -> Runtime:
-    """The runtime that the template names. Raises `RuntimeUnknownError` unless it names exactly one."""
+def of_template(template: Path = project.TEMPLATE) -> PythonRuntime:
+    """The runtime that the template names. Raises `UnknownRuntimeError` unless it names exactly one."""
     named = set(re.findall(r"\bpython3\.\d+\b", template.read_text()))
     if len(named) != 1:
-        raise RuntimeUnknownError(
+        raise UnknownRuntimeError(
             f"{template} names {' and '.join(sorted(named)) or 'no Python runtime'}. "
             "Next: name one and the same in the function's Runtime and the layer's CompatibleRuntimes."
         )
-    return Runtime(named.pop())
+    return PythonRuntime(named.pop())
 
 
-def choose(say: Callable[[str], None], template: Path = project.TEMPLATE) -> Runtime:
+def choose(say: Callable[[str], None], template: Path = project.TEMPLATE) -> PythonRuntime:
     """The runtime to build for on this machine. LAMBDA_TORCH_RUNTIME=python3.12 decides it without asking pip.
 
     Raises:
-        RuntimeUnknownError: pip has no wheel of torch for any; with what it said.
+        UnknownRuntimeError: pip has no wheel of torch for any; with what it said.
     """
     wanted = of_template(template)
     asked = os.environ.get(VARIABLE, "")
     if asked:
         if not re.fullmatch(r"python3\.\d+", asked):
-            raise RuntimeUnknownError(f"{VARIABLE}={asked} is no runtime. Next: give one such as {wanted.name}.")
-        return Runtime(asked)
-    own = Runtime(f"python{sys.version_info[0]}.{sys.version_info[1]}")
+            raise UnknownRuntimeError(f"{VARIABLE}={asked} is no runtime. Next: give one such as {wanted.name}.")
+        return PythonRuntime(asked)
+    own = PythonRuntime(f"python{sys.version_info[0]}.{sys.version_info[1]}")
     said = ""
     for candidate in dict.fromkeys((wanted, own)):
         has, said = _has_wheel(candidate)
@@ -74,12 +71,12 @@ def choose(say: Callable[[str], None], template: Path = project.TEMPLATE) -> Run
             if candidate != wanted:
                 say(f"pip finds no wheel of torch for {wanted.name} here: building for {candidate.name} instead")
             return candidate
-    raise RuntimeUnknownError(
+    raise UnknownRuntimeError(
         f"pip finds no wheel of torch for {wanted.name} or {own.name}:\n{said}\nNext: check the network and pip's index."
     )
 
 
-def template_for(runtime: Runtime, template: Path = project.TEMPLATE) -> Path:
+def template_for(runtime: PythonRuntime, template: Path = project.TEMPLATE) -> Path:
     """A template for this runtime: the project's own, or a copy below build/ (its paths are relative to the project's folder)."""
     named = of_template(template)
     if named == runtime:
@@ -92,7 +89,7 @@ def template_for(runtime: Runtime, template: Path = project.TEMPLATE) -> Path:
     return copy
 
 
-def _has_wheel(runtime: Runtime) -> tuple[bool, str]:
+def _has_wheel(runtime: PythonRuntime) -> tuple[bool, str]:
     """Whether pip could install torch for this runtime, and what it says if not."""
     torch = next(line for line in REQUIREMENTS.read_text().splitlines() if line.startswith("torch=="))
     with tempfile.TemporaryDirectory() as target:

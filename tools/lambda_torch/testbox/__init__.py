@@ -9,8 +9,8 @@ What local Docker hides and Lambda punishes shows here: see `limits`. Who it is 
     box         a running box: events in, answers out
 """
 
+from lambda_torch.errors import BoxError as BoxError
 from lambda_torch.testbox.box import Box as Box
 from lambda_torch.testbox.box import why_not as why_not
-from lambda_torch.testbox.errors import BoxError as BoxError
 from lambda_torch.testbox.package import package as package
 from lambda_torch.testbox.rootfs import Rootfs as Rootfs

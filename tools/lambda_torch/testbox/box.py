@@ -10,12 +10,11 @@ from types import TracebackType
 from typing import Self
 
 from lambda_torch.emulator import rie
-from lambda_torch.emulator.environment import INVOKE_PATH, Outcome, outcome_of
-from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.emulator.environment import INVOKE_PATH, InvokeResult, outcome_of
 from lambda_torch.emulator.processes import Child, LineSink, Processes
 from lambda_torch.emulator.storage import CREDENTIALS, REGION
+from lambda_torch.errors import BoxError, EmulatorError
 from lambda_torch.testbox import sandbox
-from lambda_torch.testbox.errors import BoxError
 from lambda_torch.testbox.limits import Limits
 from lambda_torch.testbox.rootfs import Rootfs
 
@@ -89,7 +88,7 @@ class Box:
         binary = "/var/rapid/aws-lambda-rie"
         return rie.start(self._processes, "the test box", binary, runtime, outside, Path("/"), on_line, within)
 
-    def invoke(self, event: bytes) -> Outcome:
+    def invoke(self, event: bytes) -> InvokeResult:
         """Send one event (JSON) and wait for the answer.
 
         Raises:

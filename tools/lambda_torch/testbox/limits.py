@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Self
 
-from lambda_torch.testbox.errors import BoxError
+from lambda_torch.errors import BoxError
 
 ROOT = Path("/sys/fs/cgroup")
 MB_PER_VCPU = 1769

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from lambda_torch.testbox.errors import BoxError
+from lambda_torch.errors import BoxError
 from lambda_torch.testbox.rootfs import Rootfs
 
 # The user and group of functions on Lambda, sbx_user1051.

@@ -10,20 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lambda_torch.errors import TuningError
+
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
-    from lambda_torch.emulator.run import Options
+    from lambda_torch.emulator.run import RunOptions
 
 # A line of Lambda's log: "Lambda function metrics", REPORT.
 _BILLED = re.compile(r"\bDuration: (?P<ms>[\d.]+) ms")
 _INIT = re.compile(r"Init Duration: (?P<ms>[\d.]+) ms")
 _PEAK = re.compile(r"Max Memory Used: (?P<mb>\d+) MB")
 BUCKET = "models"
-
-
-class TuningError(Exception):
-    """It cannot be measured; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Times:
 
 @contextmanager
 def in_boxes(
-    options: "Options", event: bytes | None, say: Callable[[str], None]
+    options: "RunOptions", event: bytes | None, say: Callable[[str], None]
 ) -> Iterator[Callable[[int, int], Times]]:
     """Gives what measures a memory size with a number of requests, in test boxes with the function and a release.
 
@@ -46,7 +44,7 @@ def in_boxes(
 
     Raises:
         TuningError: this machine has no test boxes.
-        lambda_torch.emulator.errors.EmulatorError, lambda_torch.releases.errors.ReleasesError: as `lambda-torch serve`.
+        lambda_torch.errors.EmulatorError, lambda_torch.errors.BucketError: as `lambda-torch serve`.
     """
     from lambda_torch import project, testbox
     from lambda_torch.emulator.processes import Processes

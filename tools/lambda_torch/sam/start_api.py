@@ -46,7 +46,7 @@ def storage(release: Path, processes: Processes, say: Say) -> Iterator[tuple[Sto
     """S3 with a published release, reachable from containers, and the variables with which the function finds it.
 
     Raises:
-        DockerError, lambda_torch.emulator.errors.EmulatorError, lambda_torch.releases.errors.ReleasesError: what failed.
+        DockerError, lambda_torch.errors.EmulatorError, lambda_torch.errors.BucketError: what failed.
     """
     from lambda_torch.releases.bucket import Bucket
     from lambda_torch.releases.publishing import publish

@@ -3,14 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
-class ReleasesError(Exception):
-    """Nothing that readers see was changed. The message says why and what to do."""
-
-
-class ConflictError(ReleasesError):
-    """Somebody else moved the channel since it was read."""
-
+from lambda_torch.errors import BucketError
 
 # What people meet with S3, and what then helps. Matched against botocore's error code or exception name.
 NEXT_STEPS = {
@@ -36,7 +29,7 @@ NEXT_STEPS = {
 
 @contextmanager
 def explained(name: str, kind: str = "bucket") -> Iterator[None]:
-    """Turn what boto3 raises into a ReleasesError with the next step; `kind` and `name` say what could not be used."""
+    """Turn what boto3 raises into a BucketError with the next step; `kind` and `name` say what could not be used."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -48,4 +41,4 @@ def explained(name: str, kind: str = "bucket") -> Iterator[None]:
         # S3UploadFailedError carries the cause in its text only.
         step = next((text for name, text in NEXT_STEPS.items() if name in names or f"({name})" in str(error)), None)
         advice = step or "Run the command again: it goes on where it stopped."
-        raise ReleasesError(f"The {kind} {name} cannot be used: {error}\nNext: {advice}") from error
+        raise BucketError(f"The {kind} {name} cannot be used: {error}\nNext: {advice}") from error

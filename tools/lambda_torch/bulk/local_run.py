@@ -8,12 +8,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lambda_torch.bulk.errors import BulkError
 from lambda_torch.bulk.lines import Batch, Input, batches
 from lambda_torch.bulk.output import Output
+from lambda_torch.errors import BulkError
 
 if TYPE_CHECKING:
-    from lambda_torch.emulator.environment import Outcome
+    from lambda_torch.emulator.environment import InvokeResult
     from lambda_torch.emulator.pool import Pool
 
 # Batches that wait for each environment, so that none is idle while the next one is made and an answer is written.
@@ -26,7 +26,7 @@ FIRST_BATCHES = 50
 
 
 @dataclass
-class Pace:
+class BatchPace:
     """How many lines make a batch.
 
     Args:
@@ -69,8 +69,8 @@ def run(
     Raises:
         BulkError: a batch was not answered in TRIES tries; what is before it is written.
     """
-    waiting: collections.deque[tuple[Batch, Future[Outcome]]] = collections.deque()
-    pace = Pace(concurrency, most)
+    waiting: collections.deque[tuple[Batch, Future[InvokeResult]]] = collections.deque()
+    pace = BatchPace(concurrency, most)
     coming: Iterator[Batch] = batches(source, pace.size, output.done)
     try:
         while True:
@@ -87,7 +87,7 @@ def run(
             answer.cancel()
 
 
-def _lines(pool: "Pool", batch: Batch, outcome: "Outcome") -> dict[str, object]:
+def _lines(pool: "Pool", batch: Batch, outcome: "InvokeResult") -> dict[str, object]:
     for _ in range(TRIES - 1):
         if not outcome.failed:
             break

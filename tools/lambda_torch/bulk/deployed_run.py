@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lambda_torch.bulk.errors import BulkError
 from lambda_torch.bulk.lines import Input
 from lambda_torch.bulk.output import NOT_ANSWERED, Output
+from lambda_torch.errors import BulkError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -101,7 +101,7 @@ def _placed(bucket: str, key: str, version: str | None) -> Placed:
     return Placed(bucket, key, version)
 
 
-class Run:
+class Execution:
     """The execution of the state machine for one input.
 
     Args:
