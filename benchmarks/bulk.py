@@ -75,7 +75,7 @@ def through_environments(release: Path, source: Path, target: Path) -> float:
     from lambda_torch.bulk.output import Output
     from lambda_torch.emulator import run, software
 
-    options = run.Options(software.stock(), release, ENVIRONMENTS, memory_mb=1769, all_at_once=True)
+    options = run.RunOptions(software.stock(), release, ENVIRONMENTS, memory_mb=1769, all_at_once=True)
     silent = run.Reports(step=lambda _: None, note=lambda _: None, log=lambda _: None)
     with run.running(options, b'{"httpMethod":"GET","path":"/health"}', silent) as running:
         while running.pool.init_ms(ENVIRONMENTS) is None:  # the others are started beside the first

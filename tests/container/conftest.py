@@ -18,7 +18,7 @@ from lambda_torch.emulator.processes import Processes, free_port
 from lambda_torch.errors import DockerError, EmulatorError
 from lambda_torch.project import ROOT
 from lambda_torch.sam import checkout, command, docker, image_names, pip_settings, runtime, start_api
-from lambda_torch.sam.runtime import Runtime
+from lambda_torch.sam.runtime import PythonRuntime
 
 HERE = Path(__file__).resolve().parent
 COPY = ROOT / "build" / "tests" / "container" / "project"
@@ -34,13 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def python_runtime() -> Runtime:
+def python_runtime() -> PythonRuntime:
     """The runtime that is built for on this machine."""
     return runtime.choose(print)
 
 
 @pytest.fixture(scope="session")
-def images(python_runtime: Runtime) -> None:
+def images(python_runtime: PythonRuntime) -> None:
     """Docker, with AWS's images or their stand-ins, whose containers can be used."""
     # As .ci/run sets it: "no" leaves these tests out, "yes" makes a failure of what would be a skip.
     wanted = os.environ.get("LAMBDA_TORCH_CI_DOCKER", "auto")
@@ -89,7 +89,7 @@ class Project(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def project(python_runtime: Runtime) -> Project:
+def project(python_runtime: PythonRuntime) -> Project:
     """The copy that the tests build and run. Its folder stays, so that a second run builds only what changed."""
     checkout.copy(COPY, python_runtime)
     # On a busy machine a start takes longer than the function's time limit, and no test fails for being slow.
@@ -101,7 +101,7 @@ def project(python_runtime: Runtime) -> Project:
 
 
 @pytest.fixture(scope="session")
-def container_pip(images: None, python_runtime: Runtime) -> Iterator[list[str]]:
+def container_pip(images: None, python_runtime: PythonRuntime) -> Iterator[list[str]]:
     """Options of `sam build` with which pip in the container finds what this machine's pip finds; none for stand-ins."""
     with pip_settings.for_containers(docker.host(), image_names.build(python_runtime.version)) as variables:
         yield [f"--container-env-var={name}={value}" for name, value in variables.items()]

@@ -45,7 +45,6 @@ def command(context: click.Context, port: int, release: Path | None, build: bool
     """
     from rich.console import Console
 
-
     console = Console(stderr=True, highlight=False)
     serving = threading.Event()
     with signals_interrupt():
