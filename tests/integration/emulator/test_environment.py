@@ -17,7 +17,8 @@ from lambda_torch.errors import EnvironmentLostError, InitError
 def test_events_go_to_one_process(make_environment: MakeEnvironment) -> None:
     """Events are answered by one function process, which stays; the first one's start-up is measured."""
     environment = make_environment()
-    assert environment.init_ms is None
+    before = environment.init_ms
+    assert before is None
     first, second = environment.invoke(event(a=1)), environment.invoke(event(a="é"))
     assert (first.failed, said(first)["event"], said(second)["event"]) == (False, {"a": 1}, {"a": "é"})
     assert said(first)["pid"] == said(second)["pid"]
