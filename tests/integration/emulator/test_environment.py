@@ -103,7 +103,7 @@ def test_a_function_that_takes_too_long_is_ended(make_environment: MakeEnvironme
     ("variable", "reason"),
     [
         ("FAIL_AT_START", "ValueError: the start-up of the probe fails\n  File .*, line "),
-        ("EXIT_AT_START", "its process ended. Its log ends so:"),
+        ("EXIT_AT_START", "its process ended. The last lines of its log:"),
     ],
 )
 def test_a_start_up_that_fails_is_told_with_its_reason(
@@ -129,7 +129,7 @@ def test_too_large_events_are_refused_before_they_are_cut_off(make_environment: 
     """An event at Lambda's limit arrives whole; a larger one is refused."""
     environment = make_environment()
     fill = PAYLOAD_LIMIT - len(event(text=""))
-    with pytest.raises(ValueError, match="Lambda takes"):
+    with pytest.raises(ValueError, match="Lambda.s limit is"):
         environment.invoke(event(text="x" * (fill + 1)))
     outcome = environment.invoke(event(do="none", text="x" * (fill - len('"do": "none", '))))
     assert "errorType" not in said(outcome) or said(outcome)["errorType"] == "Function.ResponseSizeTooLarge"

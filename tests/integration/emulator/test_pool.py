@@ -73,7 +73,7 @@ def test_a_lost_environment_is_replaced(make_pool: MakePool) -> None:
     outcome = pool.submit(event()).result()
     assert not outcome.failed
     assert said(outcome)["pid"] != before
-    assert notes == ["Environment 1 is gone: starting another."]
+    assert notes == ["Environment 1 has ended: starting another."]
 
 
 def test_an_event_whose_environment_is_lost_fails_and_the_next_is_served(make_pool: MakePool) -> None:

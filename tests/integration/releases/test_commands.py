@@ -160,7 +160,7 @@ def test_a_difference_tells_files_metrics_and_golden_examples(cli: Cli, refs: li
 def test_verifying_reads_every_byte(cli: Cli, bucket: Bucket, refs: list[ReleaseRef]) -> None:
     """A whole release is status 0; a changed byte, another size and a missing file are each named, with status 1."""
     version = refs[0].version
-    assert cli("verify", version[:9]).output == f"{version} is whole.\n"
+    assert cli("verify", version[:9]).output == f"{version} is complete.\n"
     key = f"releases/{version}/data.txt"
     for body, reason in ((b"Release 0", "has SHA-256"), (b"release", "has 7 bytes")):
         bucket.client.put_object(Bucket=bucket.name, Key=key, Body=body)

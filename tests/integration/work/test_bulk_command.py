@@ -68,7 +68,7 @@ def test_a_killed_run_goes_on_and_loses_and_doubles_nothing(tmp_path: Path, rele
     again = start(source, target, release, "--batch", "500")
     _, said = again.communicate(timeout=240)
     assert again.returncode == 0, said
-    assert f"Going on after line {begun:,} of {COUNT:,}" in said
+    assert f"Continuing after line {begun:,} of {COUNT:,}" in said
     assert f"{COUNT:,} lines in" in said
     assert f"{COUNT - 1:,} answered, 1 refused, 0 failed" in said
     lines = read(target)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_torch.emulator.payloads import PAYLOADS, HttpResponse, MalformedAnswerError, http_answer, rest_answer
+from lambda_torch.emulator.payload_answers import HttpResponse, MalformedAnswerError, http_answer, rest_answer
+from lambda_torch.emulator.payloads import PAYLOADS
 
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8)),

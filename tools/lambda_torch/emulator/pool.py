@@ -1,7 +1,7 @@
 """Environments that take events from one queue.
 
-As on Lambda, load starts environments: an event that finds none idle starts another, up to the pool's size, and is taken by
-whichever is free first. Unlike on Lambda, an event beyond that waits instead of being throttled.
+As on Lambda, the load starts environments: if all are busy, an event starts another one, up to the size of the pool. The first
+environment that is free takes the event. Unlike on Lambda, more events wait and are not throttled.
 """
 
 import collections
@@ -17,7 +17,7 @@ MakeEnvironment = Callable[[int], Environment]
 
 
 class PayloadTooLargeError(ValueError):
-    """The event is larger than Lambda takes."""
+    """The event is larger than Lambda's limit."""
 
 
 class _Waiting(NamedTuple):
@@ -32,14 +32,14 @@ class _Renewal(NamedTuple):
 
 
 class Pool:
-    """A pool of environments; every method may be called from any thread.
+    """A pool of environments. Any thread may call any method.
 
     Args:
         make: makes the environment with this number (1, 2, ...).
-        concurrency: the most environments at a time.
-        first_event: sent to each new environment before others, so that its start-up happens then; None leaves the start-up
-            to the first real event.
-        on_note: told, in one sentence for people, what happens to environments.
+        concurrency: the most environments at the same time.
+        first_event: the first event of each new environment, which starts its function. With None, the function starts at the
+            first real event.
+        on_note: called with one sentence when an environment is started or lost.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class Pool:
         self._environments: dict[int, Environment] = {}
         self._threads: list[threading.Thread] = []
         self._workers: set[int] = set()
-        self._free = 0  # workers that will take an event without having to finish another first
+        self._free = 0  # workers that can take an event now
         self._renewal = _Renewal(0, Future())
         self._closed = False
 
     def start(self, environments: int = 1) -> InvokeResult | None:
-        """Start the first environment, and others beside it; what the first one answered to the first event.
+        """Start the first environment, and others at the same time. Returns the first one's answer to the first event.
 
         Args:
-            environments: how many, at most the pool's size.
+            environments: how many to start, at most the size of the pool.
 
         Raises:
-            EmulatorError: the first one does not start.
+            EmulatorError: the first environment does not start.
         """
         for number in range(2, environments + 1):
             self._hire(number, None)
@@ -78,21 +78,21 @@ class Pool:
         return outcome
 
     def init_ms(self, number: int = 1) -> float | None:
-        """Milliseconds of an environment's latest init phase."""
+        """Milliseconds of the last init phase of an environment."""
         environment = self._environments.get(number)
         return environment.init_ms if environment else None
 
     @property
     def size(self) -> int:
-        """How many environments there are now, those that are starting included."""
+        """How many environments there are now, including those that are starting."""
         with self._changed:
             return len(self._workers)
 
     def submit(self, event: bytes, client_context: str | None = None) -> "Future[InvokeResult]":
-        """Queue an event. Cancelling the future before an environment takes the event drops it.
+        """Queue an event. To drop it, cancel the future before an environment takes the event.
 
         Raises:
-            PayloadTooLargeError: over Lambda's limit.
+            PayloadTooLargeError: the event is larger than Lambda's limit.
             EmulatorError: the pool is closed.
         """
         if len(event) > PAYLOAD_LIMIT:
@@ -113,10 +113,10 @@ class Pool:
         return waiting.result
 
     def renew(self) -> "Future[EmulatorError | None]":
-        """Replace all environments by a new one, for a function whose code has changed; load starts more, as ever.
+        """Replace all environments by one new environment, because the function's code has changed. The load starts more.
 
-        Events under way end in the old environments; those that wait, and later ones, are for the new one. The result is there
-        when it has started: None, or why it does not start, in which case the next event tries again.
+        Running events end in the old environments. Waiting and later events go to the new one. The result is set when the new
+        environment has started. It is None, or the reason why it does not start. Then the next event tries again.
 
         Raises:
             EmulatorError: the pool is closed.
@@ -130,7 +130,7 @@ class Pool:
             return self._renewal.result
 
     def close(self) -> None:
-        """Stop all environments. Events under way fail, and those that wait are cancelled."""
+        """Stop all environments. Running events fail, and waiting events are cancelled."""
         with self._changed:
             self._closed = True
             self._renewal.result.cancel()
@@ -158,9 +158,9 @@ class Pool:
         thread.start()
 
     def _work(self, number: int, environment: Environment | None, renewal: _Renewal) -> None:
-        """What one environment's thread does: take an event, run it, and replace the environment when it is lost or outdated.
+        """The thread of one environment: take an event, run it, and replace the environment if it is lost or outdated.
 
-        `renewal` is the last one that came before the environment.
+        `renewal` is the last renewal before this environment was made.
         """
         problem: EmulatorError | None = None
         claimed: _Renewal | None = None
@@ -186,7 +186,7 @@ class Pool:
                     return
                 continue
             if environment is not None and not environment.alive:
-                self._on_note(f"Environment {number} is gone: starting another.")
+                self._on_note(f"Environment {number} has ended: starting another.")
                 self._discard(number, environment)
                 environment, problem = self._try_fresh(number)
             if environment is None:
@@ -197,17 +197,16 @@ class Pool:
                 except EnvironmentLostError as error:
                     outcome = InvokeResult.failure("Sandbox.Failure", str(error))
                     if not self._closed:
-                        self._on_note(f"Environment {number} was lost with an event: starting another.")
+                        self._on_note(f"Environment {number} ended during a request: starting another.")
                     self._discard(number, environment)
                     environment = None
-            with (
-                self._changed
-            ):  # before the answer goes out: a client that sends one event after another needs one environment
+            # Before the answer is sent, so that a client that sends one event after another needs one environment.
+            with self._changed:
                 self._free += 1
             item.result.set_result(outcome)
 
     def _take(self, renewal: _Renewal) -> _Waiting | _Renewal | None:
-        """Wait for a renewal after this one, or an event that is still wanted; None when the pool is closed."""
+        """Wait for a later renewal, or for an event that is not cancelled. None if the pool is closed."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._waiting or self._closed or self._renewal is not renewal)
@@ -221,7 +220,7 @@ class Pool:
                     return item
 
     def _claim(self, renewal: _Renewal) -> bool:
-        """Whether the caller is the first for this renewal: one environment is started, however many there were."""
+        """Whether the caller is the first for this renewal. A renewal starts one environment, even if there were several."""
         with self._changed:
             result = renewal.result
             return not result.running() and not result.done() and result.set_running_or_notify_cancel()
@@ -253,7 +252,7 @@ class Pool:
             self._environments.pop(number, None)
 
     def _retire(self, number: int) -> bool:
-        """Let a worker without an environment go, unless it is the last one: somebody has to tell the clients."""
+        """End a worker without an environment. The last worker stays to answer the clients. Returns whether it ended."""
         with self._changed:
             if not self._closed and len(self._workers) == 1:
                 return False
