@@ -129,7 +129,7 @@ def test_too_large_events_are_refused_before_they_are_cut_off(make_environment: 
     """An event at Lambda's limit arrives whole; a larger one is refused."""
     environment = make_environment()
     fill = PAYLOAD_LIMIT - len(event(text=""))
-    with pytest.raises(ValueError, match="Lambda.s limit is"):
+    with pytest.raises(ValueError, match=r"Lambda's limit is"):
         environment.invoke(event(text="x" * (fill + 1)))
     outcome = environment.invoke(event(do="none", text="x" * (fill - len('"do": "none", '))))
     assert "errorType" not in said(outcome) or said(outcome)["errorType"] == "Function.ResponseSizeTooLarge"

@@ -52,7 +52,7 @@ def test_a_dry_run_changes_nothing(cli: Cli, bucket: Bucket, folders: list[Path]
     assert version == dry["version"]
     before = contents(bucket)
     outcome = cli("publish", folders[1], "--dry-run")
-    assert f"in place of {version[:16]}" in outcome.errors
+    assert f"instead of {version[:16]}" in outcome.errors
     assert "would be" in outcome.errors
     assert contents(bucket) == before
 
@@ -73,7 +73,7 @@ def test_the_output_is_the_version(cli: Cli, folders: list[Path]) -> None:
     assert first.output == again.output
     assert len(first.output.strip()) == 64
     assert "2 files sent" in first.errors
-    assert "Every file was in the bucket already" in again.errors
+    assert "The bucket already had every file" in again.errors
 
 
 def test_publishing_again_sends_and_changes_nothing(cli: Cli, bucket: Bucket, folders: list[Path]) -> None:
@@ -81,7 +81,7 @@ def test_publishing_again_sends_and_changes_nothing(cli: Cli, bucket: Bucket, fo
     cli("publish", folders[0], "--note", "first")
     before = contents(bucket)
     again = cli("publish", folders[0], "--note", "second")
-    assert "stay as they were" in again.errors
+    assert "did not change" in again.errors
     assert contents(bucket) == before
     assert cli("releases", "--json").json[0]["note"] == "first"
 

@@ -1,4 +1,4 @@
-"""Latency and cost over memory, as an SVG that needs nothing to look at it but a browser; legible on light and dark."""
+"""Draws latency and cost over memory as an SVG file, for a browser in light or dark mode."""
 
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
@@ -20,7 +20,7 @@ text { font: 12px system-ui, sans-serif; fill: #333 } .title { font-size: 15px; 
 
 
 def svg(rows: Sequence[Row], chosen: Row, prices: Prices) -> str:
-    """The picture: median latency on the left axis, dollars for a million warm requests on the right one, both from 0."""
+    """The picture: the median latency on the left axis, dollars for a million warm requests on the right axis, both from 0."""
     rows = sorted(rows, key=lambda each: each.memory_mb)
     inner = WIDTH - LEFT - RIGHT
     columns = [LEFT + inner * (index + 0.5) / len(rows) for index in range(len(rows))]
