@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_input_stream
 
 from lambda_torch.emulator import payloads
-from lambda_torch.emulator.payload_answers import HttpResponse, MalformedAnswerError
+from lambda_torch.emulator.payload_answers import GatewayResponse, MalformedAnswerError
 from lambda_torch.emulator.payloads import Payload
 from lambda_torch.emulator.pool import PayloadTooLargeError, Pool
 from lambda_torch.errors import EmulatorError
@@ -85,7 +85,7 @@ class Gateway:
         self._on_handled(Handled(wsgi.method, wsgi.path, answer.status, milliseconds, problem))
         return response(environ, start_response)
 
-    def _answer(self, wsgi: WsgiRequest, request_id: str) -> tuple[HttpResponse, str | None]:
+    def _answer(self, wsgi: WsgiRequest, request_id: str) -> tuple[GatewayResponse, str | None]:
         payload = self._payload
         try:
             event = json.dumps(payload.event(_request(wsgi, request_id))).encode()
@@ -120,9 +120,9 @@ def _discard_body(wsgi: WsgiRequest) -> None:
             return
 
 
-def _request(wsgi: WsgiRequest, request_id: str) -> payloads.HttpRequest:
+def _request(wsgi: WsgiRequest, request_id: str) -> payloads.GatewayRequest:
     environ = wsgi.environ
-    return payloads.HttpRequest(
+    return payloads.GatewayRequest(
         method=wsgi.method,
         path=wsgi.path,
         query=wsgi.query_string.decode("latin-1"),
