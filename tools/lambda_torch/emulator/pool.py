@@ -149,61 +149,12 @@ class Pool:
         with self._changed:
             if self._closed or number in self._workers:
                 return
-            name = f"environment {number}"
-            arguments = (number, environment, self._renewal)
-            thread = threading.Thread(target=self._work, args=arguments, name=name, daemon=True)
+            worker = _Worker(self, number, environment, self._renewal)
+            thread = threading.Thread(target=worker.run, name=f"environment {number}", daemon=True)
             self._workers.add(number)
             self._free += 1
             self._threads.append(thread)
         thread.start()
-
-    def _work(self, number: int, environment: Environment | None, renewal: _Renewal) -> None:
-        """The thread of one environment: take an event, run it, and replace the environment if it is lost or outdated.
-
-        `renewal` is the last renewal before this environment was made.
-        """
-        problem: EmulatorError | None = None
-        claimed: _Renewal | None = None
-        while True:
-            if environment is None:
-                environment, problem = self._try_fresh(number)
-                if claimed is not None:
-                    claimed.result.set_result(problem)
-                    claimed = None
-                if environment is None and self._retire(number):
-                    return
-            item = self._take(renewal)
-            if item is None:
-                return
-            if isinstance(item, _Renewal):
-                renewal = item
-                if environment is not None:
-                    self._discard(number, environment)
-                    environment = None
-                if self._claim(renewal):
-                    claimed = renewal
-                elif self._retire(number):
-                    return
-                continue
-            if environment is not None and not environment.alive:
-                self._on_note(f"Environment {number} has ended: starting another.")
-                self._discard(number, environment)
-                environment, problem = self._try_fresh(number)
-            if environment is None:
-                outcome = InvokeResult.failure("Sandbox.Failure", str(problem))
-            else:
-                try:
-                    outcome = environment.invoke(item.event, item.client_context)
-                except EnvironmentLostError as error:
-                    outcome = InvokeResult.failure("Sandbox.Failure", str(error))
-                    if not self._closed:
-                        self._on_note(f"Environment {number} ended during a request: starting another.")
-                    self._discard(number, environment)
-                    environment = None
-            # Before the answer is sent, so that a client that sends one event after another needs one environment.
-            with self._changed:
-                self._free += 1
-            item.result.set_result(outcome)
 
     def _take(self, renewal: _Renewal) -> _Waiting | _Renewal | None:
         """Wait for a later renewal, or for an event that is not cancelled. None if the pool is closed."""
@@ -259,3 +210,70 @@ class Pool:
             self._workers.discard(number)
             self._free -= 1
             return True
+
+
+class _Worker:
+    """The thread of one environment: it takes events, runs them, and replaces the environment if it is lost or outdated.
+
+    It is a part of the pool, and so it uses the pool's private methods.
+
+    Args:
+        environment: None if the worker shall start one itself.
+        renewal: the last renewal before this environment was made.
+    """
+
+    def __init__(self, pool: Pool, number: int, environment: Environment | None, renewal: _Renewal) -> None:
+        self._pool = pool
+        self._number = number
+        self._environment = environment
+        self._renewal = renewal
+        self._problem: EmulatorError | None = None
+
+    def run(self) -> None:
+        """Work until the pool is closed, or until the pool needs this worker no more."""
+        pool, claimed = self._pool, None
+        while True:
+            if self._environment is None:
+                self._environment, self._problem = pool._try_fresh(self._number)
+                if claimed is not None:
+                    claimed.result.set_result(self._problem)
+                    claimed = None
+                if self._environment is None and pool._retire(self._number):
+                    return
+            item = pool._take(self._renewal)
+            if item is None:
+                return
+            if isinstance(item, _Renewal):
+                self._renewal = item
+                self._drop()
+                if pool._claim(item):
+                    claimed = item
+                elif pool._retire(self._number):
+                    return
+                continue
+            outcome = self._answer(item)
+            # Before the answer is sent, so that a client that sends one event after another needs one environment.
+            with pool._changed:
+                pool._free += 1
+            item.result.set_result(outcome)
+
+    def _answer(self, item: _Waiting) -> InvokeResult:
+        pool, number = self._pool, self._number
+        if self._environment is not None and not self._environment.alive:
+            pool._on_note(f"Environment {number} has ended: starting another.")
+            self._drop()
+            self._environment, self._problem = pool._try_fresh(number)
+        if self._environment is None:
+            return InvokeResult.failure("Sandbox.Failure", str(self._problem))
+        try:
+            return self._environment.invoke(item.event, item.client_context)
+        except EnvironmentLostError as error:
+            if not pool._closed:
+                pool._on_note(f"Environment {number} ended during a request: starting another.")
+            self._drop()
+            return InvokeResult.failure("Sandbox.Failure", str(error))
+
+    def _drop(self) -> None:
+        if self._environment is not None:
+            self._pool._discard(self._number, self._environment)
+            self._environment = None
