@@ -94,10 +94,10 @@ class Limits:
         return ["/bin/sh", "-c", f'for file in {files}; do echo $$ >"$file" || exit 1; done; exec "$@"', "sh"]
 
     def peak_bytes(self) -> int:
-        """The most memory that was in use at the same time, including the page cache."""
+        """The most memory that was in use at a time, page cache included."""
         return int((self._memory / ("memory.peak" if self._version == 2 else "memory.max_usage_in_bytes")).read_text())
 
     def throttled_periods(self) -> int:
-        """In how many periods of 100 ms a process had to wait because of the CPU limit."""
+        """How many periods of 100 ms ended with a process waiting for CPU that it may not have."""
         lines = (self._cpu / "cpu.stat").read_text().splitlines()
         return int(next(line.split()[1] for line in lines if line.startswith("nr_throttled ")))
