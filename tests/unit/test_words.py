@@ -86,8 +86,8 @@ def test_no_class_name_is_the_plural_of_another() -> None:
 def test_a_module_name_is_used_once(folder: str) -> None:
     """No two modules below one of these folders have the same name, except `__init__` and `__main__`.
 
-    The modules in `lambda_torch/commands` and the user's `model` are not counted: their names are given by the commands, and by
-    the user.
+    The modules in `lambda_torch/commands` and the user's `model` are not counted: their names are given by the
+    commands, and by the user.
     """
     found = defaultdict(list)
     for path in modules(folder):

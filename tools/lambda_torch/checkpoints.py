@@ -1,7 +1,8 @@
 """Reads a PyTorch checkpoint without running code from it, and writes its tensors as safetensors.
 
-`torch.save` writes a pickle, and a pickle can name any function, which is called when the pickle is read. This module reads it
-with `torch.load(weights_only=True)`, whose unpickler knows only tensors and plain values. No option allows more.
+`torch.save` writes a pickle, and a pickle can name any function, which is called when the pickle is read. This module
+reads it with `torch.load(weights_only=True)`, whose unpickler knows only tensors and plain values. No option allows
+more.
 """
 
 import tempfile
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from serving.releases import programs
 
-# Where training code usually puts the state dict in a checkpoint: PyTorch Lightning and others; the PyTorch tutorials; timm.
+# Where training code usually puts the state dict in a checkpoint: PyTorch Lightning and others; the PyTorch tutorials;
+# timm.
 USUAL_PLACES = ("state_dict", "model_state_dict", "model", "module", "ema")
 
 

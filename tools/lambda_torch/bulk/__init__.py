@@ -1,1 +1,1 @@
-"""Files of many requests: read in batches, answered on this machine or by the stack, and written in the order of the file."""
+"""Files of many requests: read in batches, answered on this machine or by the stack, and written in order."""

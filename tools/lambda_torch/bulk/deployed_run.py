@@ -1,7 +1,8 @@
 """A run of the stack's state machine: start it once, wait for it, and join the parts that it wrote.
 
-The names of the object, its version and the execution follow from the content of the input. So the same command finds an earlier
-run: it waits for a run that is not over, redrives a run that failed, and collects the results of a run that is over.
+The names of the object, its version and the execution follow from the content of the input. So the same command finds
+an earlier run: it waits for a run that is not over, redrives a run that failed, and collects the results of a run that
+is over.
 """
 
 import hashlib

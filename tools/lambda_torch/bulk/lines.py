@@ -1,4 +1,4 @@
-"""A JSON Lines file (https://jsonlines.org): the whole file is checked before the first request, then read in batches."""
+"""A JSON Lines file (https://jsonlines.org): all of it is checked before the first request, then read in batches."""
 
 import contextlib
 import hashlib
@@ -31,7 +31,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Batch:
-    """Lines that follow each other: their JSON texts, without line ends. `first` is the index of the first line, from 0."""
+    """Lines that follow each other: JSON texts without line ends. `first` is the index of the first line, from 0."""
 
     first: int
     lines: list[bytes]

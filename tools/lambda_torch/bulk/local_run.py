@@ -1,4 +1,4 @@
-"""A run on this machine: a pool of environments answers several batches at the same time, and the lines are written in order."""
+"""A run on this machine: a pool of environments answers several batches at the same time. Lines are written in order."""
 
 import collections
 import json
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # How many batches wait for each environment, so that it always has work.
 AHEAD = 3
 TRIES = 3
-# The time that a batch should take in one environment: much longer than an invocation's own cost, and shorter than the timeout.
+# The time that a batch should take in one environment: much longer than an invocation's own cost, and shorter than the
+# timeout.
 BATCH_SECONDS = 1.0
 # The size of the first batches, when the speed of the model is not known.
 FIRST_BATCHES = 50

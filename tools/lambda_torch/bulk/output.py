@@ -65,8 +65,8 @@ class Output:
     def opened(cls, path: Path, identity: str) -> Iterator[Self]:
         """The output of a run over the input with this identity: a new file, or the unfinished file of the same run.
 
-        An unfinished file has a note with the identity beside it. The note is removed when every line is written. If no line
-        was written, both are removed.
+        An unfinished file has a note with the identity beside it. The note is removed when every line is written. If no
+        line was written, both are removed.
 
         Raises:
             BulkError: the file exists and does not belong to an unfinished run over this input.

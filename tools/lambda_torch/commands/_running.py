@@ -1,4 +1,4 @@
-"""What `serve`, `invoke`, `bulk` and `tune` share: options, the release to publish, output, and how signals end a run."""
+"""What `serve`, `invoke`, `bulk` and `tune` share: options, the release to publish, output, and the end by signals."""
 
 import signal
 import subprocess
@@ -24,7 +24,7 @@ TIMEOUT = click.IntRange(1, 900)
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that runs the function. `memory_option` is apart, because `tune` takes several sizes."""
+    """The options of every command that runs the function, except `memory_option`: `tune` takes several sizes."""
     for option in reversed(
         (
             model_option,

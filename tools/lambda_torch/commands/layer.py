@@ -84,10 +84,10 @@ def _complete(report: "Report", path: Path) -> None:
 def record(
     context: click.Context, events: tuple[Path, ...], name: str, release: Path | None, model: Path | None
 ) -> None:
-    """Send EVENTS (default: events/*.json) to src/app.py with a recording copy of torch, and store what they use as a profile.
+    """Send EVENTS (default: events/*.json) to src/app.py with a recording copy of torch, and store a profile of it.
 
-    The profile is a JSON file in layers/torch/profiles. The next `make layer` leaves uncompressed what any profile names, so
-    that your model does not wait for compressed code. Commit the profile.
+    The profile is a JSON file in layers/torch/profiles. The next `make layer` leaves uncompressed what any profile
+    names, so that your model does not wait for compressed code. Commit the profile.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`lambda-torch openapi`: print the API's document without running the API, to generate clients or to see what changed."""
+"""`lambda-torch openapi`: print the API's document without running the API, to generate clients or to see changes."""
 
 import json
 from pathlib import Path

@@ -65,9 +65,9 @@ def command(
 ) -> None:
     """Serve the function at http://127.0.0.1:3000, without Docker and without an AWS account.
 
-    AWS's own Runtime Interface Emulator and runtime client run the function as Lambda would. A local S3 server (moto) holds
-    the release while the command runs. When you save a file in src/ (or in the folder of the model), the function restarts.
-    Ctrl-C ends everything.
+    AWS's own Runtime Interface Emulator and runtime client run the function as Lambda would. A local S3 server (moto)
+    holds the release while the command runs. When you save a file in src/ (or in the folder of the model), the function
+    restarts. Ctrl-C ends everything.
 
     \b
     Example:

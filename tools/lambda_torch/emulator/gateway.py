@@ -1,6 +1,7 @@
 """The HTTP server in front of the pool: requests become API Gateway events, and answers become HTTP responses.
 
-It is a WSGI application. Werkzeug's own server runs it with one thread for each request. The threads only wait for the pool.
+It is a WSGI application. Werkzeug's own server runs it with one thread for each request. The threads only wait for the
+pool.
 """
 
 import json
@@ -113,7 +114,7 @@ class Gateway:
 
 
 def _discard_body(wsgi: WsgiRequest) -> None:
-    """Read a refused body. If a connection is closed with unread bytes, it is reset, and the client may not see the answer."""
+    """Read a refused body. A connection that is closed with unread bytes is reset, and the client may lose the answer."""
     body = get_input_stream(wsgi.environ)
     for _ in range(DISCARD_LIMIT // _CHUNK):
         if not body.read(_CHUNK):
@@ -136,7 +137,7 @@ def _request(wsgi: WsgiRequest, request_id: str) -> payloads.GatewayRequest:
 
 
 class RequestHandler(WSGIRequestHandler):
-    """Werkzeug's handler, but it keeps the headers as they came (WSGI joins repetitions and changes case) and logs nothing."""
+    """Werkzeug's handler, but it keeps the headers as they came (WSGI joins and renames them), and logs nothing."""
 
     def make_environ(self) -> "WSGIEnvironment":
         """The WSGI environment, with the original headers as a list."""

@@ -39,7 +39,7 @@ class MalformedAnswerError(ValueError):
 
 
 def rest_answer(payload: bytes) -> GatewayResponse:
-    """The answer in format 1.0: an object with these members and no others. A missing statusCode means 200 to a REST API."""
+    """The answer in format 1.0: an object with these members and no others. A missing statusCode means 200."""
     answer = _json(payload)
     if not isinstance(answer, dict):
         raise MalformedAnswerError("it is not a JSON object")

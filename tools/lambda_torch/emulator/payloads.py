@@ -1,8 +1,8 @@
 """HTTP requests, made into events as API Gateway does: one pure function for each payload format.
 
-Sources: "Lambda proxy integrations in API Gateway" (REST API, format 1.0), "Create AWS Lambda proxy integrations for HTTP APIs"
-(format 2.0), both in the API Gateway developer guide, and its quotas. Two differences: all routes lead to the function, as with
-`/{proxy+}`, and a REST API behaves as if its binary media types were `*/*`.
+Sources: "Lambda proxy integrations in API Gateway" (REST API, format 1.0), "Create AWS Lambda proxy integrations for
+HTTP APIs" (format 2.0), both in the API Gateway developer guide, and its quotas. Two differences: all routes lead to
+the function, as with `/{proxy+}`, and a REST API behaves as if its binary media types were `*/*`.
 """
 
 import base64
@@ -113,7 +113,7 @@ def _clock(request: GatewayRequest) -> tuple[str, int]:
 
 
 def rest_event(request: GatewayRequest) -> dict[str, Any]:
-    """Format 1.0 as a REST API sends it. A missing value is null. Each name has its last value and the list of its values."""
+    """Format 1.0, for REST APIs. A missing value is null. Each name has its last value and the list of its values."""
     headers: dict[str, list[str]] = {}
     spelled: dict[str, str] = {}
     for name, value in _forwarded(request):
@@ -162,7 +162,7 @@ def rest_event(request: GatewayRequest) -> dict[str, Any]:
 
 
 def http_event(request: GatewayRequest) -> dict[str, Any]:
-    """Format 2.0, also for function URLs. Header names are in lower case, repetitions are joined, missing values left out."""
+    """Format 2.0, also for function URLs. Headers are in lower case, repetitions are joined, missing values left out."""
     headers: dict[str, str] = {}
     cookies: list[str] = []
     for name, value in _forwarded(request):

@@ -1,7 +1,7 @@
 """Environments that take events from one queue.
 
-As on Lambda, the load starts environments: if all are busy, an event starts another one, up to the size of the pool. The first
-environment that is free takes the event. Unlike on Lambda, more events wait and are not throttled.
+As on Lambda, the load starts environments: if all are busy, an event starts another one, up to the size of the pool.
+The first environment that is free takes the event. Unlike on Lambda, more events wait and are not throttled.
 """
 
 import collections
@@ -37,8 +37,8 @@ class Pool:
     Args:
         make: makes the environment with this number (1, 2, ...).
         concurrency: the most environments at the same time.
-        first_event: the first event of each new environment, which starts its function. With None, the function starts at the
-            first real event.
+        first_event: the first event of each new environment, which starts its function. With None, the function starts
+            at the first real event.
         on_note: called with one sentence when an environment is started or lost.
     """
 
@@ -113,10 +113,11 @@ class Pool:
         return waiting.result
 
     def renew(self) -> "Future[EmulatorError | None]":
-        """Replace all environments by one new environment, because the function's code has changed. The load starts more.
+        """Replace all environments by one new environment, for new code of the function. The load starts more.
 
-        Running events end in the old environments. Waiting and later events go to the new one. The result is set when the new
-        environment has started. It is None, or the reason why it does not start. Then the next event tries again.
+        Running events end in the old environments. Waiting and later events go to the new one. The result is set when
+        the new environment has started. It is None, or the reason why it does not start. Then the next event tries
+        again.
 
         Raises:
             EmulatorError: the pool is closed.
@@ -171,7 +172,7 @@ class Pool:
                     return item
 
     def _claim(self, renewal: _Renewal) -> bool:
-        """Whether the caller is the first for this renewal. A renewal starts one environment, even if there were several."""
+        """Whether the caller is the first for this renewal, which starts one environment even if there were several."""
         with self._changed:
             result = renewal.result
             return not result.running() and not result.done() and result.set_running_or_notify_cancel()
@@ -203,7 +204,7 @@ class Pool:
             self._environments.pop(number, None)
 
     def _retire(self, number: int) -> bool:
-        """End a worker without an environment. The last worker stays to answer the clients. Returns whether it ended."""
+        """End a worker without an environment; the last worker stays to answer clients. Returns whether it ended."""
         with self._changed:
             if not self._closed and len(self._workers) == 1:
                 return False
@@ -213,7 +214,7 @@ class Pool:
 
 
 class _Worker:
-    """The thread of one environment: it takes events, runs them, and replaces the environment if it is lost or outdated.
+    """The thread of one environment: it takes events, runs them, and replaces a lost or outdated environment.
 
     It is a part of the pool, and so it uses the pool's private methods.
 

@@ -64,8 +64,8 @@ class Corpus:
     def weights(self) -> Tensor:
         """The weight of each name in the draw, (names,). The weight of a category is the square root of its size.
 
-        With equal weights for names, a category of 50 names would hardly count beside one of 4,000. With equal weights for
-        categories, as in the tutorial, the model would learn the small one by heart.
+        With equal weights for names, a category of 50 names would hardly count beside one of 4,000. With equal weights
+        for categories, as in the tutorial, the model would learn the small one by heart.
         """
         return self.categories.bincount()[self.categories].float().rsqrt()
 

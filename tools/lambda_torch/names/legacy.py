@@ -1,7 +1,7 @@
 """Reads the two files that the tutorial's code and the 2018 post write: a state dict and a pickle of parameters.
 
-Both are pickles, and a pickle can name any function, which is called when the pickle is read. Here no function is called:
-`torch.load(weights_only=True)` reads the state dict, and an unpickler for plain values reads the parameters.
+Both are pickles, and a pickle can name any function, which is called when the pickle is read. Here no function is
+called: `torch.load(weights_only=True)` reads the state dict, and an unpickler for plain values reads the parameters.
 """
 
 import io
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from model.config import Architecture, Config
 
-# Lists, tuples, dicts, strings, bytes, numbers, booleans and None need no name in a pickle. These types do, and an unpickler for
-# plain values looks up no other names.
+# Lists, tuples, dicts, strings, bytes, numbers, booleans and None need no name in a pickle. These types do, and an
+# unpickler for plain values looks up no other names.
 PLAIN = {
     (module, kind.__name__): kind
     for module in ("builtins", "__builtin__")  # the second is the name in Python 2, which protocols 0 to 2 use
@@ -55,7 +55,8 @@ def read_parameters(path: Path) -> Parameters:
     """Read the parameters pickle.
 
     Raises:
-        ValueError: the file is missing, is not a pickle of plain values, has no such key, or its counts and lists disagree.
+        ValueError: the file is missing, is not a pickle of plain values, has no such key, or its counts and lists
+            disagree.
     """
     content = _content(path)
     if len(content) > LARGEST_PARAMETERS:
@@ -115,7 +116,8 @@ def convert(
         max_start_letters: the most names in one request.
 
     Raises:
-        ValueError: a file cannot be read, or the two do not belong to one network. The message says where they disagree.
+        ValueError: a file cannot be read, or the two do not belong to one network. The message says where they
+            disagree.
     """
     known, weights = read_parameters(parameters), read_state_dict(state_dict)
     if "i2h.bias" not in weights or weights["i2h.bias"].ndim != 1:

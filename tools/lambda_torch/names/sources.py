@@ -1,4 +1,4 @@
-"""The lists of names in the Faker package from which the sample model learns if no folder is given. Faker works offline.
+"""The lists of names in the Faker package that the sample model learns if no folder is given. Faker works offline.
 
 Faker has a list for each of the 18 categories of the 2018 post, except Scottish.
 """
@@ -19,8 +19,8 @@ class NameSource(NamedTuple):
     lists: tuple[str, ...] = SURNAMES
 
 
-# Surnames, and also first names if a locale has only a few hundred surnames. A list in the locale's own romanization is better
-# than a transliteration letter by letter, which loses the vowels of Arabic and reads kanji as Chinese.
+# Surnames, and also first names if a locale has only a few hundred surnames. A list in the locale's own romanization is
+# better than a transliteration letter by letter, which loses the vowels of Arabic and reads kanji as Chinese.
 SOURCES = (
     NameSource("Arabic", "fr_DZ", BOTH),
     NameSource("Chinese", "zh_CN", ("last_romanized_names", "last_names")),

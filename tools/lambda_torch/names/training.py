@@ -21,8 +21,8 @@ Progress = Callable[[int, float], None]
 
 # The highest learning rate of the one-cycle schedule (Smith and Topin, https://arxiv.org/abs/1708.07120).
 LEARNING_RATE = 0.01
-# How often in a run the loss on the held-out names is measured, to keep the best weights so far. The network soon learns a few
-# hundred names by heart, and then gets worse on other names.
+# How often in a run the loss on the held-out names is measured, to keep the best weights so far. The network soon
+# learns a few hundred names by heart, and then gets worse on other names.
 LOOKS = 25
 # The network's state has no bound, so a long name could make a gradient of any size.
 LARGEST_GRADIENT = 1.0
@@ -43,8 +43,8 @@ class TrainingSettings:
 def train(data: Data, settings: TrainingSettings, progress: Progress | None = None) -> tuple[Config, dict[str, Tensor]]:
     """Learn the names.
 
-    The same data and settings give the same weights on one machine. It uses one thread: at these sizes a second thread makes
-    it slower, and the order of sums would depend on the number of cores.
+    The same data and settings give the same weights on one machine. It uses one thread: at these sizes a second thread
+    makes it slower, and the order of sums would depend on the number of cores.
 
     Returns:
         The `model.json` of the release, with the figures of this run, and its weights.
@@ -112,7 +112,7 @@ def _fit(
     generator: torch.Generator,
     progress: Progress,
 ) -> tuple[float, int, dict[str, Tensor]]:
-    """Train. Returns (the lowest loss on the held-out names, the batch after which it was reached, the weights then)."""
+    """Train. Returns (the lowest loss on the held-out names, the number of its batch, the weights then)."""
     optimizer = torch.optim.Adam(rnn.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=settings.batches)
     odds = learned.weights()
@@ -145,7 +145,7 @@ def _evaluate(rnn: RNN, corpus: Corpus) -> float:
 
 @contextmanager
 def _alone(seed: int) -> Iterator[None]:
-    """Use one thread, and `seed` for torch's random numbers (first weights, dropout). Restores the caller's afterwards."""
+    """Use one thread, and `seed` for torch's random numbers (first weights, dropout), and restore both afterwards."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

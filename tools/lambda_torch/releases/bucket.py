@@ -48,8 +48,8 @@ Change = Callable[[Channel | None, datetime], Channel]
 class Bucket:
     """Reads a bucket and moves its channels.
 
-    Every write of a channel is conditional (S3 `If-Match`, `If-None-Match`). If two commands move it at the same time, the
-    second one gets a ConflictError.
+    Every write of a channel is conditional (S3 `If-Match`, `If-None-Match`). If two commands move it at the same time,
+    the second one gets a ConflictError.
     """
 
     def __init__(self, client: "S3Client", name: str) -> None:

@@ -150,11 +150,11 @@ def _misnamed(bucket: Bucket, release: Release) -> list[str]:
 def collect_garbage(bucket: Bucket, keep: int, *, dry_run: bool = False) -> list[Release]:
     """Remove all releases but the newest `keep` and those that a channel names. Returns the removed releases.
 
-    A release without its manifest is not a release any more. So the manifest is removed first, and then the files. Another
-    command may move a channel to the release at that moment. So after the manifest is removed, the channels are read again. If
-    one of them names the release now, the manifest is restored. (A command that moves a channel checks afterwards that the
-    manifest still exists, so one of the two always notices.) Files that an interrupted run left are not removed, because they
-    look like a publication that has not finished.
+    A release without its manifest is not a release any more. So the manifest is removed first, and then the files.
+    Another command may move a channel to the release at that moment. So after the manifest is removed, the channels are
+    read again. If one of them names the release now, the manifest is restored. (A command that moves a channel checks
+    afterwards that the manifest still exists, so one of the two always notices.) Files that an interrupted run left are
+    not removed, because they look like a publication that has not finished.
 
     Raises:
         BucketError: the bucket cannot be read or written.

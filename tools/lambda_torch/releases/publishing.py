@@ -1,7 +1,7 @@
 """Publishing: upload a folder as a release, and make it the current release of a channel.
 
-The order makes it safe: first the files, then the manifest with their hashes, then the channel. So a channel never names a
-release that is not complete, even if a publication is interrupted.
+The order makes it safe: first the files, then the manifest with their hashes, then the channel. So a channel never
+names a release that is not complete, even if a publication is interrupted.
 """
 
 import json
@@ -74,7 +74,7 @@ def publish(
     progress: Progress | None = None,
     dry_run: bool = False,
 ) -> Published:
-    """Upload a release folder, and make it the current release of the channel after it has answered its golden examples.
+    """Upload a release folder, and make it the channel's current release after it has answered its golden examples.
 
     Args:
         folder: the release folder. Everything in it belongs to the release.
@@ -82,8 +82,8 @@ def publish(
         channel: the channel to move. None only uploads.
         note: one line for people, stored in the manifest.
         metrics: numbers for people, stored in the manifest beside the model's own.
-        golden_file: a JSON list of `{"request", "response", "tolerance"}`. If a response is missing, the answer of this release
-            is recorded. Without a file, the answer to the model's own example is recorded.
+        golden_file: a JSON list of `{"request", "response", "tolerance"}`. If a response is missing, the answer of this
+            release is recorded. Without a file, the answer to the model's own example is recorded.
         progress: called with the name of a file and the number of bytes in each part that was sent.
         dry_run: check everything, and change nothing.
 
@@ -117,7 +117,8 @@ def publish(
         raise BucketError(f"The release cannot be described: {_first_problem(error)}") from error
     existed = manifest.version in bucket.versions()
     if not existed:
-        # Before anything is sent, because a manifest never changes: with examples that its own release fails, it could not serve.
+        # Before anything is sent, because a manifest never changes: with examples that its own release fails, it could
+        # not serve.
         check_golden(model, manifest)
     sent = _send_files(bucket, manifest, folder, progress, dry_run=dry_run)
     if not existed and not dry_run:
@@ -167,7 +168,8 @@ def golden_examples(model: ServedModel, file: Path | None) -> list[GoldenExample
     """The golden examples of a file, or the model's own example. Missing responses are recorded from the model.
 
     Raises:
-        BucketError: the file is not a list of examples, the model refuses a request, or a manifest cannot store an example.
+        BucketError: the file is not a list of examples, the model refuses a request, or a manifest cannot store an
+            example.
     """
     from model import Request
 

@@ -12,7 +12,8 @@ from lambda_torch.sam.runtime import PythonRuntime, of_template
 def copy(folder: Path, named: PythonRuntime) -> None:
     """Copy the files of the checkout (not those that git ignores), with `named` as the runtime in the template.
 
-    Files in the folder that are not in the checkout are removed. What SAM built there stays, so that it builds only changes.
+    Files in the folder that are not in the checkout are removed. What SAM built there stays, so that it builds only
+    changes.
     """
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

@@ -1,7 +1,8 @@
 """This machine's pip settings, for pip in a build container, which cannot see them.
 
-Containers get the indexes and trusted hosts. Folders of wheels (`find-links`) are served over HTTP while the build runs, to
-containers only. An image that has the settings in it, such as this project's stand-ins for AWS's images, gets nothing.
+Containers get the indexes and trusted hosts. Folders of wheels (`find-links`) are served over HTTP while the build
+runs, to containers only. An image that has the settings in it, such as this project's stand-ins for AWS's images, gets
+nothing.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """The Python version to build for. This module alone decides it.
 
-It is the template's runtime if this machine's pip finds a wheel of torch for it. A machine without access to PyTorch's index may
-have a wheel for its own Python only. Then it is that Python, and a copy of the template names it.
+It is the template's runtime if this machine's pip finds a wheel of torch for it. A machine without access to PyTorch's
+index may have a wheel for its own Python only. Then it is that Python, and a copy of the template names it.
 """
 
 import os
@@ -76,7 +76,7 @@ def choose(say: Callable[[str], None], template: Path = project.TEMPLATE) -> Pyt
 
 
 def template_for(runtime: PythonRuntime, template: Path = project.TEMPLATE) -> Path:
-    """A template for this runtime: the project's own, or a copy below build/. Its paths are relative to the project's folder."""
+    """A template for this runtime: the project's own, or a copy below build/ whose paths start at the project's folder."""
     named = of_template(template)
     if named == runtime:
         return template

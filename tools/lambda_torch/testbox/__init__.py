@@ -1,7 +1,7 @@
 """The test box: a sandbox like Lambda's around Lambda's own emulator, on Linux, without Docker.
 
-Limits on /tmp, CPU and permissions that exist on Lambda, but not in local Docker, exist here too. It is for tests, benchmarks
-and `lambda-torch tune`.
+Limits on /tmp, CPU and permissions that exist on Lambda, but not in local Docker, exist here too. It is for tests,
+benchmarks and `lambda-torch tune`.
 
     package     the function's package, as `sam build` makes it
     rootfs      the file system: task root, layer and runtime, read-only, with the dates of SAM's zip files

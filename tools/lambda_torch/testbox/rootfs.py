@@ -16,12 +16,13 @@ from packaging.utils import canonicalize_name
 from lambda_torch.emulator.software import RUNTIME_PACKAGES, emulator_binary
 from lambda_torch.testbox.package import compile_all
 
-# 1980-01-01, the date that SAM gives to every file in its zip files. Bytecode that is checked by date is never valid there.
+# 1980-01-01, the date that SAM gives to every file in its zip files. Bytecode that is checked by date is never valid
+# there.
 ZIP_DATE = 315_532_800
 _BOOTSTRAP = """\
 import os, sys
-sys.path[:0] = ["/var/task", "/opt/python/lib/python%d.%d/site-packages" % sys.version_info[:2], "/opt/python", "/var/runtime"]
-from awslambdaric.__main__ import main
+sys.path[:0] = ["/var/task", "/opt/python/lib/python%d.%d/site-packages" % sys.version_info[:2], "/opt/python",
+"/var/runtime"] from awslambdaric.__main__ import main
 main(["awslambdaric", os.environ["_HANDLER"]])
 """
 

@@ -37,7 +37,7 @@ class Times:
 def in_boxes(
     options: "RunOptions", event: bytes | None, say: Callable[[str], None]
 ) -> Iterator[Callable[[int, int], Times]]:
-    """Give a function that measures a memory size with a number of requests, in test boxes with the function and a release.
+    """Give a function that measures a memory size with a number of requests, in test boxes.
 
     Args:
         event: the request. None for the model's own example.
@@ -97,7 +97,8 @@ def in_boxes(
 def deployed(client: "LambdaClient", function: str, event: bytes) -> Iterator[Callable[[int, int], Times]]:
     """Give a function that measures a memory size of a deployed function, in its unpublished version $LATEST.
 
-    Afterwards it restores the size. Requests of clients go to a published version through an alias, so they are not affected.
+    Afterwards it restores the size. Requests of clients go to a published version through an alias, so they are not
+    affected.
 
     Raises:
         TuningError: the function fails on the event.
