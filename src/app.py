@@ -75,7 +75,8 @@ def _model_classes() -> tuple[ModelClass, type[BaseModel]]:
 
 
 def _open_loader(store: ReleaseStore) -> Loader:
-    return Loader(store, _model_classes, settings.memory_mb * 1024 * 1024)
+    memory = settings.memory_mb * 1024 * 1024
+    return Loader(store, _model_classes, memory, allow_programs=settings.allow_programs)
 
 
 def _report(event: str, facts: dict[str, Any]) -> None:

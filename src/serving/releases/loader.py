@@ -15,6 +15,7 @@ from serving.releases import golden, screening
 from serving.releases.format import Manifest, ReleaseRef
 from serving.releases.golden import GoldenError
 from serving.releases.store import ReleaseError, ReleaseStore
+from serving.settings import child_environment
 from serving.telemetry import receipts
 
 # What a model needs beside its weights while it is built and warmed up: activations, allocator slack, Python objects.
@@ -68,14 +69,21 @@ class Loader:
         store: where releases are read.
         classes: gives `Model` and `Request` of `src/model`; not called before a model is built, since their import takes longest.
         memory_bytes: the function's memory.
+        allow_programs: whether a release may hold programs; they are tried in a process of their own first.
     """
 
     def __init__(
-        self, store: ReleaseStore, classes: Callable[[], tuple[ModelClass, type[BaseModel]]], memory_bytes: int
+        self,
+        store: ReleaseStore,
+        classes: Callable[[], tuple[ModelClass, type[BaseModel]]],
+        memory_bytes: int,
+        *,
+        allow_programs: bool = False,
     ) -> None:
         self._store = store
         self._classes = classes
         self._memory_bytes = memory_bytes
+        self._allow_programs = allow_programs
 
     def prepare(self, ref: ReleaseRef) -> Prepared:
         """Fetch and verify. Raises ReleaseError."""
@@ -86,7 +94,7 @@ class Loader:
         prepared = Prepared(ref, manifest, folder)
         try:
             with receipts.phase("verify"):
-                screening.check(prepared.folder, manifest.files)
+                screening.check(prepared.folder, manifest.files, allow_programs=self._allow_programs)
         except ValueError as error:
             raise ReleaseError("release_refused", f"Release {ref.version}: {error}") from error
         return prepared
@@ -100,6 +108,7 @@ class Loader:
         version = prepared.ref.version
         model_class, request_class = self._classes()
         try:
+            self._try_programs(prepared, model_class, request_class)
             with receipts.phase("load"):
                 model = model_class.load(prepared.folder)
             with receipts.phase("warm-up"):
@@ -113,6 +122,21 @@ class Loader:
             # Whatever a model's own code raises on a release it cannot use: the release is refused, the function lives on.
             raise ReleaseError("release_refused", f"Release {version} does not load: {error}") from error
         return Loaded(model, prepared.ref, prepared.manifest.created, datetime.now(UTC))
+
+    def _try_programs(self, prepared: Prepared, model_class: Any, request_class: type[BaseModel]) -> None:
+        """A release with programs is loaded in a process of its own first. Raises ProbeError."""
+        if all(entry.format is None for entry in prepared.manifest.files.values()):
+            return
+        from serving.releases import probe  # few releases have programs
+
+        with receipts.phase("try"):
+            probe.check(
+                prepared.folder,
+                prepared.manifest,
+                {"Model": model_class, "Request": request_class},
+                probe.Limits(max(probe.WORKING_BYTES, self._memory_bytes - 2 * resident_bytes())),
+                child_environment(),
+            )
 
     def fits_beside(self, prepared: Prepared) -> bool:
         """Whether the model can be built while the one in service stays in memory."""
