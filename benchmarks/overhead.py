@@ -58,16 +58,16 @@ def measure(folder: Path, scratch: Path) -> list[dict[str, float | int]]:
         from lambda_torch.releases.publishing import publish
 
         publish(folder, Bucket(boto3.client("s3"), "models"))
-        app.current.start()
+        app.service.follower.start()
         return [_row(app, letters) for letters in LETTERS]
     finally:
         server.stop()
 
 
 def _row(app: object, letters: str) -> dict[str, float | int]:
-    model = app.current.peek().model  # type: ignore[attr-defined]
+    model = app.service.follower.peek().model  # type: ignore[attr-defined]
     category = model.example().category
-    request = app.Request(category=category, start_letters=letters)  # type: ignore[attr-defined]
+    request = app.model.Request(category=category, start_letters=letters)  # type: ignore[attr-defined]
     event = json.loads((project.EVENTS / "api-v1.json").read_text())
     event["body"] = json.dumps({"category": category, "start_letters": letters})
     context = SimpleNamespace(aws_request_id="7b61c6af-0000-4000-8000-000000000000")

@@ -150,7 +150,7 @@ def looking(url: str, cache: str, parent: Connection) -> None:
     """One environment, in blocks of requests: in every other block looks follow each other, in the rest none is made."""
     os.environ["AWS_ENDPOINT_URL_S3"] = url
     app = start(cache, 0)
-    current = app.current
+    current = app.service.follower
     latencies: dict[bool, list[float]] = {False: [], True: []}
     for number in range(BLOCKS * 2):
         look = number % 2 == 1
@@ -168,7 +168,7 @@ def looking(url: str, cache: str, parent: Connection) -> None:
     checks = current.counters.checks
     cpu = time.process_time()
     for _ in range(BLOCKS):
-        current._refresh()
+        current.start()
     parent.send((latencies[False], latencies[True], checks, (time.process_time() - cpu) / BLOCKS))
 
 

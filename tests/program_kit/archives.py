@@ -84,13 +84,9 @@ class Layout:
         start, size = len(out), len(directory)
         count = len(self.entries) if self.count is None else self.count
         out += directory
-        out += struct.pack(
-            "<4sQHHIIQQQQ", b"PK\x06\x06", 44, 0x031E, 45, 0, 0, len(self.entries), count, size, start
-        )
+        out += struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 0x031E, 45, 0, 0, len(self.entries), count, size, start)
         out += struct.pack("<4sIQI", b"PK\x06\x07", 0, start + size, 1)
-        out += struct.pack(
-            "<4sHHHHIIH", b"PK\x05\x06", 0, 0, len(self.entries), count, size, start, len(self.comment)
-        )
+        out += struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, len(self.entries), count, size, start, len(self.comment))
         return bytes(out + self.comment + self.behind)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from program_kit import models
 from program_kit.archives import Entry, Layout, Records, layout_of, pack, records_of
-from serving.releases.programs import Kind
+from serving.releases.programs.errors import Kind
 
 EXPORT: Kind = "torch.export"
 SCRIPT: Kind = "torchscript"
@@ -135,7 +135,7 @@ def _(layout: Layout) -> None:
 
 @_laid_out("absolute", "a path from the root of the machine")
 def _(layout: Layout) -> None:
-    layout.entry("/data.pkl").name = "/tmp/data.pkl"  # noqa: S108 (a name in an archive)
+    layout.entry("/data.pkl").name = "/tmp/data.pkl"
 
 
 @_laid_out("zero in the name", "a name that C cuts off")
@@ -143,7 +143,9 @@ def _(layout: Layout) -> None:
     layout.entry("/data.pkl").name = "model/data.pkl\0.txt"
 
 
-@_laid_out("second folder", "a record in a folder beside the archive's, which Python's reader of old archives reads", EXPORT)
+@_laid_out(
+    "second folder", "a record in a folder beside the archive's, which Python's reader of old archives reads", EXPORT
+)
 def _(layout: Layout) -> None:
     layout.entries.append(Entry("other/version", b"8.20"))
 
@@ -371,7 +373,7 @@ def _(records: Records, _: Path) -> None:
 
 @_in_records("variable", "the name of an input, which becomes a parameter in generated Python code", EXPORT)
 def _(records: Records, marker: Path) -> None:
-    records[MODEL] = records[MODEL].replace(b'"name": "x"', f'"name": "x=open(\'{marker}\', \'w\')"'.encode())
+    records[MODEL] = records[MODEL].replace(b'"name": "x"', f"\"name\": \"x=open('{marker}', 'w')\"".encode())
 
 
 @_in_records("parameter", "the name of a parameter, which is looked up in generated Python code", EXPORT)
@@ -411,9 +413,7 @@ def _(records: Records, _: Path) -> None:
 
 @_in_records("counted symbol", "a symbol with a number up to which torch counts, one by one", EXPORT)
 def _(records: Records, _: Path) -> None:
-    _graph(
-        records, lambda program: program["range_constraints"].update(u999999999={"min_val": 0, "max_val": 1})
-    )
+    _graph(records, lambda program: program["range_constraints"].update(u999999999={"min_val": 0, "max_val": 1}))
 
 
 @_in_records("another device", "tensors in the memory of a device", EXPORT)
@@ -535,7 +535,9 @@ def _(records: Records, _: Path) -> None:
     records[name] += f"  def __setstate__(self: {kind}, state: int) -> NoneType:\n    return None\n".encode()
 
 
-@_in_records("false type", "an attribute of another class than the pickle holds, whose slots are read unchecked", SCRIPT)
+@_in_records(
+    "false type", "an attribute of another class than the pickle holds, whose slots are read unchecked", SCRIPT
+)
 def _(records: Records, _: Path) -> None:
     name = code_of(records)
     records[name] = records[name].replace(b"bias : Tensor", b"bias : List[int]", 1)
@@ -554,7 +556,7 @@ def _(records: Records, _: Path) -> None:
 
 @_in_records("foreign letters", "letters that look like others", SCRIPT)
 def _(records: Records, _: Path) -> None:
-    _statement(records, "у = input")  # noqa: RUF001 (the letter is Cyrillic)
+    _statement(records, "у = input")
 
 
 @_in_records("mobile code", "bytecode for another interpreter", SCRIPT)
@@ -581,7 +583,11 @@ def _(records: Records, _: Path) -> None:
 
 for _name, _content, _tries in (
     ("pickle calls", b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R.", "a function of Python's in a pickle"),
-    ("pickle of a C++ class", b"\x80\x02c__torch__.torch.classes._nnapi\nCompilation\n)\x81.", "an object of a C++ class"),
+    (
+        "pickle of a C++ class",
+        b"\x80\x02c__torch__.torch.classes._nnapi\nCompilation\n)\x81.",
+        "an object of a C++ class",
+    ),
     ("memo", b"\x80\x02Nj\xff\xff\xff\x7f.", "a place in the memo that makes the reader reserve gigabytes"),
     ("memo put", b"\x80\x02Nr\xff\xff\xff\x7f.", "a place in the memo that makes the reader reserve gigabytes"),
     ("size of a text", b"\x80\x02X\xff\xff\xff\x7fabc.", "a text of gigabytes in a file of bytes"),

@@ -101,8 +101,8 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write the file so that functions of older versions take it: these judged a file by its first two bytes.
 
-    A safetensors file begins with the length of its header. Lengths of 640, 896, 1152 and 1408 bytes (modulo 65536) begin as a pickle
-    does, with 0x80 and a protocol from 2 to 5. Another entry in the header's metadata makes it longer.
+    A safetensors file begins with the length of its header. Lengths of 640, 896, 1152 and 1408 bytes (modulo 65536)
+    begin as a pickle does, with 0x80 and a protocol from 2 to 5. Another entry in the metadata makes the header longer.
     """
     from safetensors.torch import save_file
 

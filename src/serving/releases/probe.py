@@ -1,12 +1,14 @@
-"""A release with programs is tried in a process of its own first: what crashes there is refused, and the running model is untouched.
+"""A release with programs is tried in a process of its own first: what crashes there is refused, and the running model
+is untouched.
 
-The process is a new one and not a fork. A fork has the locks of the parent's threads, but not the threads: the thread that follows
-the channel forks while others hold OpenMP's pool, the allocator or an import lock, and the child then waits for ever. A new process
-has its own imports to do, about a second of CPU, which only releases with programs pay (figures: docs/threat-model.md).
+The process is a new one and not a fork. A fork has the locks of the parent's threads, but not the threads: the thread
+that follows the channel forks while others hold OpenMP's pool, the allocator or an import lock, and the child then
+waits for ever. A new process has its own imports to do, about a second of CPU, which only releases with programs pay
+(figures: docs/threat-model.md).
 
-It has limits on memory, CPU time, files and time in all, no credentials in its environment, and may not write files, open sockets or
-start programs. It compares what torch read with the tables of operators (`programs.seen`), loads the model, and lets it answer the
-golden examples.
+It has limits on memory, CPU time, files and time in all, no credentials in its environment, and may not write files,
+open sockets or start programs. It compares what torch read with the tables of operators (`programs.seen`), loads the
+model, and lets it answer the golden examples.
 """
 
 import json
@@ -18,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from serving.errors import ServingError
 from serving.releases.format import Manifest
 
 SECONDS: Final = 60.0
@@ -30,8 +33,8 @@ _START: Final = (
 )
 
 
-class ProbeError(Exception):
-    """A release did not survive its trial; the message says what happened."""
+class ProbeError(ServingError):
+    """A release with programs did not get through its trial. The message says what happened."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def check(
         "classes": {role: [each.__module__, each.__qualname__] for role, each in classes.items()},
         "limits": asdict(limits),
     }
-    process = subprocess.Popen(  # noqa: S603 (this interpreter, and a text of ours)
+    process = subprocess.Popen(
         [sys.executable, "-S", "-c", _START],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

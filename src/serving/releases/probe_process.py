@@ -16,8 +16,8 @@ from typing import Any, Final, NoReturn
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 38, 22
 _SIGKILL: Final = 9
 
-# Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h) and of the architectures
-# (include/uapi/linux/audit.h): sockets, other programs, other processes. The trial needs none of them.
+# Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h) and of the
+# architectures (include/uapi/linux/audit.h): sockets, other programs, other processes. The trial needs none of them.
 _REFUSED_CALLS: Final = {
     "x86_64": (0xC000003E, (41, 42, 49, 53, 59, 62, 101, 310, 311, 322, 425)),
     "aarch64": (0xC00000B7, (198, 199, 200, 203, 221, 281, 117, 129, 270, 271, 425)),
@@ -46,7 +46,8 @@ def _reason(facts: dict[str, Any]) -> str:
     from serving.releases import golden
     from serving.releases.format import GoldenExample
     from serving.releases.loader import warm_up
-    from serving.releases.programs import ProgramError, seen
+    from serving.releases.programs import seen
+    from serving.releases.programs.errors import ProgramError
 
     model_class, request_class = (_found(*facts["classes"][role]) for role in ("Model", "Request"))
     _limit(**facts["limits"])
@@ -106,7 +107,7 @@ def _end_with_parent() -> None:
 
 
 def _refuse_calls() -> None:
-    """System calls that a trial does not need fail with EPERM (seccomp(2), a classic BPF program). Left out where there is none."""
+    """System calls that a trial does not need fail with EPERM (seccomp(2)), on the machines of the table."""
     architecture, calls = _REFUSED_CALLS.get(platform.machine(), (0, ()))
     if not calls:
         return

@@ -28,7 +28,8 @@ def check(folder: Path, files: Mapping[str, FileEntry], *, allow_programs: bool 
         allow_programs: whether files may be programs. Those that are allowed are still looked through.
 
     Raises:
-        ValueError: a file is a pickle, an archive that the manifest does not declare as a program, a program where none is allowed,
+        ValueError: a file is a pickle, an archive that the manifest does not declare as a program, a program where none
+        is allowed,
             or one that may not be loaded; the message names the file and the next step.
     """
     for name, entry in files.items():
@@ -40,11 +41,12 @@ def check(folder: Path, files: Mapping[str, FileEntry], *, allow_programs: bool 
                     "safetensors with the network in src/model, or set the stack's parameter AllowPrograms "
                     "(the variable ALLOW_PROGRAMS) to true; docs/threat-model.md says what that means"
                 )
-            from serving.releases import programs  # few releases have any
+            from serving.releases.programs.check import check_program  # few releases have any
+            from serving.releases.programs.errors import ProgramError
 
             try:
-                programs.check(path, entry.format)
-            except programs.ProgramError as error:
+                check_program(path, entry.format)
+            except ProgramError as error:
                 raise ValueError(f"{name} {error}") from error
             continue
         with path.open("rb") as file:
@@ -67,12 +69,13 @@ def check(folder: Path, files: Mapping[str, FileEntry], *, allow_programs: bool 
 
 
 def _begins_as_safetensors(start: bytes) -> bool:
-    """Eight bytes of length that a header can have, and `{`: no pickle and no archive begins so and goes on as the header says."""
+    """Eight bytes of length that a header can have, and `{`. No pickle and no archive goes on as the header then says."""
     return len(start) == 9 and start[8:] == b"{" and 2 <= _LENGTH.unpack(start[:8])[0] <= _LARGEST_HEADER
 
 
 def _check_safetensors(name: str, file: BinaryIO, size: int) -> None:
-    """The header is JSON, and its tensors fill the rest of the file without a gap and without overlap (the format's own rules).
+    """The header is JSON, and its tensors fill the rest of the file without a gap and without overlap (the format's own
+    rules).
 
     Raises:
         ValueError: it is not so.
@@ -89,10 +92,9 @@ def _check_safetensors(name: str, file: BinaryIO, size: int) -> None:
         if first != end or last < first:
             raise ValueError(f"{name} is not a whole safetensors file: its tensors overlap, or leave bytes out")
         end = last
-    if _LENGTH.size + length + end != size:
-        raise ValueError(
-            f"{name} is not a whole safetensors file: its header describes {_LENGTH.size + length + end} bytes of {size}"
-        )
+    described = _LENGTH.size + length + end
+    if described != size:
+        raise ValueError(f"{name} is not a whole safetensors file: its header describes {described} bytes of {size}")
 
 
 def _offsets(entry: Any) -> tuple[int, int]:

@@ -5,7 +5,6 @@ import pickle
 import shutil
 import typing
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,12 @@ from hypothesis import strategies as st
 from program_kit import models
 from program_kit.archives import by_torch, layout_of, pack, records_of
 from program_kit.hostile import HOSTILE, MODEL, SCRIPT, code_of
-from serving.releases import format, programs, screening
-from serving.releases.programs import ProgramError, expressions, operators, schema, script_text, seen
+from serving.releases import format, screening
+from serving.releases.programs import expressions, operators, schema, script_parser, seen
+from serving.releases.programs.check import check_program
+from serving.releases.programs.errors import Kind, ProgramError
+from serving.releases.programs.fields import Fields, OneField
+from serving.releases.programs.script_text import ScriptFile
 
 # run_decompositions copies trees in a way that torch itself has deprecated; TorchScript is deprecated in torch 2.13.
 pytestmark = [
@@ -29,7 +32,7 @@ pytestmark = [
 SIGNED = st.integers(-(2**63), 2**63 - 1)
 
 
-def kind_of(name: str) -> programs.Kind:
+def kind_of(name: str) -> Kind:
     """The kind of program, by its name."""
     return "torch.export" if name.endswith(".pt2") else "torchscript"
 
@@ -57,7 +60,7 @@ def answers(value: Any) -> list[torch.Tensor]:
     return [torch.as_tensor(each) for each in torch.utils._pytree.tree_leaves(value)]
 
 
-def loaded(path: Path) -> Callable[..., Any]:
+def loaded(path: Path) -> Any:
     """The program, as torch loads it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -68,8 +71,8 @@ def loaded(path: Path) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("name", models.names())
 def test_real_models_are_let_through_and_answer_as_their_modules(folder: Path, name: str) -> None:
-    """What torch writes for usual networks passes, before and after torch has read it, and gives the module's own answers."""
-    programs.check(folder / name, kind_of(name))
+    """What torch writes for usual networks passes before and after torch has read it, and answers as the module."""
+    check_program(folder / name, kind_of(name))
     seen.check(folder / name, kind_of(name))
     sample = models.SAMPLES[name.partition(".")[0].partition("-")[0]]
     inputs = torch.load(folder / f"{name.partition('.')[0].partition('-')[0]}.inputs", weights_only=True)
@@ -84,13 +87,13 @@ def test_real_models_are_let_through_and_answer_as_their_modules(folder: Path, n
 
 @pytest.mark.parametrize("name", ["scaled.pt2", "lstm-scripted.torchscript", "resnet-traced.torchscript"])
 def test_the_tests_write_archives_as_torch_does(folder: Path, tmp_path: Path, name: str) -> None:
-    """An archive that the tests lay out is let through like torch's own, and so is the same archive written by torch again."""
+    """An archive that the tests lay out is let through, and so is the same archive when torch writes it again."""
     records = records_of(folder / name)
     path = tmp_path / name
     path.write_bytes(pack(records))
-    programs.check(path, kind_of(name))
+    check_program(path, kind_of(name))
     assert records_of(path) == records
-    programs.check(by_torch(tmp_path / f"again-{name}", records.items()), kind_of(name))
+    check_program(by_torch(tmp_path / f"again-{name}", records.items()), kind_of(name))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -99,7 +102,7 @@ def test_hostile_programs_are_refused(tmp_path: Path, name: str) -> None:
     hostile, marker, path = HOSTILE[name], tmp_path / "marker", tmp_path / "model"
     path.write_bytes(hostile.make(marker))
     with pytest.raises(ProgramError) as refused:
-        programs.check(path, hostile.kind)
+        check_program(path, hostile.kind)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500
     assert not marker.exists()
@@ -134,10 +137,12 @@ SEEN = {
 def test_what_only_torch_can_tell_is_found_once_torch_has_read_it(
     scripted: Path, tmp_path: Path, statement: str
 ) -> None:
-    """A cast to another type, and an operator that is spelt like a method of the program, are found in what torch compiled."""
+    """A cast to another type, and an operator that is called like a method, are found in what torch compiled."""
     records = records_of(scripted)
     name = code_of(records)
-    records[name] = records[name].replace(b"    return torch.linear", f"    {statement}\n    return torch.linear".encode())
+    records[name] = records[name].replace(
+        b"    return torch.linear", f"    {statement}\n    return torch.linear".encode()
+    )
     path = tmp_path / "model.torchscript"
     path.write_bytes(pack(records))
     with pytest.raises(ProgramError) as refused:
@@ -152,7 +157,7 @@ def test_truncated_programs_are_refused(folder: Path, tmp_path: Path, name: str,
     path = tmp_path / name
     path.write_bytes((folder / name).read_bytes()[:cut])
     with pytest.raises(ProgramError):
-        programs.check(path, kind_of(name))
+        check_program(path, kind_of(name))
 
 
 def test_every_byte_outside_of_contents_is_accounted_for(exported: Path, tmp_path: Path) -> None:
@@ -170,7 +175,7 @@ def test_every_byte_outside_of_contents_is_accounted_for(exported: Path, tmp_pat
     for place in [index for index, each in enumerate(inside) if not each][::7]:
         path.write_bytes(content[:place] + bytes((content[place] ^ 1,)) + content[place + 1 :])
         with pytest.raises(ProgramError):
-            programs.check(path, "torch.export")
+            check_program(path, "torch.export")
 
 
 def fields_of(kind: type[Any]) -> set[str]:
@@ -185,8 +190,8 @@ def records(check: Any, kind: Any, found: dict[str, tuple[Any, type[Any]]]) -> N
     if typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     if isinstance(kind, str | typing.ForwardRef):
-        kind = getattr(theirs, getattr(kind, "__forward_arg__", kind))
-    if not dataclasses.is_dataclass(kind) or not isinstance(check, schema.Record | schema.Choice):
+        kind = getattr(theirs, str(getattr(kind, "__forward_arg__", kind)))
+    if not dataclasses.is_dataclass(kind) or not isinstance(check, Fields | OneField):
         return
     assert isinstance(kind, type)
     if kind.__name__ in found:
@@ -198,7 +203,7 @@ def records(check: Any, kind: Any, found: dict[str, tuple[Any, type[Any]]]) -> N
 
 
 def test_the_table_has_the_fields_of_torchs_schema() -> None:
-    """Each record and choice in the table has the fields that torch's own schema gives it: none is missing, none is invented."""
+    """Each object in the table has the fields that torch's own schema gives it: none is missing, none is invented."""
     from torch._export.serde import schema as theirs
 
     found: dict[str, tuple[Any, type[Any]]] = {}
@@ -215,7 +220,7 @@ def test_the_table_has_the_fields_of_torchs_schema() -> None:
         records(check, kind, found)
     assert len(found) >= 8
     for check, kind in found.values():
-        refused = set(check.refused) if isinstance(check, schema.Choice) else set()
+        refused = set(check.refused) if isinstance(check, OneField) else set()
         assert set(check.fields) | refused == fields_of(kind), kind
     assert theirs.SCHEMA_VERSION[0] == 8
 
@@ -226,7 +231,17 @@ def test_every_operator_of_the_table_exists() -> None:
     names = {name for group in operators.ATEN.values() for name in group.names}
     assert {name for name in names if not {f"aten::{name}", f"aten::{name}_"} & known} == set()
     assert all(group.reason for group in operators.ATEN.values())
-    for name in ("save", "from_file", "as_strided", "set_", "resize_", "empty", "rand", "_reshape_alias", "grid_sampler_2d"):
+    for name in (
+        "save",
+        "from_file",
+        "as_strided",
+        "set_",
+        "resize_",
+        "empty",
+        "rand",
+        "_reshape_alias",
+        "grid_sampler_2d",
+    ):
         assert not operators.is_allowed(name)
 
 
@@ -237,7 +252,7 @@ def test_a_size_that_passes_is_made_of_numbers_and_symbols(text: str) -> None:
         expressions.check_size(text)
     except ProgramError:
         return
-    import sympy
+    import sympy  # type: ignore[import-untyped]
 
     assert isinstance(sympy.sympify(text), sympy.Basic)
 
@@ -252,9 +267,9 @@ def test_guards_are_read_as_python_reads_them(one: int, other: int, sign: str) -
 
 @given(st.binary(max_size=200))
 def test_any_bytes_as_code_are_parsed_or_refused(content: bytes) -> None:
-    """The parser of TorchScript ends with a refusal or with a file, whatever it is given."""
+    """The parser of TorchScript ends with a refusal or with a file, for any bytes."""
     try:
-        assert isinstance(script_text.parse(content, "code"), script_text.ScriptFile)
+        assert isinstance(script_parser.parse(content, "code"), ScriptFile)
     except ProgramError as error:
         assert str(error)
 
@@ -282,7 +297,7 @@ def test_programs_are_off_until_they_are_allowed(exported: Path, scripted: Path,
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_pickles_are_refused_whatever_they_are_called(tmp_path: Path, protocol: int) -> None:
-    """A pickle of any protocol from 2 on is known by its content; the older ones, which look like text, by their usual names."""
+    """A pickle of protocol 2 or later is known by its content; an older one, which looks like text, by its usual name."""
     (tmp_path / ("weights.bin" if protocol >= 2 else "weights.pkl")).write_bytes(pickle.dumps({"a": 1}, protocol))
     with pytest.raises(ValueError, match=r"is a pickle.*Next: lambda-torch convert"):
         screening.check(tmp_path, format.describe(tmp_path))

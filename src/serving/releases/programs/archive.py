@@ -1,8 +1,9 @@
 """A strict reader of the zip archives that torch writes: it takes exactly what torch's writer makes, byte by byte.
 
-A zip file can be read in more than one way: names may occur twice or differ in case, the directory may disagree with the headers of
-the records, and bytes may lie before, between and behind them. torch's own reader ignores case and believes the directory. So this
-reader accounts for every byte of the file, and refuses what torch's writer does not write. What is checked is then what torch sees.
+A zip file can be read in more than one way: names may occur twice or differ in case, the directory may disagree with
+the headers of the records, and bytes may lie before, between and behind them. torch's own reader ignores case and
+believes the directory. So this reader accounts for every byte of the file, and refuses what torch's writer does not
+write. What is checked is then what torch sees.
 
 The layout, from `PyTorchStreamWriter` of torch 2.13 (caffe2/serialize/inline_container.cc, miniz):
 
@@ -41,7 +42,7 @@ _ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
-class Record:
+class ArchiveRecord:
     """A record's place in the file: `stored` bytes at `start`, which unpack to `size` bytes with the checksum `crc`."""
 
     start: int
@@ -61,7 +62,7 @@ class Archive:
         if not _END.size + _LOCATOR.size + _END64.size < len(content) <= LARGEST_ARCHIVE:
             raise ProgramError(f"has {len(content)} bytes, and an archive of torch has from 99 to {LARGEST_ARCHIVE}")
         self._content = memoryview(content)
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, ArchiveRecord] = {}
         start, size, count = self._end()
         self._read_directory(start, size, count)
         inflated = sum(record.size for record in self.records.values() if record.size != record.stored)
@@ -161,7 +162,7 @@ class Archive:
             raise ProgramError(f"has a record named {raw[:80]!r}, and torch writes no such name")
         return name
 
-    def _record(self, name: str, at: int, facts: tuple[int, int, int, int, int], end: int) -> tuple[Record, int]:
+    def _record(self, name: str, at: int, facts: tuple[int, int, int, int, int], end: int) -> tuple[ArchiveRecord, int]:
         """The record whose header is at `at`, and where the next header is to be."""
         needed, method, crc, stored, unpacked = facts
         if at + _HEADER.size > end:
@@ -177,12 +178,12 @@ class Archive:
             raise ProgramError(f"has other bytes than padding before {name}")
         after = start + stored
         if unpacked == 0:
-            return Record(start, 0, 0, crc), after
+            return ArchiveRecord(start, 0, 0, crc), after
         if after + _DESCRIPTOR.size > end:
             raise ProgramError(f"is cut off in {name}")
         if _DESCRIPTOR.unpack_from(self._content, after) != (b"PK\x07\x08", crc, stored, unpacked):
             raise ProgramError(f"has a descriptor of {name} that differs from the directory's entry")
-        return Record(start, stored, unpacked, crc), after + _DESCRIPTOR.size
+        return ArchiveRecord(start, stored, unpacked, crc), after + _DESCRIPTOR.size
 
 
 def _flags(size: int) -> int:

@@ -1,9 +1,9 @@
 """Programs of `torch.export.save` (`.pt2`): what such an archive may hold.
 
-What torch 2.13 does with one, read in its sources: `torch.export.load` calls `torch.load(weights_only=False)` for weights that are
-marked `use_pickle`, for archives of older versions, and for example inputs that the safe reader refuses. It unpickles custom objects,
-loads compiled libraries, gives sizes and guards to Python's eval, and takes any name below `torch` for an operator. Here nothing is
-let through that has a place for one of these.
+What torch 2.13 does with one, read in its sources: `torch.export.load` calls `torch.load(weights_only=False)` for
+weights that are marked `use_pickle`, for archives of older versions, and for example inputs that the safe reader
+refuses. It unpickles custom objects, loads compiled libraries, gives sizes and guards to Python's eval, and takes any
+name below `torch` for an operator. Here nothing is let through that has a place for one of these.
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import Any, Final
 from serving.releases.programs import pickles, schema
 from serving.releases.programs.archive import Archive
 from serving.releases.programs.errors import ProgramError
+from serving.releases.programs.fields import read_json
 
 _RECORDS: Final = re.compile(
     r"archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)|models/model\.json"
@@ -24,8 +25,27 @@ _INPUT_RECORDS: Final = re.compile(
 )
 # Bytes of an element by `ScalarType` of the schema.
 _ITEM_BYTES: Final[Mapping[int, int]] = {
-    **{1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16, 12: 1, 13: 2},
-    **{28: 2, 29: 1, 30: 1, 31: 1, 32: 1, 33: 1, 34: 4, 35: 8},
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 2,
+    7: 4,
+    8: 8,
+    9: 4,
+    10: 8,
+    11: 16,
+    12: 1,
+    13: 2,
+    28: 2,
+    29: 1,
+    30: 1,
+    31: 1,
+    32: 1,
+    33: 1,
+    34: 4,
+    35: 8,
 }
 _STRIDED: Final = 7
 
@@ -46,7 +66,7 @@ def check(archive: Archive) -> None:
     _check_payloads(archive, "weights", "weight_")
     _check_payloads(archive, "constants", "tensor_")
     _check_example_inputs(archive.read("data/sample_inputs/model.pt"))
-    schema.PROGRAM(schema.read_json(archive.read("models/model.json"), "graph"))
+    schema.PROGRAM(read_json(archive.read("models/model.json"), "graph"))
 
 
 def check_values(archive: Archive, values: Mapping[str, bytes]) -> None:
@@ -65,7 +85,7 @@ def check_values(archive: Archive, values: Mapping[str, bytes]) -> None:
 
 def _check_payloads(archive: Archive, folder: str, prefix: str) -> None:
     place = f"data/{folder}/"
-    config = schema.read_json(archive.read(f"{place}model_{folder}_config.json"), f"list of {folder}")
+    config = read_json(archive.read(f"{place}model_{folder}_config.json"), f"list of {folder}")
     schema.PAYLOADS(config)
     used: dict[str, int] = {}
     for name, entry in config["config"].items():
@@ -94,7 +114,7 @@ def _check_tensor(name: str, meta: Mapping[str, Any], size: int) -> None:
 
 
 def _check_example_inputs(content: bytes) -> None:
-    """torch reads them without a restriction when the restricted reader fails. So nothing is in them that could do anything."""
+    """torch reads them without a restriction where the restricted reader fails, so they hold plain values only."""
     if not content:
         return
     archive = Archive(content)

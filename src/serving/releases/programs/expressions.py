@@ -1,8 +1,9 @@
 """The two small languages in an exported program: sizes (`srepr` of sympy) and guards (Python).
 
-torch gives sizes to `sympy.sympify` and guards to `exec`, and both evaluate Python. So neither sees a text that did not go through one
-of these parsers first. They know integers, symbols of sizes, a fixed list of functions, comparisons and arithmetic; nothing else can
-be spelt in them, and nothing in them can grow beyond the length of the text (no shifts, no powers of powers).
+torch gives sizes to `sympy.sympify` and guards to `exec`, and both evaluate Python. So neither sees a text that did not
+go through one of these parsers first. They know integers, symbols of sizes, a fixed list of functions, comparisons and
+arithmetic; nothing else can be spelt in them, and nothing in them can grow beyond the length of the text (no shifts, no
+powers of powers).
 """
 
 import re
@@ -15,15 +16,16 @@ LONGEST: Final = 4_000
 DEEPEST: Final = 40
 _MANY = 10_000
 
-# Functions of sizes, each with the least and the greatest number of arguments. Those that torch 2.13 knows and that are missing here
-# take floating-point numbers, shift, or raise to powers: LShift, RShift, PowByNatural, FloatPow, RoundDecimal and others.
+# Functions of sizes, each with the least and the greatest number of arguments. Those that torch 2.13 knows and that are
+# missing here take floating-point numbers, shift, or raise to powers: LShift, RShift, PowByNatural, FloatPow,
+# RoundDecimal and others.
 _FUNCTIONS: Final = {
-    **{name: (0, _MANY) for name in ("Add", "Mul", "Max", "Min", "And", "Or")},
-    **{name: (1, 1) for name in ("Not", "CeilToInt", "FloorToInt", "TruncToInt", "ToFloat", "Identity")},
-    **{name: (2, 2) for name in ("Mod", "PythonMod", "FloorDiv", "CeilDiv", "CleanDiv", "IntTrueDiv")},
-    **{name: (3, 3) for name in ("ModularIndexing", "Where")},
-    **{name: (2, 2) for name in ("Equality", "Unequality", "Eq", "Ne")},
-    **{name: (2, 2) for name in ("StrictLessThan", "LessThan", "StrictGreaterThan", "GreaterThan")},
+    **dict.fromkeys(("Add", "Mul", "Max", "Min", "And", "Or"), (0, _MANY)),
+    **dict.fromkeys(("Not", "CeilToInt", "FloorToInt", "TruncToInt", "ToFloat", "Identity"), (1, 1)),
+    **dict.fromkeys(("Mod", "PythonMod", "FloorDiv", "CeilDiv", "CleanDiv", "IntTrueDiv"), (2, 2)),
+    **dict.fromkeys(("ModularIndexing", "Where"), (3, 3)),
+    **dict.fromkeys(("Equality", "Unequality", "Eq", "Ne"), (2, 2)),
+    **dict.fromkeys(("StrictLessThan", "LessThan", "StrictGreaterThan", "GreaterThan"), (2, 2)),
 }
 _ASSUMPTIONS: Final = ("positive", "nonnegative", "nonzero", "integer", "real", "finite")
 # torch counts up to the number of a symbol, one by one.
@@ -213,14 +215,14 @@ def _sum(tokens: _Tokens) -> None:
 
 
 def _operand(tokens: _Tokens) -> None:
-    token = tokens.take()
-    if token == "(":
+    first = tokens.take()
+    if first == "(":
         _guard(tokens)
         tokens.take(")")
-    elif token in ("max", "min"):
+    elif first in ("max", "min"):
         tokens.take("(")
         _guard(tokens)
         while tokens.take(",", ")") == ",":
             _guard(tokens)
-    elif not (token.startswith("L[") or token.isdigit() or token in ("True", "False")):
+    elif not (first.startswith("L[") or first.isdigit() or first in ("True", "False")):
         raise tokens.problem()

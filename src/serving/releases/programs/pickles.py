@@ -1,9 +1,10 @@
 """What a pickle in a program's archive would make, found out without making it.
 
-torch keeps the structure of TorchScript modules, constants and example inputs in pickles. Its reader in C++ trusts them: it takes the
-number of elements of a storage, and the sizes and strides of a tensor, as they are written, so that a lie reads and writes outside of
-the memory. Python's reader would call what a pickle names. Here the operations are followed on values that only describe: the
-operations that torch's writers use, a list of names, and sizes that are compared with the records that are there.
+torch keeps the structure of TorchScript modules, constants and example inputs in pickles. Its reader in C++ trusts
+them: it takes the number of elements of a storage, and the sizes and strides of a tensor, as they are written, so that
+a lie reads and writes outside of the memory. Python's reader would call what a pickle names. Here the operations are
+followed on values that only describe: the operations that torch's writers use, a list of names, and sizes that are
+compared with the records that are there.
 """
 
 import pickletools
@@ -112,9 +113,7 @@ def follow(
     reader = _Follower(sizes, script, classes, hollow)
     try:
         value = reader.run(content)
-    except (ValueError, IndexError, TypeError, KeyError, AttributeError, UnicodeError) as error:
-        if isinstance(error, ProgramError):
-            raise
+    except (ValueError, IndexError, TypeError, KeyError, AttributeError) as error:
         raise ProgramError(f"holds a pickle that does not end well ({str(error)[:100]})") from error
     _walk(value, set(), 0)
     if unused := sorted(set(sizes) - set(reader.storages)):

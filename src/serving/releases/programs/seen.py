@@ -1,15 +1,15 @@
 """What torch itself read of a program, compared with the tables of operators. Runs in the process that tries a release.
 
-The checks of the archive's bytes come first, so that torch's readers meet nothing that could harm them. This one closes the circle:
-whatever way an operator has come into the program, it is found where torch would call it.
+The checks of the archive's bytes come first, so that torch's readers meet nothing that could harm them. This one closes
+the circle: whatever way an operator has come into the program, it is found where torch would call it.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.releases.programs import Kind, operators
-from serving.releases.programs.errors import ProgramError
+from serving.releases.programs import operators
+from serving.releases.programs.errors import Kind, ProgramError
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +70,7 @@ def _target(target: Any) -> str:
 def _of_script(module: "torch.jit.ScriptModule") -> Iterator[tuple[str, bool]]:
     """Each operator of each method of a TorchScript program, and whether it is let through."""
     for each in module.modules():
-        inner = each._c
+        inner: Any = each._c
         for name in inner._method_names():
             yield from _of_block(inner._get_method(name).inlined_graph)
 
@@ -96,5 +96,6 @@ def _takes_off_optional(node: Any) -> bool:
     given, made = value.type(), node.output().type()
     if given.kind() in ("OptionalType", "UnionType"):
         return bool(made.isSubtypeOf(given))
-    # The caller's value, where a function was put in the place of its call. None as anything else ends in an error of torch's.
+    # The caller's value, where a function was put in the place of its call. None as anything else ends in an error of
+    # torch's.
     return given.kind() == "NoneType" or bool(given.isSubtypeOf(made))

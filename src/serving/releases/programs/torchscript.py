@@ -1,18 +1,20 @@
 """Programs of `torch.jit.save` (`.torchscript`): what such an archive may hold.
 
-torch reads the pickles in it with a reader in C++ that knows TorchScript's own types and trusts their sizes, and compiles the text of
-its classes. The text may call any operator; it may declare an attribute as another type than the pickle holds; and a method
-`__setstate__` would run while the archive is read. So the text is parsed, the pickles are followed, and both must agree.
+torch reads the pickles in it with a reader in C++ that knows TorchScript's own types and trusts their sizes, and
+compiles the text of its classes. The text may call any operator; it may declare an attribute as another type than the
+pickle holds; and a method `__setstate__` would run while the archive is read. So the text is parsed, the pickles are
+followed, and both must agree.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from serving.releases.programs import pickles, script_text
+from serving.releases.programs import pickles
 from serving.releases.programs.archive import Archive
 from serving.releases.programs.errors import ProgramError
 from serving.releases.programs.exported import check_values
+from serving.releases.programs.script_parser import parse, parse_type
 from serving.releases.programs.script_text import ScriptClass, ScriptFile, ScriptType
 
 _RECORDS: Final = re.compile(
@@ -68,7 +70,7 @@ class _Program:
         for name in archive.records:
             if name.startswith("code/") and name.endswith(".py"):
                 module = name.removeprefix("code/").removesuffix(".py").replace("/", ".")
-                self.files[module] = script_text.parse(archive.read(name), name)
+                self.files[module] = parse(archive.read(name), name)
         self._classes: dict[str, ScriptClass] = {
             f"{module}.{name}": made for module, file in self.files.items() for name, made in file.classes.items()
         }
@@ -86,7 +88,11 @@ class _Program:
                     raise ProgramError(f"{kind} {missing[0][:100]} in {module}, which is nowhere in the archive")
 
     def check_object(self, value: pickles.ObjectValue) -> None:
-        """An object must have the attributes of its class, each of the type that the class says: torch's reader does not look."""
+        """An object must have the attributes of its class, each of the type that the class says. torch does not look.
+
+        Raises:
+            ProgramError: it has others, or another type.
+        """
         made = self._classes.get(value.type)
         if made is None or made.base != "Module":
             raise ProgramError(f"holds an object of {value.type[:100]}, which is no module of the archive")
@@ -96,9 +102,7 @@ class _Program:
             raise ProgramError(f"holds an object of {value.type[:100]} whose attributes differ from the class in {odd}")
         for name, each in held.items():
             if not self._fits(each, made.attributes[name]):
-                raise ProgramError(
-                    f"holds {name} of {value.type[:100]} as something else than {made.attributes[name]}"
-                )
+                raise ProgramError(f"holds {name} of {value.type[:100]} as something else than {made.attributes[name]}")
 
     def _fits(self, value: Any, kind: ScriptType) -> bool:
         arguments = kind.arguments
@@ -119,7 +123,7 @@ class _Program:
 
     def _fits_collection(self, value: Any, kind: ScriptType) -> bool:
         if isinstance(value, pickles.TypedValue):
-            if script_text.parse_type(value.type) != kind:
+            if parse_type(value.type) != kind:
                 return False
             value = value.value
         elif value:
