@@ -9,6 +9,7 @@ from typing import Any
 from serving.contract import ModelPackage, ServedModel
 from serving.errors import ReleaseUnavailableError
 from serving.releases import golden
+from serving.releases.deaths import DeathMarks
 from serving.releases.golden import GoldenError
 from serving.releases.reading import PreparedRelease
 from serving.releases.slot import LoadedRelease
@@ -26,9 +27,11 @@ class Loader:
     Args:
         package: the package `src/model`.
         memory_bytes: the function's memory.
+        marks: remembers releases that end the process.
     """
 
-    def __init__(self, package: ModelPackage, memory_bytes: int) -> None:
+    def __init__(self, package: ModelPackage, memory_bytes: int, marks: DeathMarks) -> None:
+        self.marks = marks
         self._package = package
         self._memory_bytes = memory_bytes
 
@@ -37,7 +40,14 @@ class Loader:
 
         Raises:
             ReleaseUnavailableError: `release_refused` with the model's own reason, or the example that failed.
+            DeadlyReleaseError: it ended the process when it was loaded before.
         """
+        with self.marks.loading(prepared.ref.version):
+            loaded = self._build(prepared)
+        self.marks.remember(prepared.ref)
+        return loaded
+
+    def _build(self, prepared: PreparedRelease) -> LoadedRelease:
         version = prepared.ref.version
         try:
             self._try_programs(prepared)
