@@ -69,7 +69,7 @@ class DeathMarks:
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._folder, prefix="new-")
-            with open(descriptor, "wb") as file:
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(format.dump(ref))
             Path(name).replace(self._folder / _GOOD)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lambda_torch.emulator.run import Options, Reports
 
 # Lambda's own range, "Lambda quotas".
+ALLOW_PROGRAMS = "lambda_torch.allow_programs"
 MEMORY = click.IntRange(128, 10_240)
 TIMEOUT = click.IntRange(1, 900)
 
@@ -57,6 +58,14 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 callback=_variables,
                 help="An environment variable for the function; may be repeated.",
             ),
+            click.option(
+                "--allow-programs",
+                is_flag=True,
+                expose_value=False,
+                callback=_allow_programs,
+                help="Take releases that hold programs (torch.export, TorchScript), as the stack's parameter AllowPrograms "
+                "does. Only for programs of your own.",
+            ),
         )
     ):
         command = option(command)
@@ -66,6 +75,10 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 memory_option = click.option(
     "--memory", type=MEMORY, default=3008, show_default=True, help="MB, told to the function; not enforced."
 )
+
+
+def _allow_programs(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    context.meta[ALLOW_PROGRAMS] = value
 
 
 def _variables(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -94,6 +107,8 @@ def options_of(
     from lambda_torch.emulator import software
     from lambda_torch.emulator.run import Options
 
+    if context.meta.get(ALLOW_PROGRAMS):
+        variables = {**variables, "ALLOW_PROGRAMS": "true"}
     software.emulator_binary()  # an unsupported machine is told before the long work
     chosen = software.choose(layer, reports_to(console).step)
     if release is None and model is not None:

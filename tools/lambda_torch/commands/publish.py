@@ -80,6 +80,12 @@ def command(
     console.print(f"{len(done.sent)} files {would}sent." if done.sent else "Every file was in the bucket already.")
     if done.existed and (note or metrics or golden_file):
         console.print("The release was published before: its note, metrics and golden examples stay as they were.")
+    if done.programs:
+        console.print(
+            f"{', '.join(done.programs)}: a program. The function refuses the release unless the stack's parameter "
+            "AllowPrograms is true (locally: lambda-torch serve --allow-programs).",
+            style="yellow",
+        )
     if not no_promote:
         if done.previous == done.version:
             console.print(f"It was the current release of {channel} before.")
