@@ -295,7 +295,9 @@ def test_generated_text_keeps_its_line_breaks(answer: object, browser: Chromium,
     assert len(set(browser.run(sizes))) == 1
 
 
-def test_the_api_can_be_tried_in_its_document(browser: Chromium, names: LocalRun, serve: Serve, screenshots: Path) -> None:
+def test_the_api_can_be_tried_in_its_document(
+    browser: Chromium, names: LocalRun, serve: Serve, screenshots: Path
+) -> None:
     """Swagger UI shows the routes and sends a request, behind a stage, within the policy and from this host alone."""
     site = serve(DispatcherMiddleware(Response("nothing here", 404), {"/prod": gateway(names)}))
     browser.open(f"{site}/prod/docs")

@@ -15,11 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serving.releases import programs
-
 # Where training code usually puts the state dict in a checkpoint: PyTorch Lightning and others; the PyTorch tutorials;
 # timm.
 USUAL_PLACES = ("state_dict", "model_state_dict", "model", "module", "ema")
+
+# torch stores tensors as they are, and deflates no more than some text.
+MOST_INFLATED = 16 * 1024 * 1024
+
+
+class _RefusedError(Exception):
+    """The file is not read at all."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +88,40 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
         OSError: it cannot be written. An earlier file is still there.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         new = Path(scratch, "new")
         try:
-            save_file(dict(tensors), new, metadata={"format": "pt"})
+            _save(new, tensors)
         except SafetensorError as error:
             raise OSError(f"{path} cannot be written: {error}") from error
         new.chmod(0o644)
         new.replace(path)
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write the file so that functions of older versions take it: these judged a file by its first two bytes.
+
+    A safetensors file begins with the length of its header. Lengths of 640, 896, 1152 and 1408 bytes (modulo 65536)
+    begin as a pickle does, with 0x80 and a protocol from 2 to 5. Another entry in the metadata makes the header longer.
+    """
+    from safetensors.torch import save_file
+
+    for padding in (0, 8, 16):
+        metadata = {"format": "pt", **({"padding": "." * padding} if padding else {})}
+        save_file(dict(tensors), path, metadata=metadata)
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start[0] != 0x80 or not 2 <= start[1] <= 5:
+            return
+    raise AssertionError("a longer header has another length")
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """How many bytes the records of an archive of torch unpack to."""
+    reader = torch._C.PyTorchFileReader(str(path))
+    return sum(reader.get_record_size(name) for name in reader.get_all_records())
 
 
 def _load(path: Path) -> Any:
@@ -103,12 +131,12 @@ def _load(path: Path) -> Any:
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        if mapped:
-            programs.records_of(torch._C.PyTorchFileReader(str(path)), path.stat().st_size)
+        if mapped and (unpacked := _unpacked_bytes(path)) > path.stat().st_size + MOST_INFLATED:
+            raise _RefusedError(f"has {path.stat().st_size} bytes and would unpack to {unpacked}: a zip bomb")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except programs.ProgramError as error:
+    except _RefusedError as error:
         raise ValueError(f"{path}: {error}") from error
     except Exception as error:  # a broken file can raise almost anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

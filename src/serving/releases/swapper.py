@@ -54,6 +54,18 @@ class Swapper:
         named = [channel.current, channel.previous, channel.canary]
         self._reader.keep_only({ref.version for ref in named if ref is not None})
 
+    def fall_back(self) -> None:
+        """Where nothing serves, have the slot serve the release that this environment loaded last, from its cache.
+
+        Raises:
+            ReleaseUnavailableError: there is one, and it cannot serve either.
+        """
+        ref = self._loader.marks.last_good()
+        if ref is None or self._slot.in_service is not None:
+            return
+        with self._reader.reading():
+            self._swap(None, InService(self._loader.build(self._reader.prepare(ref))))
+
     def _swap(self, before: InService | None, after: InService) -> None:
         self._slot.in_service = after
         if before is None or not before.answers_as(after):

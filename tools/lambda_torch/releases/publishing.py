@@ -62,6 +62,11 @@ class Published:
         """The release's version."""
         return self.release.ref.version
 
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The files that are programs, which a function takes only where it is allowed."""
+        return tuple(name for name, entry in self.release.manifest.files.items() if entry.format is not None)
+
 
 def publish(
     folder: Path,
@@ -94,7 +99,7 @@ def publish(
         raise BucketError(f"{folder} is not a folder.\nNext: make a release: lambda-torch train --output {folder}")
     try:
         files = format.describe(folder)
-        screening.check(folder, files)
+        screening.check(folder, files, allow_programs=True)
     except ValueError as error:
         raise BucketError(f"{folder} cannot be published: {error}") from error
     model = load(folder)
