@@ -77,11 +77,11 @@ def _predict(model: Any, requests: list[Any], index: int, file: Any) -> int:
 
 def through_environments(release: Path, source: Path, target: Path) -> float:
     """Seconds through the pool, start-up excluded."""
-    from lambda_torch.bulk import lines, local
+    from lambda_torch.bulk import lines, local_run
     from lambda_torch.bulk.output import Output
     from lambda_torch.emulator import run, software
 
-    options = run.Options(software.stock(), release, ENVIRONMENTS, memory_mb=1769, all_at_once=True)
+    options = run.RunOptions(software.stock(), release, ENVIRONMENTS, memory_mb=1769, all_at_once=True)
     silent = run.Reports(step=lambda _: None, note=lambda _: None, log=lambda _: None)
     with run.running(options, b'{"httpMethod":"GET","path":"/health"}', silent) as running:
         while running.pool.init_ms(ENVIRONMENTS) is None:  # the pool starts the others while the first one starts
@@ -90,9 +90,9 @@ def through_environments(release: Path, source: Path, target: Path) -> float:
         for each in warm:
             assert not each.result().failed
         started = time.perf_counter()
-        checked = lines.check(source)
+        checked = lines.read_input(source)
         with Output.opened(target, checked.sha256) as output:
-            local.run(checked, output, running.pool, ENVIRONMENTS, BATCH, lambda _: None)
+            local_run.run(checked, output, running.pool, ENVIRONMENTS, BATCH, lambda _: None)
             output.complete = True
         return time.perf_counter() - started
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from lambda_torch import project
 from lambda_torch.emulator.processes import Processes, free_port
-from lambda_torch.sam import checkout, command, docker, image_names, local, pip_settings, runtime
+from lambda_torch.sam import checkout, command, docker, image_names, pip_settings, runtime, start_api
 
 ROUNDS = 3
 FOLDER = project.BUILD / "bench" / "quick_loop"
@@ -106,8 +106,8 @@ def in_container(folder: Path, build: Callable[..., float]) -> float:
     """Seconds of the loop with warm containers."""
     with (
         Processes() as processes,
-        local.storage(project.RELEASE, processes, print) as (_, variables),
-        local.start_api(processes, variables, free_port(), lambda _: None, folder) as api,
+        start_api.storage(project.RELEASE, processes, print) as (_, variables),
+        start_api.start_api(processes, variables, free_port(), lambda _: None, folder) as api,
     ):
 
         def after_save() -> str:
@@ -143,7 +143,7 @@ def under_emulator(folder: Path) -> float:
 
 def main() -> None:
     """Measure, print a table, write the result."""
-    docker.check()
+    docker.require()
     if not project.RELEASE.exists():
         raise SystemExit("There is no release in build/release. Next: lambda-torch train")
     chosen = runtime.choose(print)

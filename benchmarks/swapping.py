@@ -174,7 +174,7 @@ def looking(url: str, cache: str, parent: Connection) -> None:
     checks = current.counters.checks
     cpu = time.process_time()
     for _ in range(BLOCKS):
-        current._refresh()
+        current.start()
     parent.send((latencies[False], latencies[True], checks, (time.process_time() - cpu) / BLOCKS))
 
 

@@ -25,6 +25,7 @@ from serving import snapshot
 from serving.http import events, handler
 from serving.http.responses import Cors
 from serving.http.service import Invocation, Service
+from serving.releases.deaths import DeathMarks
 from serving.releases.follower import Follower, RefreshPace
 from serving.releases.loader import Loader, example_of
 from serving.releases.reading import ChannelReader, ReadAhead
@@ -39,7 +40,7 @@ from serving.telemetry.request_log import RequestLog
 
 settings = Settings.from_environment()
 log, metrics = Log(settings.log_level), Metrics(settings.function_name)
-reader = ChannelReader(lambda: open_store(settings), settings.channel)
+reader = ChannelReader(lambda: open_store(settings), settings.channel, allow_programs=settings.allow_programs)
 with start.recording():
     # The release is on its way while torch is imported.
     ahead = ReadAhead(reader)
@@ -47,7 +48,8 @@ with start.recording():
     import model
 
     slot, release_log = Slot(), ReleaseLog(log, metrics)
-    swapper = Swapper(slot, reader, Loader(model, settings.memory_mb * 1024 * 1024), release_log)
+    loader = Loader(model, settings.memory_mb * 1024 * 1024, DeathMarks(settings.cache))
+    swapper = Swapper(slot, reader, loader, release_log)
     pace = RefreshPace(settings.refresh_seconds, settings.retry_seconds)
     follower = Follower(reader, swapper, slot, pace, release_log)
     follower.start(ahead)
@@ -78,7 +80,7 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
 
 
 def before_snapshot() -> None:
-    """SnapStart, before the snapshot: answer one request, so that all code has run, and give up what cannot be copied."""
+    """SnapStart, before the snapshot: answer a request, so that all code has run, and give up what cannot be copied."""
     example = None if slot.in_service is None else example_of(slot.in_service.current.model)
     if example is not None:
         event = json.loads(example.model_dump_json(exclude_none=True))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from benchmarks.coldstart.candidates import Candidate
 from lambda_torch import project, testbox
 from lambda_torch.emulator import software
-from lambda_torch.emulator.environment import Environment, Function, Outcome
+from lambda_torch.emulator.environment import Environment, Function, InvokeResult
 from lambda_torch.emulator.processes import Processes
 from lambda_torch.testbox.box import Box
 from lambda_torch.testbox.rootfs import Rootfs
@@ -109,7 +109,7 @@ def _in_emulator(processes: Processes, scratch: Path) -> Runner:
 
 
 class _Invoke(Protocol):
-    def __call__(self, event: bytes, /) -> Outcome: ...
+    def __call__(self, event: bytes, /) -> InvokeResult: ...
 
 
 class _Log(Protocol):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lambda_torch.emulator import software
-from lambda_torch.emulator.run import Options, Reports, running
+from lambda_torch.emulator.run import Reports, RunOptions, running
 
 ENVIRONMENTS = 2
 SAMPLE_SECONDS = 1.0
@@ -70,7 +70,7 @@ def measure(release: Path, seconds: float) -> dict[str, Any]:
     reports = Reports(step=lambda _: None, note=notes.append, log=lambda _: None)
     counts = [0, 0]
     samples: list[tuple[float, int]] = []
-    options = Options(software.stock(), release, ENVIRONMENTS, memory_mb=1769)
+    options = RunOptions(software.stock(), release, ENVIRONMENTS, memory_mb=1769)
     with running(options, event("GET", "/health", None), reports) as run:
         # All at the same time, so that every environment starts.
         for early in [run.pool.submit(event("POST", "/predict", GOOD)) for _ in range(20)]:

@@ -4,7 +4,10 @@
       x SettingsError             an environment variable has a value that cannot be used
       x HttpError                 a request is refused or fails: status, code, message and details for the client
       x ReleaseUnavailableError   no release can serve: code and message
+        DeadlyReleaseError        the same, for a release that ends the process while it is loaded
       x GoldenError               a model does not give a recorded response
+      x ProgramError              a program of a release may not be loaded
+      x ProbeError                a release with programs did not get through its trial
       x FetchError                S3 did not give an object
       x NotModified               the object is the one that the reader has already
       x BatchError                a batch of a bulk file is not answered
@@ -65,3 +68,7 @@ class ReleaseUnavailableError(ServingError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class DeadlyReleaseError(ReleaseUnavailableError):
+    """A release has ended this environment's process while it was loaded, and is not loaded again for now."""

@@ -85,6 +85,9 @@ class Settings(BaseModel):
     log_requests: Annotated[bool, Field(alias="LOG_REQUESTS")] = False
     """Whether the log also has requests and answers. They may be personal, so this is off by default."""
 
+    allow_programs: Annotated[bool, Field(alias="ALLOW_PROGRAMS")] = False
+    """Whether a release may hold programs, `torch.export` and TorchScript. Weights as safetensors need it not."""
+
     checked_function: Annotated[str | None, Field(alias="CHECKED_FUNCTION", min_length=1)] = None
     """The ARN of the version that the check before a deploy invokes. Only the function of that check has it."""
 
@@ -156,6 +159,20 @@ class AwsEnvironment:
             container_token=first("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
             special=tuple(name for name in SPECIAL if environment.get(name, "").lower() not in ("", "false")),
         )
+
+
+# What a process that tries a release gets of the environment: where programs and libraries are, and no credentials.
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR")
+PASSED_ON_PREFIXES = ("OMP_", "MKL_", "TORCH_LAYER", "PYTORCH_")
+
+
+def child_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables for a process that tries a release: those that torch and the interpreter need."""
+    passed = {
+        name: value for name, value in environment.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
+    }
+    # One arena of the allocator: each reserves 64 MB of addresses, which the limit on memory counts.
+    return {**passed, "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "1"}
 
 
 def limit_threads(threads: int) -> None:

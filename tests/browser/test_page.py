@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 from browser.chromium import Chromium
 from browser.conftest import Serve, asking_for, command, function, gateway, noting
 from integration.examples.conftest import EXAMPLE, embeddings_release
-from lambda_torch.emulator.run import Run
+from lambda_torch.emulator.run import LocalRun
 
 __all__ = ["embeddings_release"]
 
@@ -21,7 +21,7 @@ KINDS = Path(__file__).with_name("kinds")
 NAMES = "#result .texts li"
 
 
-def test_a_person_gets_names(browser: Chromium, site: str, names: Run, screenshots: Path) -> None:
+def test_a_person_gets_names(browser: Chromium, site: str, names: LocalRun, screenshots: Path) -> None:
     """Pick a category, type letters, press the button: names appear, with the time, the warm receipt and the release."""
     browser.open(f"{site}/")
     browser.choose("#field-category", "Italian")
@@ -140,7 +140,7 @@ def test_the_first_visitor_sees_the_cold_start(
 
 
 @pytest.mark.parametrize("path", ["/prod", "/prod/"])
-def test_it_works_behind_a_stage(path: str, browser: Chromium, names: Run, serve: Serve) -> None:
+def test_it_works_behind_a_stage(path: str, browser: Chromium, names: LocalRun, serve: Serve) -> None:
     """API Gateway puts the stage before every path, and answers with and without the last slash."""
     site = serve(DispatcherMiddleware(Response("nothing here", 404), {"/prod": gateway(names)}))
     browser.open(site + path)
@@ -151,7 +151,7 @@ def test_it_works_behind_a_stage(path: str, browser: Chromium, names: Run, serve
     assert browser.complaints() == []
 
 
-def test_an_api_key_is_asked_for(browser: Chromium, names: Run, serve: Serve) -> None:
+def test_an_api_key_is_asked_for(browser: Chromium, names: LocalRun, serve: Serve) -> None:
     """Where API Gateway refuses, the page asks for a key and sends it with the next request."""
     browser.open(f"{serve(asking_for('abc', gateway(names)))}/")
     browser.find("#ask").click()
@@ -161,7 +161,7 @@ def test_an_api_key_is_asked_for(browser: Chromium, names: Run, serve: Serve) ->
     assert len(browser.texts(NAMES)) == 3
 
 
-def test_another_origin_may_call(browser: Chromium, names: Run, serve: Serve) -> None:
+def test_another_origin_may_call(browser: Chromium, names: LocalRun, serve: Serve) -> None:
     """A page of another origin gets names by fetch, after a real preflight, and may read the release and the timing."""
     asked: list[str] = []
     site = serve(noting(asked, gateway(names)))
@@ -295,7 +295,9 @@ def test_generated_text_keeps_its_line_breaks(answer: object, browser: Chromium,
     assert len(set(browser.run(sizes))) == 1
 
 
-def test_the_api_can_be_tried_in_its_document(browser: Chromium, names: Run, serve: Serve, screenshots: Path) -> None:
+def test_the_api_can_be_tried_in_its_document(
+    browser: Chromium, names: LocalRun, serve: Serve, screenshots: Path
+) -> None:
     """Swagger UI shows the routes and sends a request, behind a stage, within the policy and from this host alone."""
     site = serve(DispatcherMiddleware(Response("nothing here", 404), {"/prod": gateway(names)}))
     browser.open(f"{site}/prod/docs")

@@ -12,7 +12,7 @@ import pytest
 from container.conftest import Project, SamResult
 from integration.serving.test_handler import STATUS
 from lambda_torch.project import EVENTS
-from lambda_torch.sam.local import Api, Variables
+from lambda_torch.sam.start_api import Api, Variables
 from model import Model, Request
 
 RUS = {"category": "Russian", "start_letters": "RUS"}

@@ -56,13 +56,13 @@ def test_every_type_is_kept(tmp_path: Path, dtype: torch.dtype) -> None:
 def test_a_state_dict_inside_a_checkpoint_is_found(
     tmp_path: Path, wrapped: Any, options: list[str], place: str
 ) -> None:
-    """The usual places are tried, --key names another one, and what lies beside is told."""
+    """The usual places are tried, --key names another one, and the message names what is left out."""
     state = {"a": torch.ones(2)}
     torch.save(wrapped(state), tmp_path / "a.ckpt")
     result = convert(tmp_path / "a.ckpt", tmp_path / "b", *options)
     assert result.exit_code == 0, result.output
     assert same(tmp_path / "b", state)
-    assert f"under {place}; beside it are" in result.output.replace("\n", " ")
+    assert f"under {place}. Left out: " in result.output.replace("\n", " ")
 
 
 def test_entries_that_are_no_tensors_are_named(tmp_path: Path) -> None:

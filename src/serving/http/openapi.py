@@ -109,7 +109,7 @@ def document(
         "info": {
             "title": "lambda-torch",
             "version": API_VERSION,
-            "description": "A PyTorch model on AWS Lambda. X-Model-Version of every success names the release that answered.",
+            "description": "A PyTorch model on AWS Lambda. X-Model-Version of a success names the release that answered.",
         },
         # Relative to this document's own address, so that it holds behind a stage or a mapped path too.
         "servers": [{"url": ".", "description": "The address of this document"}],

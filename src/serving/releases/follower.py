@@ -1,7 +1,7 @@
 """Follows a channel: a running function takes up another release within seconds, and no request waits for storage.
 
 After a request is answered, and at most every `refresh_seconds`, a thread looks at the channel's pointer (one
-conditional GET). What a pointer that changed names is brought into service by `Swapper`.
+conditional GET). Where the pointer has changed, `Swapper` brings the releases that it names into service.
 """
 
 import contextvars
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from serving.errors import ReleaseUnavailableError
+from serving.errors import DeadlyReleaseError, ReleaseUnavailableError
 from serving.releases.format import Channel
 from serving.releases.reading import ChannelReader, ReleaseSource
 from serving.releases.reporting import Counters, ReleaseLog
@@ -169,6 +169,9 @@ class Follower:
         try:
             self._log.checked()
             self._follow_pointer(source)
+        except DeadlyReleaseError as problem:
+            self._fall_back()
+            self._failed(problem)
         except ReleaseUnavailableError as problem:
             self._failed(problem)
         except Exception as error:
@@ -188,6 +191,13 @@ class Follower:
         pointer.pending = False
         self._problem = None
         self._log.settled()
+
+    def _fall_back(self) -> None:
+        """What the channel names ends the process: the last release that was loaded here serves, if there is one."""
+        try:
+            self._swapper.fall_back()
+        except ReleaseUnavailableError as problem:
+            self._log.refused(problem)
 
     def _failed(self, problem: ReleaseUnavailableError) -> None:
         self._problem = problem

@@ -9,9 +9,11 @@ from typing import Any
 from serving.contract import ModelPackage, ServedModel
 from serving.errors import ReleaseUnavailableError
 from serving.releases import golden
+from serving.releases.deaths import DeathMarks
 from serving.releases.golden import GoldenError
 from serving.releases.reading import PreparedRelease
 from serving.releases.slot import LoadedRelease
+from serving.settings import child_environment
 from serving.telemetry import receipts
 
 # What a model needs beside its weights while it is built and warmed up: activations, unused parts of the heap, Python
@@ -25,9 +27,11 @@ class Loader:
     Args:
         package: the package `src/model`.
         memory_bytes: the function's memory.
+        marks: remembers releases that end the process.
     """
 
-    def __init__(self, package: ModelPackage, memory_bytes: int) -> None:
+    def __init__(self, package: ModelPackage, memory_bytes: int, marks: DeathMarks) -> None:
+        self.marks = marks
         self._package = package
         self._memory_bytes = memory_bytes
 
@@ -36,9 +40,17 @@ class Loader:
 
         Raises:
             ReleaseUnavailableError: `release_refused` with the model's own reason, or the example that failed.
+            DeadlyReleaseError: it ended the process when it was loaded before.
         """
+        with self.marks.loading(prepared.ref.version):
+            loaded = self._build(prepared)
+        self.marks.remember(prepared.ref)
+        return loaded
+
+    def _build(self, prepared: PreparedRelease) -> LoadedRelease:
         version = prepared.ref.version
         try:
+            self._try_programs(prepared)
             with receipts.phase("load"):
                 model = self._package.Model.load(prepared.folder)
             with receipts.phase("warm-up"):
@@ -54,6 +66,21 @@ class Loader:
             # Whatever the model's own code raises: this release is refused, and the function goes on.
             raise ReleaseUnavailableError("release_refused", f"Release {version} does not load: {error}") from error
         return LoadedRelease(model, prepared.ref, prepared.manifest.created, datetime.now(UTC))
+
+    def _try_programs(self, prepared: PreparedRelease) -> None:
+        """Load a release with programs in a process of its own first.
+
+        Raises:
+            ProbeError: it cannot be loaded there.
+        """
+        if all(entry.format is None for entry in prepared.manifest.files.values()):
+            return
+        from serving.releases import probe  # few releases have programs
+
+        with receipts.phase("try"):
+            classes: dict[str, Any] = {"Model": self._package.Model, "Request": self._package.Request}
+            limits = probe.Limits(max(probe.WORKING_BYTES, self._memory_bytes - 2 * resident_bytes()))
+            probe.check(prepared.folder, prepared.manifest, classes, limits, child_environment())
 
     def fits_beside(self, prepared: PreparedRelease) -> bool:
         """Whether the model can be built while the one in service stays in memory."""

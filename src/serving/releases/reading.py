@@ -56,10 +56,12 @@ class ChannelReader:
         open_store: makes the store, with the credentials of the moment. It is called at the first read, and at the
             first one after `close`. Raises ReleaseUnavailableError where there is no bucket.
         channel: the channel's name.
+        allow_programs: whether a release may hold programs.
     """
 
-    def __init__(self, open_store: Callable[[], ReleaseStore], channel: str) -> None:
+    def __init__(self, open_store: Callable[[], ReleaseStore], channel: str, *, allow_programs: bool = False) -> None:
         self.channel = channel
+        self._allow_programs = allow_programs
         self._open_store = open_store
         self._opened: ReleaseStore | None = None
 
@@ -78,7 +80,7 @@ class ChannelReader:
             folder = store.fetch(manifest)
         try:
             with receipts.phase("verify"):
-                screening.check(folder, manifest.files)
+                screening.check(folder, manifest.files, allow_programs=self._allow_programs)
         except ValueError as error:
             raise ReleaseUnavailableError("release_refused", f"Release {ref.version}: {error}") from error
         return PreparedRelease(ref, manifest, folder)

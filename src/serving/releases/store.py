@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from serving.errors import ReleaseUnavailableError
-from serving.releases import download, format
+from serving.releases import deaths, download, format
 from serving.releases.format import (
     MANIFEST_NAME,
     MAX_DOCUMENT_BYTES,
@@ -189,7 +189,7 @@ class ReleaseStore:
         """
         with self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
             for path in self._cache.iterdir() if alone else ():
-                if path.name in versions or path.name == _LOCK:
+                if path.name in versions or path.name in (_LOCK, deaths.FOLDER):
                     continue
                 if path.name.startswith(_STAGING) and _age(path) < STALE_SECONDS:
                     continue

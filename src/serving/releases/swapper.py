@@ -1,8 +1,8 @@
 """From a channel's pointer to the slot.
 
-The releases that a channel names are loaded beside those in service, and one assignment swaps them in. Whatever fails on
-the way, the last good model goes on serving. Where memory is too small for two models, the new one is loaded in place of
-the old one: requests wait for that swap, and where it fails the old model is loaded again before they go on.
+The releases that a channel names are loaded beside those in service, and one assignment swaps them in. Whatever fails,
+the last good model goes on serving. Where memory is too small for two models, the new one is loaded in place of the old
+one: requests wait for that swap, and where it fails the old model is loaded again before they go on.
 """
 
 from serving.errors import ReleaseUnavailableError
@@ -53,6 +53,18 @@ class Swapper:
                 self._swap(before and InService(current), InService(current, canary, share))
         named = [channel.current, channel.previous, channel.canary]
         self._reader.keep_only({ref.version for ref in named if ref is not None})
+
+    def fall_back(self) -> None:
+        """Where nothing serves, have the slot serve the release that this environment loaded last, from its cache.
+
+        Raises:
+            ReleaseUnavailableError: there is one, and it cannot serve either.
+        """
+        ref = self._loader.marks.last_good()
+        if ref is None or self._slot.in_service is not None:
+            return
+        with self._reader.reading():
+            self._swap(None, InService(self._loader.build(self._reader.prepare(ref))))
 
     def _swap(self, before: InService | None, after: InService) -> None:
         self._slot.in_service = after

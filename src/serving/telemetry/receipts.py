@@ -31,6 +31,7 @@ START_PHASES = {
     "pointer": "read the channel and the manifest",
     "fetch": "fetch and hash the release",
     "verify": "look at every file before it is opened",
+    "try": "load a release with programs in another process",
     "load": "build the model",
     "warm-up": "answer the golden examples or one request",
     "restore": "reseed and look at the channel after a snapshot was restored",

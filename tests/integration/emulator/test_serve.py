@@ -179,7 +179,7 @@ def test_a_saved_file_starts_the_function_again(release: Path, tmp_path: Path) -
     try:
         module.write_text(f"{before}\nprint('saved once')\n")
         assert wait_until(lambda: "Ready again after" in served.log.read_text())
-        assert "__init__.py changed: starting the function again" in served.log.read_text()
+        assert "__init__.py changed: restarting the function" in served.log.read_text()
         assert "saved once" in served.log.read_text()
         assert requests.post(served.curl[-1], data=served.curl[2], timeout=60).status_code == 200
         module.write_text(f"{before}\nmistake = (\n")

@@ -146,7 +146,7 @@ def require_room(found: Forecast, budget_bytes: int) -> None:
     """
     if found.least > budget_bytes:
         raise too_large(
-            f"the layer will have about {found.likely:,} bytes unzipped, and at least {found.least:,}",
+            f"the layer will have at least {found.least:,} bytes unzipped ({found.likely:,} are likely)",
             found.least,
             budget_bytes,
             [(size, name) for name, size in found.packages],
@@ -164,7 +164,7 @@ def too_large(what: str, size: int, budget_bytes: int, largest: list[tuple[int, 
     """
     rows = "\n".join(f"  {count:>13,}  {name}" for count, name in largest[:12])
     cause = (
-        f"{what}; its budget is {budget_bytes:,} bytes (the function and all of its layers together may have "
+        f"{what}, and its budget is {budget_bytes:,} bytes (the function and all of its layers together may have "
         f"{policy.LIMIT_BYTES:,}). The largest:\n{rows}"
     )
     less = "leave packages out of extra-requirements.txt, or choose smaller ones"
