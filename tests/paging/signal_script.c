@@ -12,6 +12,7 @@
  *     cold              call a few functions that were not called before
  *     fault@N           read a bad address with N KiB more stack in use; sigsetjmp with the mask before it
  *     bare@N            the same; sigsetjmp without the mask
+ *     overflow          call without end until the stack is used up, from which one comes back as from fault@0
  *     write             write to the library's code, from which one comes back as from fault@0
  *     jump              in a handler: siglongjmp to the last place
  *     skip              in a handler: step over the faulting instruction and return to it (SA_SIGINFO, first level only)
@@ -84,7 +85,8 @@ static void on_signal(int number, siginfo_t *information, void *context) {
     say("handler %d, %s, on stack %d, blocked %d", number, information ? "details" : "simple", now.ss_flags & SS_ONSTACK,
         sigismember(&mask, SIGSEGV));
     if (information)
-        say("  code %d, address %lx", information->si_code, information->si_code > 0 ? (long)information->si_addr & 0xfff : 0);
+        say("  code %d, address %lx", information->si_code, /* other addresses differ from run to run */
+            information->si_code > 0 && (uintptr_t)information->si_addr < 0x10000 ? (long)information->si_addr : 0);
     ucontext_t *before = context_now;
     context_now = context;
     run(number == SIGSEGV ? segv_steps : usr1_steps, ',');
@@ -140,6 +142,12 @@ static __attribute__((noinline)) int use_stack(int kilobytes, volatile char *add
     return pad[0];
 }
 
+static __attribute__((noinline)) int overflow(int number) {
+    volatile char pad[512];
+    pad[0] = (char)number;
+    return number < 0 ? 0 : overflow(number + 1) + pad[0];
+}
+
 static void touch(const char *what, int kilobytes, int with_mask, volatile char *address) {
     if (place == PLACES)
         _exit(96);
@@ -151,7 +159,9 @@ static void touch(const char *what, int kilobytes, int with_mask, volatile char 
         context_now = context_before;
         say("%s: came back by a jump", what);
     } else {
-        if (address == code)
+        if (!address)
+            overflow(0);
+        else if (address == code)
             *address = 1;
         else
             use_stack(kilobytes, address);
@@ -306,6 +316,8 @@ static int step(const char *word, const char *rest) {
         cold();
     else if (!strcmp(name, "fault") || !strcmp(name, "bare"))
         touch(name, atoi(value), !strcmp(name, "fault"), (volatile char *)0x6008);
+    else if (!strcmp(name, "overflow"))
+        touch(name, 0, 1, NULL);
     else if (!strcmp(name, "write"))
         touch(name, 0, 1, code);
     else if (!strcmp(name, "jump"))

@@ -95,6 +95,12 @@ STACKS = [
     "segv=ik:cold,jump stack=40000 thread stack fault@1 stack=50000 fault@2 stack canary",
     "segv=ik:cold,jump stack=40000 fork stack fault@1 stack=50000 fault@2 stack canary",
     "crowd cold",
+    # A used-up stack is reported on the alternate one, and nowhere without it.
+    "segv=ik:cold,jump stack=16384 overflow cold overflow fault@3",
+    "segv=ik:cold,jump stack=8192 thread stack=16384 overflow overflow",
+    "segv=ik:jump thread overflow",
+    "segv=i:jump stack=16384 overflow",
+    "overflow",
     "segv=ik:cold,jump stack=40000 stack=70000 fault@1 stack stack=30000 fault@2 stack",
 ]
 
