@@ -1,19 +1,19 @@
 /* The first and the last instructions of the pager's signal handler. They move it to a stack of its own.
  *
  * The kernel puts its signal frame on the stack that the process wants for SIGSEGV handlers. The pager must not use one
- * more byte of that stack, since the process sized it for other purposes: an alternate stack may end where the frame ends.
- * So nothing here pushes anything before the stack is another one. A workspace (workspace.c) is claimed, and
- * handler.c decides on its stack. Then there are two ways on:
- *   - The page is there now, or the process is about to end. The workspace is given back, and the handler returns to the
- *     kernel, as any handler does.
+ * more byte of that stack. The process sized it for other purposes: an alternate stack may end where the frame ends. So
+ * nothing here pushes anything before the stack is another one. A workspace (workspace.c) is claimed, and handler.c
+ * decides on its stack. Then there are two ways on:
+ *   - The page is there now, or the process is about to end. The workspace is given back, and the handler returns to
+ *     the kernel, as any handler does.
  *   - The signal is for the handler that the process believes in. The workspace is given back, the thread gets the
- *     signal mask for that handler, and control jumps there with the stack pointer and the arguments that the kernel
- *     gave. That handler returns to the kernel itself. Nothing of the pager is below it or behind it, so it may also leave
- *     by siglongjmp, or never return at all.
+ *     signal mask for that handler, and control jumps there, with the stack pointer and the arguments that the kernel
+ *     gave. That handler returns to the kernel itself. Nothing of the pager is below it or behind it, so it may also
+ *     leave by siglongjmp, or never return at all.
  *
- * All signals are masked until the mask for the other handler is set, so nothing can interrupt a thread that has a workspace.
- * Registers are kept as a C function keeps them: a handler that went round the guard may call this one as the one before it
- * (Go's runtime does). System calls and signal frames keep all registers that values wait in here.
+ * All signals are masked until the mask for the other handler is set, so nothing can interrupt a thread that has a
+ * workspace. Registers are kept as a C function keeps them: a handler that went round the guard may call this one as
+ * the one before it (Go's runtime does). Values wait in registers that system calls and signal frames keep.
  */
 #include "pager.h"
 
@@ -74,14 +74,16 @@ entry:
     movq %rax, %rsp
     .cfi_def_cfa %rsp, 8
 
-    /* The workspace goes back. From here on r9 is the handler, r8 the mask, rsi the information, and rdx the context. */
+    /* The workspace goes back. From here on r9 is the handler, r8 the mask, rsi the information, and rdx the
+     * context. */
     cmpq $WORKSPACES, %rcx
     jae 5f
     lock btsq %rcx, workspace_free(%rip)
 3:  testq %r9, %r9
     jz 6f
 
-    /* decide() has put the new mask where the frame keeps the interrupted one, as there is no other memory to pass it in. */
+    /* decide() has put the new mask where the frame keeps the interrupted one, as there is no other memory to pass it
+     * in. */
     movq %rsi, %xmm0
     movl $__NR_rt_sigprocmask, %eax
     movl $MASK_SET, %edi
@@ -127,7 +129,8 @@ entry:
 
 6:  ret
 
-    /* The process ends with a message. Threads that come here together share the stack for it: the first one ends all. */
+    /* The process ends with a message. Threads that come here together share the stack for it: the first one ends
+     * all. */
 7:  leaq workspace_last_stack+LAST_STACK_BYTES(%rip), %rsp
     call workspace_no_memory
     .cfi_endproc
@@ -193,7 +196,8 @@ entry:
     mov sp, x12
     .cfi_def_cfa sp, 0
 
-    /* The workspace goes back. From here on x9 is the handler, x10 the mask, x13 the information, and x14 the context. */
+    /* The workspace goes back. From here on x9 is the handler, x10 the mask, x13 the information, and x14 the
+     * context. */
     cmp x11, #WORKSPACES
     b.hs 5f
     adrp x8, workspace_free
@@ -206,7 +210,8 @@ entry:
     cbnz w11, 8b
 3:  cbz x9, 6f
 
-    /* decide() has put the new mask where the frame keeps the interrupted one, as there is no other memory to pass it in. */
+    /* decide() has put the new mask where the frame keeps the interrupted one, as there is no other memory to pass it
+     * in. */
     mov x8, #__NR_rt_sigprocmask
     mov x0, #MASK_SET
     add x1, x14, #CONTEXT_MASK
@@ -251,7 +256,8 @@ entry:
 
 6:  ret
 
-    /* The process ends with a message. Threads that come here together share the stack for it: the first one ends all. */
+    /* The process ends with a message. Threads that come here together share the stack for it: the first one ends
+     * all. */
 7:  adrp x9, workspace_last_stack + LAST_STACK_BYTES
     add x9, x9, :lo12:workspace_last_stack + LAST_STACK_BYTES
     mov sp, x9

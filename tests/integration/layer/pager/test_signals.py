@@ -49,7 +49,12 @@ void install_by_system_call(void) {
 }
 /* A handler that goes round libc and calls the one before it as a function, as Go's runtime does. What it has in registers
  * must be there afterwards. */
-typedef struct { void (*handler)(int, siginfo_t *, void *); unsigned long flags; void *restorer; unsigned long mask; } kernel_action;
+typedef struct {
+    void (*handler)(int, siginfo_t *, void *);
+    unsigned long flags;
+    void *restorer;
+    unsigned long mask;
+} kernel_action;
 static kernel_action earlier;
 static volatile long numbers[8] = {3, 5, 7, 11, 13, 17, 19, 23};
 int chained, lost;
