@@ -7,6 +7,7 @@ LAYER ?= auto
 # A folder with a package `model` that takes the place of src/model
 MODEL ?=
 SOAK_SECONDS ?= 600
+SECONDS ?= 600
 # Where torch's CPU wheel is looked for when pip's own configuration has none.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -60,6 +61,9 @@ audit-packages: $(VENV)/.ready ## Look for known vulnerabilities of what the fun
 	@build/audit-packages/bin/pip-audit --disable-pip --no-deps --requirement src/requirements.txt
 	@build/audit-packages/bin/pip-audit --disable-pip --no-deps --requirement layers/torch/requirements.txt
 
+fuzz: $(VENV)/.ready ## Change programs and weights at random and hold the checks to their promise (SECONDS=600)
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m fuzz.programs --seconds $(SECONDS)
+
 bench: $(VENV)/.ready ## Run the benchmarks of the serving path; results in build/bench/
 	@$(BIN)/python -m benchmarks.serving
 
@@ -96,5 +100,5 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/dev.in and sr
 clean: ## Remove what the other commands made, but .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup serve local images images-remove test check audit audit-packages layer layer-record bench bench-layer \
+.PHONY: help setup serve local images images-remove test check fuzz audit audit-packages layer layer-record bench bench-layer \
 	bench-coldstart bench-releases bench-serving lock clean

@@ -88,7 +88,7 @@ def answer(follower: Follower) -> tuple[str, list[float]]:
     """The release that answers, and its answer."""
     with follower.use(lambda: b"") as release:
         (response,) = release.model.predict([Request(row=ROW)])
-    return release.version, response.row
+    return release.version, response.model_dump()["row"]
 
 
 @pytest.mark.parametrize("name", ["mlp.pt2", "mlp-traced.torchscript"])
