@@ -9,7 +9,7 @@ SEED = 12
 
 
 def test_changed_programs_and_weights_are_refused_or_mean_what_was_checked(tmp_path: Path) -> None:
-    """A minute of changes to real files: no check fails but by refusing, and what is let through does nothing that it must not."""
+    """In a minute of changes to real files checks only refuse, and what is let through does nothing that it must not."""
     outcome = fuzz(SECONDS, SEED, tmp_path / "kept")
     assert outcome.findings == []
     assert outcome.counts["refused by the check"] > 20
