@@ -1,8 +1,8 @@
-"""What the function has of its own in the place of a library, and what that saves: a start's CPU time, and a request's.
+"""Measures what the function saves where it has its own code in the place of a library.
 
-Each row is measured in new processes, the library's and ours in turns: CPU time from the first import to the point where it can
-be used, beside what the function imports anyway. The last row is a request's log line with its metrics, in one process, written
-to a file. Reported are medians.
+A row about a start is measured in new processes, the library and our code in turns. It is the CPU time from the first
+import until the code can be used. What the function imports in any case does not count. The last row is the log line
+and the metrics of a request, written to a file by one process. All figures are medians.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ PAIRS = {
 }
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
 
-# What the runtime client and the function have imported by then.
+# The first imports stand for what the runtime client and the function have imported in any case.
 _PROGRAM = """
 import sys, time
 sys.path.insert(0, {path!r})
@@ -73,7 +73,7 @@ def import_seconds(before: str, statement: str) -> float:
 
 
 def lines() -> dict[str, Callable[[int], object]]:
-    """By name, what writes a request's line and its metrics."""
+    """The functions that write a request's log line and metrics, by name."""
     from aws_lambda_powertools import Logger, Metrics
     from aws_lambda_powertools.metrics import MetricUnit
 
@@ -99,7 +99,7 @@ def lines() -> dict[str, Callable[[int], object]]:
 
 
 def measure_imports() -> dict[str, dict[str, float]]:
-    """Milliseconds of CPU, by row."""
+    """Milliseconds of CPU time of each row."""
     taken: dict[str, dict[str, list[float]]] = {name: {"library": [], "ours": []} for name in PAIRS}
     for number in range(STARTS):
         print(f"  starts {number + 1} of {STARTS}", file=sys.stderr)
@@ -113,7 +113,7 @@ def measure_imports() -> dict[str, dict[str, float]]:
 
 
 def measure_lines() -> dict[str, float]:
-    """Milliseconds of a request's lines, by way."""
+    """Milliseconds of a request's lines, for the library and for our code."""
     taken: dict[str, list[float]] = {"library": [], "ours": []}
     project.use_function_code()
     with tempfile.TemporaryFile("w") as file, contextlib.redirect_stdout(file):
@@ -128,11 +128,11 @@ def measure_lines() -> dict[str, float]:
 
 def main() -> None:
     """Print the table and write build/bench/imports.json."""
-    rows = measure_imports() | {"a request's log line and metrics, ms each": measure_lines()}
+    rows = measure_imports() | {"log line and metrics of one request, ms": measure_lines()}
     target = project.BUILD / "bench" / "imports.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(rows, indent=1) + "\n")
-    print("| a start's CPU time, ms | library | ours |\n|---|---|---|")
+    print("| CPU time of a start, ms | library | ours |\n|---|---|---|")
     for name, row in rows.items():
         print(f"| {name} | {row['library']} | {row['ours']} |")
 

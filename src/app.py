@@ -80,7 +80,7 @@ def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
 
 
 def before_snapshot() -> None:
-    """SnapStart, before the snapshot: answer one request, so that all code has run, and give up what cannot be copied."""
+    """SnapStart, before the snapshot: answer a request, so that all code has run, and give up what cannot be copied."""
     example = None if slot.in_service is None else example_of(slot.in_service.current.model)
     if example is not None:
         event = json.loads(example.model_dump_json(exclude_none=True))

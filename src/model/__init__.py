@@ -2,8 +2,8 @@
 
 This is the one folder to replace with a model of your own.
 
-`serving` uses three names of it and nothing else: `Model`, `Request` and `Response`. It knows torch, but
-not AWS.
+`serving` uses three names of it and nothing else: `Model`, `Request` and `Response`. It knows torch, but not
+AWS.
 """
 
 from model.names import Model

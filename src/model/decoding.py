@@ -1,11 +1,11 @@
-"""Writes names fast: the network becomes two tables and one matrix, and all names of a batch take each step together.
+"""Writes names fast: the network becomes two tables and one matrix, and the names of a batch take each step together.
 
 The network has no nonlinearity between its input and log_softmax, so with M = its layers multiplied out,
 
     [next hidden | logits] = category row of M + letter row of M + hidden @ recurrent part of M + bias
 
-holds exactly. So a step is a table lookup, one matrix product and an argmax. The layers are multiplied out in float64 and
-rounded once. log_softmax never changes which letter is the largest, so it is left out.
+holds exactly. So a step is a table lookup, one matrix product and an argmax. The layers are multiplied out in float64
+and rounded once. log_softmax never changes which letter is the largest, so it is left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ class Decoder:
         # A batch of one category, the usual one, needs no offset into the table.
         offsets = None if len(present) == 1 else torch.tensor([present.index(each) * symbols for each in categories])
 
-        # Every tensor of the loop is made before the loop: for tensors this small, making one costs as much as computing it.
+        # Every tensor of the loop is made before it: for tensors this small, making one costs as much as computing it.
         chosen = torch.tensor(letters)
         buffers = [
             (each, each[:, :hidden_size], each[:, hidden_size:]) for each in torch.empty(2, rows, width).unbind()

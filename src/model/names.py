@@ -107,7 +107,7 @@ class Model:
         return Request(category=self.config.categories[0], start_letters="".join(letters[:count]))
 
     def hints(self) -> dict[str, dict[str, JsonValue]]:
-        """What only this release knows about a request: its categories and letters, as JSON Schema keywords of the fields."""
+        """What only this release knows about the request's fields: its categories and letters, as JSON Schema keywords."""
         letters = "".join(f"\\{letter}" if letter in SPECIAL_IN_CLASS else letter for letter in self.config.letters)
         return {
             "category": {"enum": list(self.config.categories)},

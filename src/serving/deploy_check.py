@@ -122,7 +122,7 @@ def _ask(client: "LambdaClient", function: str, request: Any, sleep: Callable[[f
     for attempt in range(ATTEMPTS):
         if attempt:
             sleep(PAUSE_SECONDS)
-        answer = client.invoke(FunctionName=function, Payload=json.dumps(event).encode())
+        answer: Any = client.invoke(FunctionName=function, Payload=json.dumps(event).encode())
         payload = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
             problem = f"it failed: {payload.get('errorType')}: {payload.get('errorMessage')}"

@@ -1,7 +1,8 @@
-"""Reading a PyTorch checkpoint without running any of it, and writing its tensors as safetensors.
+"""Reads a PyTorch checkpoint without running code from it, and writes its tensors as safetensors.
 
-`torch.save` writes a pickle, and a pickle can name any function to be called while it is read. It is read here with
-`torch.load(weights_only=True)`, an unpickler that knows tensors and plain values only; there is no way to ask for more.
+`torch.save` writes a pickle, and a pickle can name any function, which is called when the pickle is read. This module
+reads it with `torch.load(weights_only=True)`, whose unpickler knows only tensors and plain values. No option allows
+more.
 """
 
 import tempfile
@@ -14,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Where training code usually keeps the state dict in a checkpoint: PyTorch Lightning and many more; the PyTorch tutorials; timm.
+# Where training code usually puts the state dict in a checkpoint: PyTorch Lightning and others; the PyTorch tutorials;
+# timm.
 USUAL_PLACES = ("state_dict", "model_state_dict", "model", "module", "ema")
 
 # torch stores tensors as they are, and deflates no more than some text.
@@ -27,14 +29,14 @@ class _RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
-        tensors: the state dict: contiguous tensors on the CPU, none of which shares memory with another.
-        others: names, beside those of the tensors, of what is no tensor.
+        tensors: the state dict: contiguous tensors on the CPU. No two share memory.
+        others: the names in the state dict whose values are not tensors.
         shared: groups of names that shared memory in the file.
-        place: where in the file the state dict is; empty if it is all of it.
-        beside: what else the file has beside that place (epoch, optimiser state).
+        place: where in the file the state dict is. Empty if it is the whole file.
+        beside: the other names beside that place (epoch, optimiser state).
     """
 
     tensors: dict[str, Tensor]
@@ -48,8 +50,8 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
     """Read the state dict in a file that `torch.save` wrote.
 
     Args:
-        path: the file. A zip file (what `torch.save` has written since PyTorch 1.6) is mapped, not read into memory.
-        key: where the state dict is, keys separated by dots; None tries the whole file, then `USUAL_PLACES`.
+        path: the file. A zip file (the format of `torch.save` since PyTorch 1.6) is mapped, not read into memory.
+        key: where the state dict is, as keys separated by dots. None tries the whole file, then `USUAL_PLACES`.
 
     Raises:
         ValueError: the file is missing or broken, names more than tensors and plain values, or has no state dict there.
@@ -62,10 +64,10 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
             raise ValueError(
-                f"{path}: {name} is {tensor.layout} {tensor.dtype} on {tensor.device}, which safetensors has not"
+                f"{path}: {name} is {tensor.layout} {tensor.dtype} on {tensor.device}, which safetensors cannot store"
             )
     shared = _shared(tensors)
-    # safetensors has no views: a tensor that shares memory with another gets memory of its own.
+    # safetensors has no views, so a tensor that shares memory with another gets its own memory.
     apart = {name for names in shared for name in names}
     return Checkpoint(
         {
@@ -80,10 +82,10 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file, completely or not at all.
 
     Raises:
-        OSError: it cannot be written; what was there before is still there.
+        OSError: it cannot be written. An earlier file is still there.
     """
     from safetensors import SafetensorError
 
@@ -143,16 +145,17 @@ def _load(path: Path) -> Any:
                 (line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), ""
             )
             raise ValueError(
-                f"{path}: refused, since reading it would run code: it holds more than tensors and plain values. {named}\n"
-                "Next: where the file was made, save the state dict alone: torch.save(model.state_dict(), 'model.pth')"
+                f"{path}: refused, because it has more than tensors and plain values, and to read it would run code. "
+                f"{named}\n"
+                "Next: in the program that wrote it, save only the state dict: torch.save(model.state_dict(), 'model.pth')"
             ) from error
-        raise ValueError(f"{path}: torch.save did not write this, or it is not whole ({reason})") from error
+        raise ValueError(f"{path}: torch.save did not write this file, or it is not complete ({reason})") from error
 
 
 def _state_dict(path: Path, loaded: Any, key: str | None) -> tuple[str, list[tuple[str, Any]]]:
     """Where the state dict is, and its entries."""
     if not isinstance(loaded, Mapping):
-        raise ValueError(f"{path}: holds a {type(loaded).__name__}, not a state dict (names with their tensors)")
+        raise ValueError(f"{path}: has a {type(loaded).__name__}, not a state dict (names with their tensors)")
     if key is not None:
         value: Any = loaded
         for part in key.split("."):
@@ -160,7 +163,7 @@ def _state_dict(path: Path, loaded: Any, key: str | None) -> tuple[str, list[tup
                 raise ValueError(f"{path}: there is nothing under {key}. {_keys(loaded)}")
             value = value[part]
         if not isinstance(value, Mapping):
-            raise ValueError(f"{path}: {key} is no state dict")
+            raise ValueError(f"{path}: {key} is not a state dict")
         return key, _entries(path, value)
     if not any(isinstance(value, Tensor) for value in loaded.values()):
         for place in USUAL_PLACES:
@@ -172,7 +175,7 @@ def _state_dict(path: Path, loaded: Any, key: str | None) -> tuple[str, list[tup
 
 def _entries(path: Path, value: Mapping[Any, Any]) -> list[tuple[str, Any]]:
     if odd := [name for name in value if not isinstance(name, str)]:
-        raise ValueError(f"{path}: {odd[0]!r} is no name of a tensor, so this is no state dict")
+        raise ValueError(f"{path}: {odd[0]!r} is not the name of a tensor, so this is not a state dict")
     return list(value.items())
 
 
@@ -182,7 +185,7 @@ def _keys(loaded: Any) -> str:
 
 
 def _shared(tensors: Mapping[str, Tensor]) -> tuple[tuple[str, ...], ...]:
-    """Groups of names whose tensors live in one storage."""
+    """Groups of names whose tensors are in one storage."""
     by_storage: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
         if tensor.numel():

@@ -156,7 +156,7 @@ def _routed(path: str, resource: Any, event: Mapping[str, Any]) -> str:
     `/predict` or `/{proxy+}`, with the values of its variables: filled in, they are the end of the path, and what comes
     before is the base path.
     """
-    if not isinstance(resource, str) or not resource.startswith("/"):
+    if resource == path or not isinstance(resource, str) or not resource.startswith("/"):
         return path
     found = event.get("pathParameters")
     values = found if isinstance(found, dict) else {}

@@ -21,12 +21,12 @@ API_VERSION = "1"
 
 # Status to when it is the answer, as docs/api.md says it. The function's own refusals all have the form `Error`.
 REFUSALS = {
-    "400": "The request cannot be read or is not one of this model's; the message says what to correct.",
+    "400": "The request cannot be read, or the model does not accept it. The message says what to change.",
     "404": "There is no such route.",
-    "405": "The route has other methods; the Allow header lists them.",
+    "405": "The route does not have this method. The Allow header lists its methods.",
     "413": "The body is larger than MAX_BODY_BYTES.",
-    "500": "A defect; the function's log has its cause under the request id.",
-    "503": "No release can serve yet; the message says why. Retry-After says when to ask again, in seconds.",
+    "500": "A defect. The function's log has its cause under the request id.",
+    "503": "There is no usable release yet. The message says why. Retry-After says when to ask again, in seconds.",
 }
 # API Gateway's refusals never reach the function; they have the form `GatewayError`.
 GATEWAY_REFUSALS = {
@@ -48,10 +48,10 @@ _ERROR = {
             "required": ["code", "message", "details"],
             "additionalProperties": False,
             "properties": {
-                "code": {"type": "string", "description": "For programs: it does not change."},
+                "code": {"type": "string", "description": "For programs. It does not change."},
                 "message": {
                     "type": "string",
-                    "description": "For people: the cause and, where there is one, the next step.",
+                    "description": "For people: the cause and, if there is one, the next step.",
                 },
                 "details": {"type": "object", "description": "Facts, such as which letters are unknown."},
             },
@@ -75,7 +75,7 @@ _HEALTH = {
         "release": {"type": "string", "description": "The release's version: the SHA-256 of its content."},
         "since": {"type": "string", "format": "date-time"},
         "channel": {"type": "string"},
-        "refresh": {"type": "object", "description": "What following the channel has done so far in this environment."},
+        "refresh": {"type": "object", "description": "What this environment did so far to follow the channel."},
     },
 }
 
@@ -109,14 +109,14 @@ def document(
         "info": {
             "title": "lambda-torch",
             "version": API_VERSION,
-            "description": "A PyTorch model on AWS Lambda. X-Model-Version of every success names the release that answered.",
+            "description": "A PyTorch model on AWS Lambda. X-Model-Version of a success names the release that answered.",
         },
         # Relative to this document's own address, so that it holds behind a stage or a mapped path too.
-        "servers": [{"url": ".", "description": "Where this document is"}],
+        "servers": [{"url": ".", "description": "The address of this document"}],
         "tags": [
-            {"name": "model", "description": "What src/model answers"},
+            {"name": "model", "description": "Requests to the model"},
             {"name": "service", "description": "About this deployment"},
-            {"name": "preflights", "description": "What browsers ask before they call from another origin"},
+            {"name": "preflights", "description": "Requests that a browser sends before it calls from another origin"},
         ],
         "paths": _paths(routes, takes, gives, items),
         "components": {
@@ -131,7 +131,7 @@ def document(
 
 
 _RELEASE = {"description": "The version of the release that answered.", "schema": {"type": "string"}}
-_TIMING = {"description": "What the answer took, phase by phase, in milliseconds.", "schema": {"type": "string"}}
+_TIMING = {"description": "The time of the answer, phase by phase, in milliseconds.", "schema": {"type": "string"}}
 
 
 # What a GET answers, by the route's name: the type of the content, its schema, and the statuses of its refusals beside
@@ -177,8 +177,8 @@ def _post(route: Route, takes: dict[str, Any], gives: dict[str, Any], max_items:
         description = (
             "One request gets its response; a list of requests gets a list of as many responses and errors, in order."
         )
-        # Each item is refused on its own, so the answer to a list with a bad item in it is still 200.
-        each = {"anyOf": [takes, {"description": "Anything else is answered with an Error in its place."}]}
+        # Each item is refused on its own, so a list with a bad one in it is still a request that gets 200.
+        each = {"anyOf": [takes, {"description": "Any other item gets an Error in its place."}]}
         several = {"type": "array", "items": each, "minItems": 1, "maxItems": max_items, "title": "Several requests"}
         takes = {"anyOf": [takes, several]}
         each = {"anyOf": [gives, _schema("Error")]}

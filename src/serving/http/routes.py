@@ -43,7 +43,7 @@ def dispatch(service: Service, request: HttpRequest, invocation: Invocation) -> 
 
 def predict(service: Service, request: HttpRequest, invocation: Invocation) -> HttpResponse:
     """One request of the model, and its response; or a list of them, each answered or refused on its own."""
-    kind, items, parsed = service.model.Request, None, None
+    kind, parsed, items = service.model.Request, None, list[str]()
     with receipts.phase("parse"):
         text = events.body_of(request, service.settings.max_body_bytes)
         if validation.is_list(text) and validation.takes_lists(kind):
@@ -54,7 +54,7 @@ def predict(service: Service, request: HttpRequest, invocation: Invocation) -> H
             parsed = validation.parse(kind, text)
     with service.follower.use(lambda: _canary_key(request, text)) as release:
         if parsed is None:
-            body = _predict_several(service, items or [], release.model, invocation)
+            body = _predict_several(service, items, release.model, invocation)
         else:
             validation.check(release.model, parsed)
             with receipts.phase("predict"):

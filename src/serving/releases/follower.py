@@ -1,7 +1,7 @@
 """Follows a channel: a running function takes up another release within seconds, and no request waits for storage.
 
 After a request is answered, and at most every `refresh_seconds`, a thread looks at the channel's pointer (one
-conditional GET). What a pointer that changed names is brought into service by `Swapper`.
+conditional GET). Where the pointer has changed, `Swapper` brings the releases that it names into service.
 """
 
 import contextvars

@@ -57,7 +57,7 @@ def _safe_name(name: str) -> str:
 
 
 def _writable(value: JsonValue) -> JsonValue:
-    """Refuse what cannot be written as JSON again: Python reads half a character, and numbers beyond a float's range."""
+    """Refuse what cannot be written as JSON again. Python reads half a character, and numbers that are too large."""
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
@@ -223,7 +223,7 @@ def _parents(name: str) -> list[str]:
 
 
 def version_of(files: Mapping[str, FileEntry]) -> str:
-    """The version of these files: what `sha256sum $(ls) | sha256sum` prints in the release's folder, in the C locale."""
+    """The version of these files: what `sha256sum $(ls) | sha256sum` prints in their folder, in the C locale."""
     lines = "".join(f"{files[name].sha256}  {name}\n" for name in sorted(files))
     return hashlib.sha256(lines.encode()).hexdigest()
 

@@ -1,8 +1,8 @@
 """From a channel's pointer to the slot.
 
-The releases that a channel names are loaded beside those in service, and one assignment swaps them in. Whatever fails on
-the way, the last good model goes on serving. Where memory is too small for two models, the new one is loaded in place of
-the old one: requests wait for that swap, and where it fails the old model is loaded again before they go on.
+The releases that a channel names are loaded beside those in service, and one assignment swaps them in. Whatever fails,
+the last good model goes on serving. Where memory is too small for two models, the new one is loaded in place of the old
+one: requests wait for that swap, and where it fails the old model is loaded again before they go on.
 """
 
 from serving.errors import ReleaseUnavailableError

@@ -1,1 +1,1 @@
-"""What a start and a request cost, as log lines and metrics. This package imports nothing of the others."""
+"""What a start and a request cost, as log lines and metrics. It imports no other package of `serving`."""

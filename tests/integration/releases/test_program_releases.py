@@ -88,7 +88,8 @@ def answer(follower: Follower) -> tuple[str, list[float]]:
     """The release that answers, and its answer."""
     with follower.use(lambda: b"") as release:
         (response,) = release.model.predict([Request(row=ROW)])
-    return release.version, response.model_dump()["row"]
+    assert isinstance(response, program_model.Response)
+    return release.version, response.row
 
 
 @pytest.mark.parametrize("name", ["mlp.pt2", "mlp-traced.torchscript"])

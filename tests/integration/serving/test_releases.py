@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lambda_torch.errors import BucketError
 from lambda_torch.releases.bucket import Bucket
-from lambda_torch.releases.errors import ReleasesError
 from lambda_torch.releases.publishing import publish
 from serving.errors import ReleaseUnavailableError
 from serving.releases.format import Manifest
@@ -119,7 +119,7 @@ def test_weights_that_disagree_with_model_json_are_not_published(
     config = json.loads((folder / "model.json").read_text())
     config["categories"].pop()
     (folder / "model.json").write_text(json.dumps(config))
-    with pytest.raises(ReleasesError, match="shape"):
+    with pytest.raises(BucketError, match="shape"):
         publish(folder, bucket)
     assert client.list_objects_v2(Bucket=bucket.name)["KeyCount"] == 0
 
@@ -165,7 +165,7 @@ def test_a_restart_serves_the_replaced_release(
 
 def test_an_absent_bucket_is_told_with_the_next_step(client: "S3Client", release: Path) -> None:
     """Publishing into a bucket that is not there says so and where its name is found."""
-    with pytest.raises(ReleasesError, match=r"NoSuchBucket(.|\n)*Next: "):
+    with pytest.raises(BucketError, match=r"NoSuchBucket(.|\n)*Next: "):
         publish(release, Bucket(client, "no-such-bucket"))
 
 
