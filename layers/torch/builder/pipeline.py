@@ -20,8 +20,9 @@ from builder.errors import BuildError
 from builder.native import compile_pager, selection, split
 from builder.profile import profiles, record
 from builder.python import bundle
-from builder.python.deferred.plan import Held
+from builder.python.deferred.planning import HeldModules
 from builder.stage import install, policy, prune, strip
+from torch_layer import SIDE_FILE
 
 _SCRATCH = ".building-"
 
@@ -195,7 +196,7 @@ class Build:
         """Step 5: Python modules into their tiers, libraries into hot pages and cold blocks."""
         with self.console.step("bundle", "compile modules, and pack the cold ones") as step:
             temperatures = bundle.Temperatures(profile.hot, profile.warm, profile.sources)
-            held = Held() if self.options.eager_imports else profile.held
+            held = HeldModules() if self.options.eager_imports else profile.held
             bundled = bundle.bundle(staged, finished, temperatures, held=held, progress=step.progress)
             step.result = (
                 f"{bundled.hot:,} modules hot, of which {len(held.modules):,} wait; {bundled.warm:,} warm, "
@@ -210,7 +211,7 @@ class Build:
             parts = split.thin(
                 plans,
                 finished,
-                folder / "libraries.cold",
+                folder / SIDE_FILE,
                 progress=lambda _name, done, total: step.progress(done / (total or 1)),
             )
             before = sum(library.original for library in parts.libraries)

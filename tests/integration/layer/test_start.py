@@ -36,7 +36,7 @@ def test_an_inference_runs_few_modules(layer: Layer) -> None:
     import json, sys, torch
     from torch_layer import finder
     torch.nn.LSTM(8, 8)(torch.tensor([[[0.5] * 8]]))
-    run = [name.split(".")[0] for name, module in sys.modules.items() if type(module).__name__ != "Held"
+    run = [name.split(".")[0] for name, module in sys.modules.items() if type(module).__name__ != "Placeholder"
            and (getattr(module, "__file__", None) or "").endswith(".py")]
     print(json.dumps([run.count("torch"), run.count("numpy"), finder.imports(), finder.imports("numpy")]))
     """
@@ -107,7 +107,7 @@ def test_any_use_of_numpy_brings_all_of_it(layer: Layer, first: str, use: str) -
     import sys, numpy
     from torch_layer import finder
     modules = sorted(name for name in sys.modules if name.split(".")[0] == "numpy")
-    held = [name for name in modules if type(sys.modules[name]).__name__ == "Held"]
+    held = [name for name in modules if type(sys.modules[name]).__name__ == "Placeholder"]
     mine = "numpy" in vars(torch.Tensor)
     names = sorted(vars(numpy)), sorted(vars(numpy._core._multiarray_umath))
     print(json.dumps([said.getvalue(), modules, names, held, mine, finder.imports("numpy").complete, finder.imports().reason]))
@@ -167,7 +167,7 @@ def test_everything_can_be_asked_for(layer: Layer) -> None:
     from torch_layer import finder
     if not finder.imports().complete:
         finder.complete_imports()
-    held = [name for name, module in sys.modules.items() if type(module).__name__ == "Held"]
+    held = [name for name, module in sys.modules.items() if type(module).__name__ == "Placeholder"]
     print(json.dumps([finder.imports().complete, held, torch.export.export.__name__]))
     """
     assert answer(layer, program) == [True, [], "export"]

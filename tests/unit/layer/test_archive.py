@@ -16,6 +16,7 @@ from builder.native.side_file import ColdFileWriter
 from builder.python import archive_writer
 from builder.python.archive_writer import Blob, Group
 from paging.kit import compiled_pager
+from torch_layer import PAGER_LIBRARY, SIDE_FILE
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +34,9 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The compiled pager, beside the side file that it opens when it is loaded."""
     folder = tmp_path_factory.mktemp("decoder") / "torch_layer"
     shutil.copytree(compiled_pager(), folder)
-    with ColdFileWriter(folder / "libraries.cold", {"x86_64": 62, "aarch64": 183}[platform.machine()]):
+    with ColdFileWriter(folder / SIDE_FILE, {"x86_64": 62, "aarch64": 183}[platform.machine()]):
         pass
-    return str(folder / "libtorch_layer_pager.so")
+    return str(folder / PAGER_LIBRARY)
 
 
 PATHS = st.from_regex(r"[a-z]{1,3}/[a-z]{1,6}\.py", fullmatch=True)
@@ -79,12 +80,3 @@ def test_few_blocks_stay_in_memory(tmp_path: Path, reader: ModuleType, decoder: 
     for blob in blobs:
         assert bytes(opened.bytecode(blob.path)) == blob.data
     assert len(opened._kept) == reader.KEPT_BLOCKS
-
-
-def test_format_and_reader_agree_on_the_version(reader: ModuleType) -> None:
-    """Builder and reader, which share no code, have the same magic, version and size of header."""
-    assert (archive_writer.MAGIC, archive_writer.VERSION, archive_writer.HEADER_BYTES) == (
-        reader.MAGIC,
-        reader.VERSION,
-        reader.HEADER_BYTES,
-    )

@@ -14,6 +14,7 @@ from elftools.elf.elffile import ELFFile
 from builder.errors import BuildError
 from builder.native import side_file
 from builder.python import archive_writer
+from torch_layer import ARCHIVE_FILE, SIDE_FILE
 
 # Kinds of content, with what the treemap calls them.
 KINDS = {
@@ -131,11 +132,11 @@ def _contents(sizes: dict[str, int], opened: Opener) -> Contents:
     sections: dict[str, tuple[Section, ...]] = {}
     for name, size in sizes.items():
         base = PurePosixPath(name).name
-        if base == "modules.cold":
+        if base == ARCHIVE_FILE:
             with opened(name) as path:
                 entries += _shared(name, size, archive_shares(path), "cold-python")
             continue
-        if base == "libraries.cold":
+        if base == SIDE_FILE:
             with opened(name) as path:
                 entries += _shared(name, size, library_shares(path), "cold-native")
             continue

@@ -26,8 +26,8 @@ from builder.native.elf import (
 )
 from builder.native.layout import Layout, State
 from builder.native.page_set import PAGE_BYTES
+from torch_layer import NOTE_NAME
 
-NOTE_NAME = b"torch-layer"
 NOTE_SPLIT_LIBRARY = 1
 
 

@@ -23,8 +23,9 @@ from typing import NamedTuple
 
 from builder import paths
 from builder.python import archive_writer, bytecode
-from builder.python.deferred import plan as plans
+from builder.python.deferred import planning as plans
 from builder.stage.prune import link
+from torch_layer import ARCHIVE_FILE
 
 # Where the layer lies on Lambda; bytecode carries it, and is corrected at import where the layer is tried elsewhere.
 DEPLOYED = "/opt/python"
@@ -118,7 +119,7 @@ def bundle(
     output: Path,
     temperatures: Temperatures,
     *,
-    held: plans.Held = plans.Held(),  # noqa: B008 -- a tuple
+    held: plans.HeldModules = plans.HeldModules(),  # noqa: B008 -- a tuple
     packed: frozenset[str] = PACKED,
     progress: Callable[[float], None] = lambda _part: None,
 ) -> Bundled:
@@ -147,15 +148,15 @@ def bundle(
     ready = (name for name in temperatures.warm if name in names and name.split(".")[0] not in NEVER_WARM)
     warm = sorted({names[name] for name in ready}.difference(hot))
     _write_cached(output, {path: texts[path] for path in texts if path not in set(modules)})
-    sources_of_torch = plans.Sources(staged)
+    sources_of_torch = plans.SourceTree(staged)
     plan = plans.make(sources_of_torch, held)
-    plan_of_numpy = plans.of_numpy(plans.Sources(staged, ["numpy"]), held.numpy)
+    plan_of_numpy = plans.of_numpy(plans.SourceTree(staged, ["numpy"]), held.numpy)
     waiting = frozenset([*plan.held, *plan_of_numpy.held])
     codes = _compile(
         {path: texts[path] for path in [*hot, *warm]},
         positions=False,
         progress=lambda part: progress(part / 3),
-        rewritings={names[name]: plans.rewriting(sources_of_torch, plan, name) for name in plan.deferred},
+        rewritings={names[name]: plans.rewriting(sources_of_torch, plan, name) for name in plan.deferred_names},
     )
     sources = {path: archive_writer.Blob(path, False, texts[path]) for path in modules if path in moved}
     compiled = {path: archive_writer.Blob(path, True, code) for path, code in codes.items()}
@@ -163,8 +164,12 @@ def bundle(
     rest = [path for path in modules if path not in {*hot, *warm, *read} or (path in hot and path not in codes)]
     _copy_run_time(output)
     size = archive_writer.write(
-        output / "torch_layer" / "modules.cold",
-        {"magic": MAGIC_NUMBER, "table": _table(paths, modules, tops), "imports": (tuple(plan_of_numpy), tuple(plan))},
+        output / "torch_layer" / ARCHIVE_FILE,
+        {
+            "magic": MAGIC_NUMBER,
+            "table": _table(paths, modules, tops),
+            "plans": {each.root: each._asdict() for each in (plan_of_numpy, plan)},
+        },
         [
             # A start does not read what it holds back.
             *(
@@ -213,8 +218,8 @@ def _compile(
         rewriting = rewritings.get(path)
         plain = None
         if rewriting is not None:
-            answers = {name: tuple(answer) for name, answer in rewriting.answers.items()}
-            plain = (tuple(rewriting.module), rewriting.names, rewriting.unborn, answers, rewriting.later)
+            stubs = {name: tuple(stub) for name, stub in rewriting.stubs.items()}
+            plain = (tuple(rewriting.module), rewriting.names, rewriting.classes, stubs, rewriting.statements)
         jobs.append(bytecode.Source(f"{DEPLOYED}/{path}", source, plain))
     codes = bytecode.compile_all(jobs, positions=positions, progress=progress)
     return {path: code for path, code in zip(sources, codes, strict=True) if code is not None}

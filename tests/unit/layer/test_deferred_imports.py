@@ -29,10 +29,10 @@ MODULES = {
     "torch/deep/inner.py": "ORDER.append('inner')\nfrom torch.deep import thing\nvalue = thing",
     "torch/deep/other.py": "ORDER.append('other')\nthing = 'thing'",
     "torch/user.py": (
-        "ORDER.append('user')\n_torch_layer.defer(__name__, 'torch.b')\n"
+        "ORDER.append('user')\n_torch_layer.defer_names(__name__, 'torch.b')\n"
         "def use():\n    return (early if _torch_layer.ready else _torch_layer.resolve(__name__, 'early'))()\n"
-        "def _torch_layer_later():\n    global number\n    ORDER.append('later')\n    number = 5\n"
-        "_torch_layer.later(__name__, _torch_layer_later, 'number')\ndel _torch_layer_later\n"
+        "def _torch_layer_deferred():\n    global number\n    ORDER.append('later')\n    number = 5\n"
+        "_torch_layer.defer_statement(__name__, _torch_layer_deferred, 'number')\ndel _torch_layer_deferred\n"
         "def count():\n    return number if _torch_layer.ready else _torch_layer.resolve(__name__, 'number')"
     ),
     "torch/_C.py": (
@@ -48,16 +48,13 @@ PRELUDE = """
 import builtins, importlib, json, os, sys, threading
 from importlib.machinery import PathFinder
 builtins.ORDER = []
-from torch_layer.lazy import Imports, Plan
+from torch_layer.imports import Imports
+from torch_layer.plan import Plan
 plan = Plan(
     root="torch",
     held={held!r},
-    deferred={{"torch.user": {{"early": ("torch.b", "early")}}}},
-    early="",
-    lifted=(),
-    factories=(),
-    namespaces=(),
-    later={{"torch.user": ("number",)}},
+    deferred_names={{"torch.user": {{"early": ("torch.b", "early")}}}},
+    deferred_statements={{"torch.user": ("number",)}},
     native=("torch._C.made",),
     constants={{"torch.a": {{"version": "7"}}}},
 )
@@ -67,7 +64,7 @@ class Finder:
         if name.split(".")[0] != "torch":
             return None
         spec = PathFinder.find_spec(name, path, target)
-        return spec and imports.loader(spec)
+        return spec and imports.prepare(spec)
 sys.meta_path.insert(0, Finder())
 import torch
 """
@@ -138,7 +135,7 @@ def test_importing_is_not_using(tree: Path, program: str) -> None:
         "torch.deep.inner.value",
         "torch.deep.thing",
         "from torch.deep.inner import value",
-        "imports.complete()",
+        "imports.completion.complete()",
         "torch.a.__doc__",
         "torch._C.made.thing",
         "from torch._C.made import thing",
@@ -194,7 +191,7 @@ def test_afterwards_nothing_is_special(tree: Path) -> None:
     same = all(x is y for x, y in zip(before, after))
     made = torch._C.made
     native = [type(made).__name__, made.__spec__, made.thing, sys.modules["torch._C.made"] is made]
-    special = [name for name in vars(torch.user) if name == "__getattr__" or name.endswith("later")]
+    special = [name for name in vars(torch.user) if name == "__getattr__" or name.endswith("deferred")]
     print(json.dumps([same, sorted(kinds), sorted(specs), sorted(loaders), torch.user.use(), special, native]))
     """
     native = ["module", None, "made", True]
@@ -237,10 +234,10 @@ def test_a_child_completes_by_itself(tree: Path) -> None:
     program = """
     reading, writing = os.pipe()
     if os.fork() == 0:
-        os.write(writing, json.dumps([torch.b.early(), imports.stats().complete]).encode())
+        os.write(writing, json.dumps([torch.b.early(), imports.completion.stats().complete]).encode())
         os._exit(0)
     os.wait()
-    print(json.dumps([json.loads(os.read(reading, 1000)), imports.stats().complete]))
+    print(json.dumps([json.loads(os.read(reading, 1000)), imports.completion.stats().complete]))
     """
     assert result(tree, program) == [["bc", True], False]
 
@@ -261,7 +258,7 @@ def test_a_module_that_fails_is_named_and_tried_again(tree: Path) -> None:
     except ImportError as error:
         message = str(error)
     failing.clear()
-    print(json.dumps([message, torch.b.early(), torch.user.use(), imports.stats().complete]))
+    print(json.dumps([message, torch.b.early(), torch.user.use(), imports.completion.stats().complete]))
     """
     message, *rest = result(tree, program)
     assert "which torch.a.value needs: OSError: no memory" in message
@@ -271,7 +268,9 @@ def test_a_module_that_fails_is_named_and_tried_again(tree: Path) -> None:
 
 def test_what_completed_the_import_is_told(tree: Path) -> None:
     """The stats name the first touch and its cost."""
-    held, complete, reason, microseconds = result(tree, "torch.deep.thing\nprint(json.dumps(imports.stats()))")
+    held, complete, reason, microseconds = result(
+        tree, "torch.deep.thing\nprint(json.dumps(imports.completion.stats()))"
+    )
     assert (held, complete, reason) == (6, True, "torch.deep.thing")
     assert microseconds > 0
 
@@ -281,7 +280,7 @@ def test_what_completed_the_import_is_told(tree: Path) -> None:
 )
 def test_the_variable_is_checked(value: str, outcome: str) -> None:
     """Only the two documented values are taken."""
-    program = "from torch_layer.lazy import is_eager; print(is_eager())"
+    program = "from torch_layer.completion import is_eager; print(is_eager())"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={
