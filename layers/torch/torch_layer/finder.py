@@ -103,6 +103,7 @@ class FolderFinder:
         if kind is None:
             return self._files.find_spec(fullname, target)
         folder = f"{self.path}/{tail}"
+        spec: ModuleSpec
         if isinstance(kind, str):
             path = f"{self.path}/{kind}"
             loads_libraries = fullname == "torch._C"

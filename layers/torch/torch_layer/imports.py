@@ -10,7 +10,7 @@ All of it runs before torch at every cold start: nothing is imported that torch 
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -48,7 +48,7 @@ class Imports:
         self.completion: Completion = Completion(plan.root, len(held), None if before is None else before.completion)
         self.ready = self.completion.ready
         self.completion.undo.append(self._set_ready)
-        self.placeholders = Placeholders(self.completion, held, plan.native, plan.constants)
+        self.placeholders = Placeholders(self.completion, held, plan.native, plan.rebound, plan.constants)
         self.completion.steps.append(self._bind_everything)
         self._plan, self._before = plan, before
         # Module -> statements that wait, each with the names that it binds.
@@ -66,19 +66,19 @@ class Imports:
         """
         if spec.name in self._plan.native:
             spec.loader = NativeLoader(spec.loader, self.placeholders)
-        if spec.name in self._plan.deferred_names or spec.name == "torch":
-            spec.loader = RewrittenLoader(spec.loader, self)
+        if spec.name in self._plan.deferred_names or spec.name in self._plan.submodules or spec.name == "torch":
+            spec.loader = RunningLoader(spec.loader, self)
         if spec.name in self.placeholders.held and not self.ready:
             if self.completion.is_completing() and spec.name in sys.modules and not is_entered:
                 # Running the package has brought the module in, while the import system was on the way to it.
-                spec.loader = PresentLoader(spec.loader)
+                spec.loader = PresentLoader(spec.loader, self.placeholders)
             else:
                 spec.loader = HoldingLoader(spec.loader, self.placeholders)
             listen(spec, self.placeholders)
         return spec
 
     def execute(self, module: ModuleType, run: Callable[[], None]) -> None:
-        """Run a rewritten module, or the root: `run` executes its code in its globals."""
+        """Run a module that has names which wait, or the root: `run` executes its code in its globals."""
         if module.__name__ == "torch":
             start.quickly(lambda: self._execute(module, run))
             self._finish_start()
@@ -88,42 +88,19 @@ class Imports:
     def _execute(self, module: ModuleType, run: Callable[[], None]) -> None:
         name, plan = module.__name__, self._plan
         names = {*plan.deferred_names.get(name, ()), *plan.deferred_statements.get(name, ())}
+        children = plan.submodules.get(name, ())
         namespace = module.__dict__
         namespace["_torch_layer"] = self
-        if self.ready or not names:
+        if self.ready or not (names or children):
             run()
             return
-        first = self._missing(name, namespace, names, None)
-        namespace["__getattr__"] = first
+        hooks = ModuleHooks(namespace, name, names, self.resolve)
         run()
-        own = namespace["__getattr__"]
-        if own is not first:
-            namespace["__getattr__"] = self._missing(name, namespace, names, own)
-
-        def restore() -> None:
-            if own is first:
-                del namespace["__getattr__"]
-            else:
-                namespace["__getattr__"] = own
-
+        hooks.wrap(children, self.placeholders.find_child)
         if self.ready:
-            restore()
+            hooks.remove()
         else:
-            self.completion.undo.append(restore)
-
-    def _missing(
-        self, name: str, namespace: dict[str, Any], names: Iterable[str], own: Callable[[str], Any] | None
-    ) -> Callable[[str], Any]:
-        """A module's `__getattr__` (PEP 562) for names that others take from it before it has them."""
-
-        def __getattr__(attribute: str) -> Any:  # noqa: N807
-            if attribute in names and attribute not in namespace:
-                return self.resolve(name, attribute)
-            if own is not None:
-                return own(attribute)
-            raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
-
-        return __getattr__
+            self.completion.undo.append(hooks.remove)
 
     def _finish_start(self) -> None:
         """When `import torch` ends: run what cannot wait, and set the tripwires."""
@@ -158,7 +135,7 @@ class Imports:
             own = getattr(sys.modules[module], name) if self.ready else function
             return own(*arguments, **options)
 
-        copied.__name__ = copied.__qualname__ = name
+        copied.__module__, copied.__name__, copied.__qualname__ = module, name, name
         if module in self.placeholders.waiting:
             plain(self.placeholders.waiting[module], "__dict__")[name] = copied
         for other, names in self._plan.deferred_names.items():
@@ -169,13 +146,15 @@ class Imports:
 
     # -- what rewritten modules call -------------------------------------------------------------------------------------------
 
-    def defer_names(self, module: str, source: str) -> None:
+    def defer_names(self, module: str, source: str, *names: str) -> None:
         """Stands for `from source import ...`, of names that can wait: runs or holds `source`, as importing it would."""
         import_module(source)
-        if self.ready:
-            for name, (origin, _) in self._plan.deferred_names[module].items():
-                if origin == source:
-                    self._bind(module, name)
+        namespace = sys.modules[module].__dict__
+        for name in names:
+            # The statement would put its value over what is there: a submodule of this name, which the import system has bound.
+            namespace.pop(name, None)
+            if self.ready:
+                self._bind(module, name)
 
     def defer_statement(self, module: str, statement: Callable[[], None], *names: str) -> None:
         """Stands for a statement of a module's body that can wait; `statement` runs it, which binds these names of the module."""
@@ -187,11 +166,14 @@ class Imports:
     def resolve(self, module: str, name: str) -> Any:
         """The value of a deferred name, which is needed now."""
         namespace = sys.modules[module].__dict__
-        if name not in namespace:
-            if name in self._plan.deferred_statements.get(module, ()):
-                self._run_statement_of(module, name)
-            else:
-                self.completion.touched(*self._plan.deferred_names[module][name])
+        if name in namespace:
+            return namespace[name]
+        if name in self._plan.deferred_statements.get(module, ()):
+            self._run_statement_of(module, name)
+            if name not in namespace:
+                raise AttributeError(f"module {module!r} has no attribute {name!r}")
+            return namespace[name]
+        self.completion.touched(*self._plan.deferred_names[module][name])
         # While the import completes, its own modules ask too.
         return namespace[name] if name in namespace else self._bind(module, name)
 
@@ -232,7 +214,9 @@ class Imports:
             for each in self._statements.get(module, ()):
                 if name in each[1]:
                     self._run_statement(module, *each)
-                    self._statements[module].remove(each)
+                    # If it has completed the import, it is gone.
+                    if each in self._statements[module]:
+                        self._statements[module].remove(each)
                     break
 
     @staticmethod
@@ -243,8 +227,60 @@ class Imports:
         namespace.update(given)  # what a program has set meanwhile, a test's mock, say
 
 
-class RewrittenLoader(WrappedLoader):
-    """Runs a module that the builder has rewritten."""
+class ModuleHooks:
+    """`__getattr__` and `__dir__` of a module that runs (PEP 562), which serve its names that wait.
+
+    Args:
+        namespace: the module's globals, before it runs.
+        module: its name.
+        names: those that wait.
+        resolve: gives the value of one, of a module and a name.
+    """
+
+    def __init__(
+        self, namespace: dict[str, Any], module: str, names: Collection[str], resolve: Callable[[str, str], Any]
+    ) -> None:
+        self._namespace, self._module, self._names, self._resolve = namespace, module, names, resolve
+        self._own: dict[str, Callable[..., Any]] = {}
+        self._children: Collection[str] = ()
+        self._find_child: Callable[[str, str], Any] = lambda _module, _name: None
+        self._hooks: dict[str, Callable[..., Any]] = {"__getattr__": self._get, "__dir__": self._list}
+        namespace["__getattr__"] = self._hooks["__getattr__"]
+
+    def wrap(self, children: Collection[str], find_child: Callable[[str, str], Any]) -> None:
+        """When the module has run: list the names, and go before hooks that it has defined itself.
+
+        Args:
+            children: names of submodules that are held, which nothing may have imported yet.
+            find_child: gives one of them, of a module and a name; None as long as there is none.
+        """
+        self._children, self._find_child = children, find_child
+        found = {name: self._namespace.get(name) for name in self._hooks}
+        self._own = {name: hook for name, hook in found.items() if hook is not None and hook != self._hooks[name]}
+        self._namespace.update(self._hooks)
+
+    def remove(self) -> None:
+        """Leave the module with its own hooks, if it has any."""
+        for name in self._hooks:
+            del self._namespace[name]
+        self._namespace.update(self._own)
+
+    def _get(self, attribute: str) -> Any:
+        if attribute in self._names and attribute not in self._namespace:
+            return self._resolve(self._module, attribute)
+        if attribute in self._children and (child := self._find_child(self._module, attribute)) is not None:
+            return child
+        if "__getattr__" in self._own:
+            return self._own["__getattr__"](attribute)
+        raise AttributeError(f"module {self._module!r} has no attribute {attribute!r}")
+
+    def _list(self) -> list[str]:
+        own = self._own["__dir__"]() if "__dir__" in self._own else self._namespace.keys() - self._hooks.keys()
+        return sorted({*own, *self._own, *self._names, *self._children})
+
+
+class RunningLoader(WrappedLoader):
+    """For a module that runs and has names which wait."""
 
     def __init__(self, real: Any, imports: Imports) -> None:
         super().__init__(real)

@@ -41,6 +41,7 @@ class Placeholders:
         completion: every touch goes there, and it has the modules run.
         held: names of the held modules, in stock order.
         native: modules written in C of which any use is a touch, from `hold_native` on.
+        rebound: held modules that are no attributes of their packages.
         constants: held module -> names in it and their values, which can be read without a touch.
 
     Attributes:
@@ -54,13 +55,15 @@ class Placeholders:
         completion: Completion,
         held: Iterable[str],
         native: Iterable[str] = (),
+        rebound: Iterable[str] = (),
         constants: Mapping[str, Mapping[str, str]] = {},
     ) -> None:
         self.completion = completion
         self.held = dict.fromkeys(held)
         self.waiting: dict[str, ModuleType] = {}
         self.is_lent = False
-        self._native, self._constants = native, constants
+        self._present: set[str] = set()
+        self._native, self._rebound, self._constants = native, frozenset(rebound), constants
         completion.steps.append(self._run_all)
         completion.undo.append(self._release)
 
@@ -130,13 +133,13 @@ class Placeholders:
     def look(self, module: ModuleType, attribute: str) -> Any:
         """An attribute of a held module, beyond what the import system asks for."""
         name, namespace = plain(module, "__name__"), plain(module, "__dict__")
+        child = f"{name}.{attribute}"
         if self.completion.is_completing():
             self.run(name)
-        elif self.completion.is_idle():
+        elif self.completion.is_idle() and child not in self._rebound:
             if attribute in namespace and attribute not in _UNKNOWN and name not in self._native:
                 # A submodule, which the import system has put there, a copied function or a constant: that uses nothing else.
                 return namespace[attribute]
-            child = f"{name}.{attribute}"
             if child in self.held:
                 # In stock torch it is there by now, since something has imported it.
                 return import_module(child)
@@ -150,6 +153,25 @@ class Placeholders:
             self.run(name)
         else:
             self.completion.touched(name, what)
+
+    def find_child(self, package: str, attribute: str) -> ModuleType | None:
+        """A submodule of a package that runs, which nothing has imported yet; None while the import completes, as in stock."""
+        if self.completion.is_completing():
+            return None
+        if not self.completion.is_idle():
+            self.completion.complete()
+        return import_module(f"{package}.{attribute}")
+
+    def add_present(self, name: str) -> None:
+        """A module was there when the import system found it. Stock's import system does not come this far, and binds nothing."""
+        self._present.add(name)
+
+    def was_present(self, package: ModuleType, attribute: str) -> bool:
+        """Whether the import system is about to bind such a module to its package."""
+        name = f"{plain(package, '__name__')}.{attribute}"
+        found = name in self._present
+        self._present.discard(name)
+        return found
 
     def enter_package(self, module: ModuleType) -> None:
         """The import system looks for a submodule. That alone is no touch, but as the import completes, packages run first."""
@@ -187,7 +209,10 @@ class Placeholder(ModuleType):
 
     def __setattr__(self, attribute: str, value: Any) -> None:
         # The import system puts submodules here. All others change what the module has, so it must be there first.
-        if not isinstance(value, ModuleType) and attribute not in _PROBES:
+        if isinstance(value, ModuleType):
+            if _keeper(self).was_present(self, attribute):
+                return
+        elif attribute not in _PROBES:
             _keeper(self).touch(self, attribute)
         ModuleType.__setattr__(self, attribute, value)
 
@@ -256,6 +281,10 @@ class HoldingLoader(WrappedLoader):
 class PresentLoader(WrappedLoader):
     """For a module that is there already."""
 
+    def __init__(self, real: Any, keeper: Placeholders) -> None:
+        super().__init__(real)
+        self._keeper = keeper
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """That module."""
         return sys.modules[spec.name]
@@ -264,6 +293,7 @@ class PresentLoader(WrappedLoader):
         """Nothing is left to do."""
         spec: Any = module.__spec__
         spec.loader = self.real
+        self._keeper.add_present(spec.name)
 
 
 class NativeLoader(WrappedLoader):

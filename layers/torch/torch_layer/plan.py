@@ -19,6 +19,10 @@ class Plan(NamedTuple):
         namespaces: operator namespaces in which held modules define operators.
         native: modules written in C of which any use is a touch: those that held modules of torch make inside `torch._C`,
             and the one of NumPy that torch has used before.
+        rebound: held modules whose package has something else under their name, or nothing, when it has run
+            (`torch.nn.utils.weight_norm` is a function). To look such a name up is a touch.
+        submodules: package that runs -> names of its submodules that are held, or that only held modules import. Stock has them
+            as attributes.
         constants: held module -> names in it and their values, which can be read without a touch.
     """
 
@@ -31,4 +35,6 @@ class Plan(NamedTuple):
     factories: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     native: tuple[str, ...] = ()
+    rebound: tuple[str, ...] = ()
+    submodules: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
     constants: dict[str, dict[str, str]] = {}  # noqa: RUF012

@@ -160,6 +160,22 @@ def test_ordinary_inference_completes_nothing(layer: Layer) -> None:
     assert {name for name, reason in found.items() if reason != "-"} == listed
 
 
+FUNCTIONS = {
+    "torch.autograd.gradcheck": "torch.autograd.gradcheck(torch.sin, torch.ones(2, dtype=torch.float64, requires_grad=True))",
+    "torch.cond": "torch.cond(torch.tensor(True), torch.sin, torch.cos, (torch.zeros(1),)).tolist() == [0]",
+    "torch.while_loop": "torch.while_loop(lambda x: x.sum() < 3, lambda x: (x + 1,), (torch.zeros(1),))[0].tolist() == [3]",
+    "flat_apply": "callable(torch._higher_order_ops.flat_apply)",
+}
+
+
+@pytest.mark.parametrize("mode", ["held", "eager"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_with_the_names_of_their_modules_are_functions(layer: Layer, name: str, mode: str) -> None:
+    """A function that a package has under the name of a submodule can be called, as the first touch and without held modules."""
+    program = f"import json, torch\nprint(json.dumps(bool({FUNCTIONS[name]})))"
+    assert answer(layer, program, TORCH_LAYER_IMPORTS=mode)
+
+
 def test_everything_can_be_asked_for(layer: Layer) -> None:
     """The variable and the function both leave what stock torch leaves: no module held."""
     program = """

@@ -35,9 +35,10 @@ class RecordingHelper:
         self.asked: list[str] = []
         self.deferred_statements: list[tuple[str, tuple[str, ...]]] = []
 
-    def defer_names(self, module: str, source: str) -> None:
+    def defer_names(self, module: str, source: str, *names: str) -> None:
         """Importing the module that the names come from."""
         self.asked.append(f"import {source}")
+        self.deferred_names = names
 
     def defer_statement(self, module: str, statement: Callable[[], None], *names: str) -> None:
         """A statement that waits."""
@@ -285,7 +286,7 @@ def test_a_rule_that_does_not_fit_is_an_error(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "torch" / "a.py").write_text("x = 1\n")
     monkeypatch.setattr(rules, "EAGER_STATEMENTS", (rules.EagerStatement("torch.a", ("x = 1",), ""),))
     monkeypatch.setattr(rules, "COPIED_FUNCTIONS", ())
-    assert planning.eager_code(planning.SourceTree(tmp_path)) == "import torch\nx = 1\n"
+    assert planning.eager_code(planning.SourceTree(tmp_path)) == "import torch\n__name__ = 'torch.a'\nx = 1\n"
     monkeypatch.setattr(rules, "EAGER_STATEMENTS", (rules.EagerStatement("torch.a", ("x = 2",), ""),))
     with pytest.raises(BuildError, match=r"torch\.a has no line 'x = 2'"):
         planning.eager_code(planning.SourceTree(tmp_path))

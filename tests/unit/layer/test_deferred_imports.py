@@ -15,21 +15,29 @@ ROOT = Path(__file__).resolve().parents[3]
 MODULES = {
     "torch/__init__.py": (
         "ORDER.append('torch')\nimport torch._C, torch._ops\n"
-        "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.user"
+        "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.same, torch.pack\nimport torch.user"
     ),
     # Fills a module inside the extension module, or makes it, as PyImport_AddModule does.
     "torch/a.py": (
-        "ORDER.append('a')\nimport sys, types\nimport torch._C\n"
+        "ORDER.append('a')\nimport sys, types\nimport torch._C, torch.lone\n"
         "made = sys.modules.setdefault('torch._C.made', types.ModuleType('torch._C.made'))\n"
         "made.thing = 'made'\ntorch._C.made = made\nvalue = 1\ndef answer():\n    return 42"
     ),
+    # Only a held module imports it.
+    "torch/lone.py": "ORDER.append('lone')\nvalue = 'lone'",
     "torch/b.py": "ORDER.append('b')\nfrom torch.c import late\ndef early():\n    return 'b' + late()",
     "torch/c.py": "ORDER.append('c')\nimport torch.b\ndef late():\n    return 'c'",
     "torch/deep/__init__.py": "ORDER.append('deep')\nfrom torch.deep.other import thing",
     "torch/deep/inner.py": "ORDER.append('inner')\nfrom torch.deep import thing\nvalue = thing",
     "torch/deep/other.py": "ORDER.append('other')\nthing = 'thing'",
+    # Functions that have the names of their modules, in a package that runs and in one that is held.
+    "torch/same/__init__.py": "_torch_layer.defer_names(__name__, 'torch.same.twin', 'twin')",
+    "torch/same/twin.py": "ORDER.append('twin')\ndef twin():\n    return 'twin'",
+    "torch/pack/__init__.py": "ORDER.append('pack')\nfrom torch.pack.pair import pair\nfrom torch.pack import gone\ndel gone",
+    "torch/pack/pair.py": "ORDER.append('pair')\ndef pair():\n    return 'pair'",
+    "torch/pack/gone.py": "ORDER.append('gone')",
     "torch/user.py": (
-        "ORDER.append('user')\n_torch_layer.defer_names(__name__, 'torch.b')\n"
+        "ORDER.append('user')\n_torch_layer.defer_names(__name__, 'torch.b', 'early')\n"
         "def use():\n    return (early if _torch_layer.ready else _torch_layer.resolve(__name__, 'early'))()\n"
         "def _torch_layer_deferred():\n    global number\n    ORDER.append('later')\n    number = 5\n"
         "_torch_layer.defer_statement(__name__, _torch_layer_deferred, 'number')\ndel _torch_layer_deferred\n"
@@ -43,7 +51,10 @@ MODULES = {
         for name in ("_OpNamespace", "_HigherOrderNamespace")
     ),
 }
-HELD = ("torch.a", "torch.b", "torch.c", "torch.deep", "torch.deep.other", "torch.deep.inner")
+HELD = (
+    *("torch.a", "torch.lone", "torch.b", "torch.c", "torch.deep", "torch.deep.other", "torch.deep.inner"),
+    *("torch.same.twin", "torch.pack", "torch.pack.pair", "torch.pack.gone"),
+)
 PRELUDE = """
 import builtins, importlib, json, os, sys, threading
 from importlib.machinery import PathFinder
@@ -53,9 +64,14 @@ from torch_layer.plan import Plan
 plan = Plan(
     root="torch",
     held={held!r},
-    deferred_names={{"torch.user": {{"early": ("torch.b", "early")}}}},
+    deferred_names={{
+        "torch.user": {{"early": ("torch.b", "early")}},
+        "torch.same": {{"twin": ("torch.same.twin", "twin")}},
+    }},
     deferred_statements={{"torch.user": ("number",)}},
     native=("torch._C.made",),
+    submodules={{"torch": ("a", "b", "c", "lone")}},
+    rebound=("torch.same.twin", "torch.pack.pair", "torch.pack.gone"),
     constants={{"torch.a": {{"version": "7"}}}},
 )
 imports = Imports(plan, eager={eager})
@@ -68,7 +84,7 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 import torch
 """
-STOCK = ["torch", "a", "b", "c", "deep", "other", "inner", "user", "later"]
+STOCK = ["torch", "a", "lone", "b", "c", "deep", "other", "inner", "twin", "pack", "pair", "gone", "user", "later"]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +127,10 @@ def result(tree: Path, program: str, eager: bool = False) -> Any:
         "import torch._C.made",
         "from torch._C import made; torch._C.made is made, made.__name__, repr(made)",
         "assert torch.a.version == '7'",
+        "import torch.same.twin, torch.pack.pair",
+        "dir(torch.user), dir(torch.same)",
+        "torch.lone",
+        "assert 'lone' in dir(torch)",
     ],
 )
 def test_importing_is_not_using(tree: Path, program: str) -> None:
@@ -137,6 +157,13 @@ def test_importing_is_not_using(tree: Path, program: str) -> None:
         "from torch.deep.inner import value",
         "imports.completion.complete()",
         "torch.a.__doc__",
+        "torch.lone.value",
+        "torch.same.twin()",
+        "from torch.same import twin; twin()",
+        "torch.pack.pair()",
+        "import torch.pack.pair; torch.pack.pair()",
+        "from torch.pack import pair; pair()",
+        "hasattr(torch.pack, 'gone')",
         "torch._C.made.thing",
         "from torch._C.made import thing",
         "import importlib.util, inspect; inspect.getmembers(torch.b)",
@@ -147,6 +174,34 @@ def test_a_touch_runs_everything_in_stock_order(tree: Path, touch: str) -> None:
     held, eager = (result(tree, f"{touch}\nprint(json.dumps(ORDER))", eager=each) for each in (False, True))
     assert eager == STOCK
     assert held == ["torch", "user", *STOCK[1:-2], "later"]
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("first", ["", "import torch.same.twin, torch.pack.pair", "torch.a.value"])
+def test_a_function_with_the_name_of_its_module_is_the_function(tree: Path, first: str, eager: bool) -> None:
+    """An attribute of a package is what the package binds, and not the submodule of this name, before and after completion."""
+    program = f"""
+    {first}
+    found = [torch.same.twin(), torch.pack.pair(), hasattr(torch.pack, "gone")]
+    imports.completion.complete()
+    modules = [sys.modules["torch.same.twin"].twin(), sys.modules["torch.pack.pair"].pair()]
+    print(json.dumps([found, modules, torch.same.twin(), torch.pack.pair(), hasattr(torch.pack, "gone")]))
+    """
+    expected = [["twin", "pair", False], ["twin", "pair"], "twin", "pair", False]
+    assert result(tree, program, eager) == expected
+
+
+def test_names_that_wait_are_listed(tree: Path) -> None:
+    """`dir` of a module that runs has its names that wait, and afterwards what stock has."""
+    program = """
+    import types
+    before = [dir(torch.user), dir(torch.same)]
+    imports.completion.complete()
+    print(json.dumps([before, [dir(torch.user), dir(torch.same)]]))
+    """
+    before, after = result(tree, program)
+    assert before == after
+    assert result(tree, program, eager=True) == [after, after]
 
 
 @pytest.mark.parametrize("ask", ["torch.user.count()", "torch.user.number", "from torch.user import number"])
@@ -271,7 +326,7 @@ def test_what_completed_the_import_is_told(tree: Path) -> None:
     held, complete, reason, microseconds = result(
         tree, "torch.deep.thing\nprint(json.dumps(imports.completion.stats()))"
     )
-    assert (held, complete, reason) == (6, True, "torch.deep.thing")
+    assert (held, complete, reason) == (len(HELD), True, "torch.deep.thing")
     assert microseconds > 0
 
 

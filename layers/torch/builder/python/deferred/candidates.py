@@ -64,3 +64,30 @@ class _FromImports:
         self.names = {
             name: origins[0] for name, origins in found.items() if len(origins) == 1 and name not in other.names
         }
+
+
+def rebound(module: ModuleText) -> frozenset[str]:
+    """The names that a package's body binds to something of its own, so that a submodule of such a name is not its attribute."""
+    names = _Rebound(module)
+    names.visit(module.parse())
+    return frozenset(names.names)
+
+
+class _Rebound(BoundNames):
+    def __init__(self, package: ModuleText) -> None:
+        super().__init__()
+        self._package = package
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        """`from . import name` binds the submodule itself."""
+        source = self._package.absolute(node)
+        for alias in node.names:
+            name = alias.asname or alias.name
+            if f"{source}.{alias.name}" != f"{self._package.name}.{name}":
+                self.names.add(name)
+
+    def visit_If(self, node: ast.If) -> None:
+        """What stands there for type checkers only is not run."""
+        is_run = not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING")
+        for each in [*(node.body if is_run else []), *node.orelse]:
+            self.visit(each)

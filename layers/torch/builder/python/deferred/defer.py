@@ -1,6 +1,6 @@
 """Rewrites a module so that names which it takes from a held module wait until they are used.
 
-    from torch.fx import Graph                  _torch_layer.defer_names(__name__, 'torch.fx')
+    from torch.fx import Graph                  _torch_layer.defer_names(__name__, 'torch.fx', 'Graph')
 
     def trace(root):                            def trace(root):
         return Graph(root)                          return (Graph if _torch_layer.ready
@@ -195,14 +195,12 @@ class _Rewriter(ScopeWalker):
 
     def split(self, node: ast.ImportFrom) -> list[ast.stmt]:
         """A `from ... import` of the module's body, without the deferred names."""
-        rest = [alias for alias in node.names if (alias.asname or alias.name) not in self.names]
+        bound = [alias.asname or alias.name for alias in node.names]
+        rest = [alias for alias, name in zip(node.names, bound, strict=True) if name not in self.names]
         if len(rest) == len(node.names):
             return [node]
-        call = ast.Call(
-            helper("defer_names"),
-            [ast.Name("__name__", ast.Load()), ast.Constant(self._module.absolute(node))],
-            [],
-        )
+        texts = [self._module.absolute(node), *(name for name in bound if name in self.names)]
+        call = ast.Call(helper("defer_names"), [ast.Name("__name__", ast.Load()), *map(ast.Constant, texts)], [])
         statements: list[ast.stmt] = [located(ast.Expr(call), node)]
         if rest:
             node.names = rest

@@ -49,6 +49,7 @@ class SourceTree:
         self._paths = {self._name(path): path for path in paths}
         self._deferrable: dict[str, dict[str, Origin]] = {}
         self._asks: dict[str, bool] = {}
+        self._rebound: dict[str, frozenset[str]] = {}
 
     def _name(self, path: Path) -> str:
         parts = path.relative_to(self._tree).with_suffix("").parts
@@ -56,6 +57,15 @@ class SourceTree:
 
     def __contains__(self, name: str) -> bool:
         return name in self._paths
+
+    def is_attribute(self, name: str) -> bool:
+        """Whether a dotted name is a module, and its package's attribute of that name is this module too."""
+        package, _, tail = name.rpartition(".")
+        if name not in self or package not in self:
+            return name in self
+        if package not in self._rebound:
+            self._rebound[package] = candidates.rebound(self.module(package))
+        return tail not in self._rebound[package]
 
     def module(self, name: str) -> ModuleText:
         """A module, read."""
@@ -70,8 +80,8 @@ class SourceTree:
         """`candidates.deferrable` of a module, looked for once."""
         if name not in self._deferrable:
             module = self.module(name)
-            alone = rules.is_left_alone(module.source)
-            found = {} if alone else candidates.deferrable(module, self.__contains__, deferred_statements_of(name))
+            alone = rules.is_left_alone(name, module.source)
+            found = {} if alone else candidates.deferrable(module, self.is_attribute, deferred_statements_of(name))
             self._deferrable[name] = {
                 bound: origin for bound, origin in found.items() if origin[0].split(".")[0] in rules.PACKAGES
             }
@@ -82,12 +92,12 @@ class SourceTree:
         if name not in self._asks:
             module = self.module(name)
             named = any(rule.name.encode() in module.source for rule in rules.CLASSES_WITHOUT_INSTANCES)
-            alone = rules.is_left_alone(module.source)
+            alone = rules.is_left_alone(name, module.source)
             self._asks[name] = named and not alone and defer.asks_for_classes(module, CLASSES)
         return self._asks[name]
 
 
-def everything(sources: SourceTree, order: Iterable[str], held: Iterable[str]) -> Plan:
+def everything(sources: SourceTree, order: Iterable[str], held: Sequence[str]) -> Plan:
     """A plan that defers whatever can wait, held or not: for finding out what is used."""
     deferred = {name: sources.deferrable(name) for name in order}
     return Plan(
@@ -97,6 +107,8 @@ def everything(sources: SourceTree, order: Iterable[str], held: Iterable[str]) -
         deferred_statements=_deferred_statements(sources, deferred),
         eager_code=eager_code(sources),
         copied_functions=_copied_functions(sources),
+        rebound=_rebound(sources, held),
+        submodules=_submodules(sources, held),
     )
 
 
@@ -132,7 +144,24 @@ def make(sources: SourceTree, held: HeldModules) -> Plan:
         factories=held.factories,
         namespaces=held.namespaces,
         native=held.native,
+        rebound=_rebound(sources, held.modules),
+        submodules=_submodules(sources, held.modules, held.running),
     )
+
+
+def _rebound(sources: SourceTree, held: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in held if not sources.is_attribute(name))
+
+
+def _submodules(sources: SourceTree, held: Sequence[str], running: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+    """Package that runs -> names of its submodules, which are held, or which only held modules import."""
+    waiting = frozenset(held)
+    found: dict[str, list[str]] = {}
+    for name in sorted([*held, *running]):
+        package, _, tail = name.rpartition(".")
+        if package and package not in waiting and sources.is_attribute(name):
+            found.setdefault(package, []).append(tail)
+    return {package: tuple(names) for package, names in found.items()}
 
 
 def of_numpy(sources: SourceTree, modules: Sequence[str]) -> Plan:
@@ -148,7 +177,14 @@ def of_numpy(sources: SourceTree, modules: Sequence[str]) -> Plan:
             f"numpy._core has no line {rules.NUMPY_PREPARES!r} any more (builder/python/deferred/rules.py)", _NEXT
         )
     constants = {rule.module: {rule.name: _constant(sources, rule)} for rule in rules.CONSTANTS}
-    return Plan("numpy", held=tuple(modules), native=(rules.NUMPY_NATIVE,), constants=constants)
+    return Plan(
+        "numpy",
+        held=tuple(modules),
+        native=(rules.NUMPY_NATIVE,),
+        rebound=_rebound(sources, modules),
+        submodules=_submodules(sources, modules),
+        constants=constants,
+    )
 
 
 def _constant(sources: SourceTree, rule: rules.Constant) -> str:
@@ -208,6 +244,7 @@ def eager_code(sources: SourceTree) -> str:
             raise BuildError(
                 f"{rule.module} has no line {gone[0]!r} any more (builder/python/deferred/rules.py)", _NEXT
             )
+        text.append(f"__name__ = {rule.module!r}")
         text.extend(rule.lines)
         if isinstance(rule, rules.CopiedFunction):
             text.append(_function(rule, tree))
@@ -219,11 +256,11 @@ def _stands_in(tree: ast.Module, line: str) -> bool:
     (wanted,) = ast.parse(line).body
     if not isinstance(wanted, ast.ImportFrom):
         return any(ast.unparse(each) == ast.unparse(wanted) for each in tree.body)
-    names = {alias.name for alias in wanted.names}
+    names = {(alias.name, alias.asname) for alias in wanted.names}
     return any(
         isinstance(each, ast.ImportFrom)
         and each.module == wanted.module
-        and names <= {alias.name for alias in each.names if alias.asname is None}
+        and names <= {(alias.name, alias.asname) for alias in each.names}
         for each in tree.body
     )
 

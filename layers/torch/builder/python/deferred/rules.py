@@ -63,6 +63,10 @@ _SPECIAL = re.compile(
 )
 
 
+# ... but these only look like it.
+PLAIN = (Pattern(r"torch", "it puts modules for devices into sys.modules, and leaves its own place alone"),)
+
+
 class ClassWithoutInstances(NamedTuple):
     """A class of a held module whose instances only that module makes, and whose metaclass has no `__instancecheck__`."""
 
@@ -102,6 +106,28 @@ EAGER_STATEMENTS = (
         "torch._prims.rng_prims",
         ("from torch._opaque_base import OpaqueBaseMeta", "torch._C._set_generator_metaclass(OpaqueBaseMeta)"),
         "torch.Generator() is an error before",
+    ),
+    EagerStatement(
+        "torch.jit._script",
+        (
+            "from torch.utils import set_module",
+            "ScriptFunction = torch._C.ScriptFunction",
+            "CompilationUnit = torch._C.CompilationUnit",
+            "ScriptFunction.__name__ = 'ScriptFunction'",
+            "ScriptFunction.__qualname__ = 'torch.jit.ScriptFunction'",
+            "set_module(ScriptFunction, 'torch.jit')",
+            "set_module(CompilationUnit, 'torch.jit')",
+        ),
+        "names of native classes, by which they are shown and pickled",
+    ),
+    EagerStatement(
+        "torch.nn.attention",
+        (
+            "from torch._C import _SDPBackend as SDPBackend",
+            "SDPBackend.__module__ = __name__",
+            "SDPBackend.__name__ = 'SDPBackend'",
+        ),
+        "the same",
     ),
 )
 
@@ -243,11 +269,11 @@ MISSING_KERNELS = {
 }
 
 
-def is_left_alone(source: bytes) -> bool:
+def is_left_alone(name: str, source: bytes) -> bool:
     """Whether a module does things with itself that neither holding nor rewriting gets along with."""
-    return _SPECIAL.search(source) is not None
+    return _SPECIAL.search(source) is not None and not any(re.fullmatch(rule.pattern, name) for rule in PLAIN)
 
 
 def is_never_held(name: str, source: bytes) -> bool:
     """Whether a rule keeps the module from being held."""
-    return is_left_alone(source) or any(re.fullmatch(rule.pattern, name) for rule in NEVER)
+    return is_left_alone(name, source) or any(re.fullmatch(rule.pattern, name) for rule in NEVER)

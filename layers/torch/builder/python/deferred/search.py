@@ -145,7 +145,7 @@ def _numpy(trials: _Trials, tree: Path, plan: Plan, progress: Callable[[str], No
     """The modules of NumPy that can be held; none where torch touches one as it is imported."""
     sources = SourceTree(tree, ["numpy"])
     order = [name for name in trials.run("order", "numpy") if name in sources]
-    waiting = [name for name in order if not rules.is_left_alone(sources.module(name).source)]
+    waiting = [name for name in order if not rules.is_left_alone(name, sources.module(name).source)]
     needed = set(trials.run("numpy-needs", planning.of_numpy(sources, waiting)))
     held = tuple(name for name in waiting if name not in needed)
     if touch := trials.run("numpy-at-start", plan, planning.of_numpy(sources, held)):

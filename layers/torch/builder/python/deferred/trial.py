@@ -250,9 +250,15 @@ def _read(path: str) -> Plan:
         for module, names in value["deferred_names"].items()
     }
     statements = {module: tuple(names) for module, names in value["deferred_statements"].items()}
+    submodules = {package: tuple(names) for package, names in value["submodules"].items()}
     functions = tuple(tuple(each) for each in value["copied_functions"])
-    lists = {name: tuple(value[name]) for name in ("held", "factories", "namespaces", "native")}
-    changed = {"deferred_names": names, "deferred_statements": statements, "copied_functions": functions}
+    lists = {name: tuple(value[name]) for name in ("held", "factories", "namespaces", "native", "rebound")}
+    changed = {
+        "deferred_names": names,
+        "deferred_statements": statements,
+        "copied_functions": functions,
+        "submodules": submodules,
+    }
     return Plan(**(value | lists | changed))
 
 
