@@ -144,6 +144,9 @@ class Placeholders:
                 # In stock torch it is there by now, since something has imported it.
                 return import_module(child)
         self.completion.touched(name, attribute)
+        if attribute in _OF_THE_CLASS and attribute not in namespace:
+            # C code that makes classes takes this for the name of the module in which they are.
+            raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
         return plain(module, attribute)
 
     def touch(self, module: ModuleType, what: str) -> None:
@@ -223,6 +226,10 @@ class Placeholder(ModuleType):
     def __dir__(self) -> Iterable[str]:
         _keeper(self).touch(self, "__dir__()")
         return ModuleType.__dir__(self)
+
+
+# What modules have only because of this class, `__module__` for one.
+_OF_THE_CLASS = frozenset(vars(Placeholder)) - frozenset(vars(ModuleType))
 
 
 def _keeper(module: ModuleType) -> Placeholders:

@@ -176,6 +176,19 @@ def test_functions_with_the_names_of_their_modules_are_functions(layer: Layer, n
     assert answer(layer, program, TORCH_LAYER_IMPORTS=mode)
 
 
+def test_native_classes_keep_their_names(layer: Layer) -> None:
+    """Classes that C code makes in a module that waits can be pickled, and say that they are torch's."""
+    program = """
+    import json, pickle, torch
+    kind = torch.distributed.ReduceOp
+    copied = pickle.loads(pickle.dumps(kind.SUM))
+    names = torch._C._distributed_c10d.Reducer.__module__
+    print(json.dumps([copied == kind.SUM, names, repr(torch._C._distributed_rpc.RpcAgent)]))
+    """
+    rpc = "<class 'torch._C._distributed_rpc.RpcAgent'>"
+    assert answer(layer, program) == [True, "torch._C._distributed_c10d", rpc]
+
+
 def test_everything_can_be_asked_for(layer: Layer) -> None:
     """The variable and the function both leave what stock torch leaves: no module held."""
     program = """

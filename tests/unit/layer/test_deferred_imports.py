@@ -21,7 +21,8 @@ MODULES = {
     "torch/a.py": (
         "ORDER.append('a')\nimport sys, types\nimport torch._C, torch.lone\n"
         "made = sys.modules.setdefault('torch._C.made', types.ModuleType('torch._C.made'))\n"
-        "made.thing = 'made'\ntorch._C.made = made\nvalue = 1\ndef answer():\n    return 42"
+        "made.thing = 'made'\nmade.seen = [hasattr(made, '__module__')]\n"
+        "torch._C.made = made\nvalue = 1\ndef answer():\n    return 42"
     ),
     # Only a held module imports it.
     "torch/lone.py": "ORDER.append('lone')\nvalue = 'lone'",
@@ -202,6 +203,16 @@ def test_names_that_wait_are_listed(tree: Path) -> None:
     before, after = result(tree, program)
     assert before == after
     assert result(tree, program, eager=True) == [after, after]
+
+
+def test_code_that_fills_a_module_does_not_meet_the_layers_class(tree: Path) -> None:
+    """C code takes a module's `__module__`, if it has one, for the name of the classes in it; stock's modules have none."""
+    program = """
+    found = [hasattr(types, "__module__") for types in (torch, torch.a, torch._C.made)]
+    torch.c.__dict__
+    print(json.dumps([found, list(torch._C.made.seen)]))
+    """
+    assert result(tree, program) == [[False, False, False], [False]]
 
 
 @pytest.mark.parametrize("ask", ["torch.user.count()", "torch.user.number", "from torch.user import number"])
