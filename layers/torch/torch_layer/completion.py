@@ -39,7 +39,7 @@ class Completion:
 
     Attributes:
         ready: whether everything has run.
-        lock: the thread that completes the import has it, and one that runs a deferred statement.
+        lock: a thread has it while it completes the import, runs a deferred statement, or forks.
         steps: what completing does, in this order. After an error the next attempt calls all of them again.
         undo: called once, when everything has run: each takes a tripwire or a placeholder away.
         on_touch: a hook for programs that find out what is touched, such as the builder's trials. It is called with the
@@ -57,7 +57,7 @@ class Completion:
         self._owner: int | None = None  # the thread that completes the import
         self._reason = ""
         self._microseconds = 0
-        os.register_at_fork(after_in_child=self._after_fork)
+        self._guards_forks = False
 
     def touched(self, module: str, name: str = "") -> None:
         """Something uses what is not there before the import is complete.
@@ -82,6 +82,7 @@ class Completion:
         """
         if self.ready or self._owner == threading.get_ident():
             return
+        self.guard_forks()
         with self.lock:
             if self.ready:
                 return
@@ -107,6 +108,19 @@ class Completion:
             self.undo.clear()
             self._microseconds = round((time.perf_counter() - started) * 1e6)
 
+    def guard_forks(self) -> None:
+        """Let every later fork wait until no thread has the lock, as CPython does it with locks of its own.
+
+        A child lacks the thread that was running held modules, and the import locks of modules that it had begun would stay
+        locked for ever. Handlers that were registered last take their locks first. So this comes when torch has been imported,
+        and `logging` with it: held modules take the lock of `logging`, and a fork must not have that one before this one.
+        """
+        if not self._guards_forks:
+            self._guards_forks = True
+            os.register_at_fork(
+                before=self.lock.acquire, after_in_parent=self.lock.release, after_in_child=self.lock.release
+            )
+
     def is_completing(self) -> bool:
         """Whether this very thread runs the held modules at the moment."""
         return self._owner == threading.get_ident()
@@ -122,12 +136,6 @@ class Completion:
     def stats(self) -> ImportStats:
         """What became of the held modules so far."""
         return ImportStats(self._held, self.ready, self._reason, self._microseconds)
-
-    def _after_fork(self) -> None:
-        # The thread that completed the import may not exist in the child, which then does it again from where it was.
-        self.lock = threading.RLock()
-        if self._owner != threading.get_ident():
-            self._owner = None
 
 
 def is_eager(environment: "os._Environ[str]" = os.environ) -> bool:

@@ -106,6 +106,9 @@ class Imports:
         """When `import torch` ends: run what cannot wait, and set the tripwires."""
         if self.ready or self.completion.was_asked():
             return
+        if self._before is not None:
+            self._before.completion.guard_forks()
+        self.completion.guard_forks()
         namespace: dict[str, Any] = {}
         exec(self._plan.eager_code, namespace)  # noqa: S102 -- the builder took it from torch's own sources
         for origin in self._plan.copied_functions:

@@ -142,7 +142,8 @@ class Placeholders:
                 return namespace[attribute]
             if child in self.held:
                 # In stock torch it is there by now, since something has imported it.
-                return import_module(child)
+                with self.completion.lock:
+                    return import_module(child)
         self.completion.touched(name, attribute)
         if attribute in _OF_THE_CLASS and attribute not in namespace:
             # C code that makes classes takes this for the name of the module in which they are.

@@ -176,6 +176,34 @@ def test_functions_with_the_names_of_their_modules_are_functions(layer: Layer, n
     assert answer(layer, program, TORCH_LAYER_IMPORTS=mode)
 
 
+@pytest.mark.parametrize("delay", [0.02, 0.2, 0.5, 1.0])
+def test_a_fork_while_another_thread_completes(layer: Layer, delay: float) -> None:
+    """A child that is forked at any moment of completing computes what its parent does."""
+    program = f"""
+    import json, os, select, threading, time, torch
+    def use():
+        fourier = torch.fft.fft(torch.ones(9)).real.sum().item()
+        return [fourier, torch.sparse.mm(torch.eye(4).to_sparse(), torch.ones(4, 4)).sum().item(), torch.fx.Graph.__name__]
+    thread = threading.Thread(target=lambda: torch.export.export)
+    thread.start()
+    time.sleep({delay})
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, json.dumps(use()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    is_there = bool(select.select([reading], [], [], 60)[0])
+    os.kill(child, 0 if is_there else 9)
+    thread.join()
+    print(json.dumps([os.read(reading, 1000).decode() if is_there else "hangs", use()]))
+    """
+    forked, own = answer(layer, program)
+    assert json.loads(forked) == own == [9, 16, "Graph"]
+
+
 def test_native_classes_keep_their_names(layer: Layer) -> None:
     """Classes that C code makes in a module that waits can be pickled, and say that they are torch's."""
     program = """

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 # A package with a circle (b and c), a package below it, and a module that takes names from held ones.
 MODULES = {
     "torch/__init__.py": (
-        "ORDER.append('torch')\nimport torch._C, torch._ops\n"
+        "ORDER.append('torch')\nimport logging\nimport torch._C, torch._ops\n"
         "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.same, torch.pack\nimport torch.user"
     ),
     # Fills a module inside the extension module, or makes it, as PyImport_AddModule does.
@@ -306,6 +306,85 @@ def test_a_child_completes_by_itself(tree: Path) -> None:
     print(json.dumps([json.loads(os.read(reading, 1000)), imports.completion.stats().complete]))
     """
     assert result(tree, program) == [["bc", True], False]
+
+
+FORK = """
+    import logging, time
+    begun = threading.Event()
+    class Order(list):
+        def append(self, name):
+            super().append(name)
+            if name == "c":
+                begun.set()
+                time.sleep(0.5)
+                logging.getLogger("of.a.module")  # takes a lock that a fork takes too
+    builtins.ORDER = Order(builtins.ORDER)
+    def child(*uses):
+        reading, writing = os.pipe()
+        process = os.fork()
+        if process == 0:
+            try:
+                os.write(writing, json.dumps([[use() for use in uses], imports.completion.ready]).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            import select
+            if not select.select([pipe], [], [], 20)[0]:
+                os.kill(process, 9)
+                return "hangs"
+            text = pipe.read().decode()
+        os.waitpid(process, 0)
+        return json.loads(text)
+    """
+
+
+@pytest.mark.parametrize("touch", ["torch.b.early()", "torch.user.use()", "imports.completion.complete()"])
+def test_a_fork_while_another_thread_completes(tree: Path, touch: str) -> None:
+    """A child that was forked in the middle of completing has all modules, and so has its parent; each ran once in the parent."""
+    program = f"""{FORK}
+    thread = threading.Thread(target=lambda: {touch})
+    thread.start()
+    begun.wait()
+    forked = child(lambda: torch.b.early(), lambda: torch.user.use(), lambda: torch.deep.inner.value)
+    thread.join()
+    print(json.dumps([forked, torch.b.early(), torch.user.use(), sorted(ORDER)]))
+    """
+    assert result(tree, program) == [[["bc", "bc", "thing"], True], "bc", "bc", sorted(STOCK)]
+
+
+def test_children_of_many_threads(tree: Path) -> None:
+    """Four threads fork while a fifth completes the import, and every child has all modules."""
+    program = f"""{FORK}
+    thread = threading.Thread(target=lambda: torch.b.early())
+    thread.start()
+    begun.wait()
+    found = [None] * 4
+    def fork(number):
+        found[number] = child(lambda: torch.user.use())
+    forking = [threading.Thread(target=fork, args=(number,)) for number in range(4)]
+    [each.start() for each in forking]; [each.join(30) for each in forking]
+    thread.join()
+    print(json.dumps(found))
+    """
+    assert result(tree, program) == [[["bc"], True]] * 4
+
+
+def test_a_module_may_fork_while_it_runs(tree: Path) -> None:
+    """The thread that completes the import can fork itself: the child goes on with it."""
+    program = """
+    class Order(list):
+        def append(self, name):
+            super().append(name)
+            if name == "c":
+                self.child = os.fork()
+    builtins.ORDER = Order(builtins.ORDER)
+    found = [torch.b.early(), imports.completion.ready]
+    if not ORDER.child:
+        os._exit(0 if found == ["bc", True] else 1)
+    print(json.dumps([found, os.waitpid(ORDER.child, 0)[1]]))
+    """
+    assert result(tree, program) == [["bc", True], 0]
 
 
 def test_a_module_that_fails_is_named_and_tried_again(tree: Path) -> None:
