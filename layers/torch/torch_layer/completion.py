@@ -7,7 +7,8 @@ held module leads from one to the other: all held modules run, in stock order. O
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import NamedTuple
 
 VARIABLE = "TORCH_LAYER_IMPORTS"
@@ -36,6 +37,7 @@ class Completion:
         package: `torch` or `numpy`.
         held: how many modules wait; none if the import is complete from the start.
         before: the completion of another package, which comes first.
+        at_fork: modules to import before anything waits: held modules import them, and they register handlers for forks.
 
     Attributes:
         ready: whether everything has run.
@@ -47,7 +49,9 @@ class Completion:
             import. If it returns True, the touch completes nothing: the caller goes on with the module as it is then.
     """
 
-    def __init__(self, package: str, held: int, before: "Completion | None" = None) -> None:
+    def __init__(
+        self, package: str, held: int, before: "Completion | None" = None, at_fork: Iterable[str] = ()
+    ) -> None:
         self.ready = not held
         self.steps: list[Callable[[], None]] = []
         self.undo: list[Callable[[], None]] = []
@@ -57,6 +61,7 @@ class Completion:
         self._owner: int | None = None  # the thread that completes the import
         self._reason = ""
         self._microseconds = 0
+        self._at_fork = at_fork
         self._guards_forks = False
 
     def touched(self, module: str, name: str = "") -> None:
@@ -83,6 +88,9 @@ class Completion:
         if self.ready or self._owner == threading.get_ident():
             return
         self.guard_forks()
+        for name in self._at_fork:
+            # A fork that waits for this thread would call those of a module's handlers that come after the fork, and only those.
+            import_module(name)
         with self.lock:
             if self.ready:
                 return

@@ -45,7 +45,8 @@ class Imports:
 
     def __init__(self, plan: Plan, *, eager: bool = False, before: "Imports | None" = None) -> None:
         held = () if eager else plan.held
-        self.completion: Completion = Completion(plan.root, len(held), None if before is None else before.completion)
+        first = None if before is None else before.completion
+        self.completion: Completion = Completion(plan.root, len(held), first, plan.at_fork)
         self.ready = self.completion.ready
         self.completion.undo.append(self._set_ready)
         self.placeholders = Placeholders(self.completion, held, plan.native, plan.rebound, plan.constants)

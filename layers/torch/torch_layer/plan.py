@@ -23,6 +23,7 @@ class Plan(NamedTuple):
             (`torch.nn.utils.weight_norm` is a function). To look such a name up is a touch.
         submodules: package that runs -> names of its submodules that are held, or that only held modules import. Stock has them
             as attributes.
+        at_fork: modules of Python's own library that held modules import, and that register handlers for forks.
         constants: held module -> names in it and their values, which can be read without a touch.
     """
 
@@ -37,4 +38,5 @@ class Plan(NamedTuple):
     native: tuple[str, ...] = ()
     rebound: tuple[str, ...] = ()
     submodules: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
+    at_fork: tuple[str, ...] = ()
     constants: dict[str, dict[str, str]] = {}  # noqa: RUF012

@@ -146,6 +146,7 @@ def make(sources: SourceTree, held: HeldModules) -> Plan:
         native=held.native,
         rebound=_rebound(sources, held.modules),
         submodules=_submodules(sources, held.modules, held.running),
+        at_fork=tuple(rule.module for rule in rules.AT_FORK),
     )
 
 

@@ -240,6 +240,16 @@ DEFERRED_STATEMENTS = (
 )
 
 
+class AtFork(NamedTuple):
+    """A module of Python's own library that held modules import, and that registers handlers for forks."""
+
+    module: str
+    reason: str
+
+
+AT_FORK = (AtFork("concurrent.futures.thread", "takes a lock before a fork and gives it back afterwards"),)
+
+
 class CompletingGroup(NamedTuple):
     """A group of the workload that may complete the import."""
 
