@@ -32,7 +32,7 @@ def test_a_file_that_cannot_be_written_is_named(output: str, tmp_path: Path) -> 
 
 def test_the_samples_own_commands_say_that_the_model_was_replaced() -> None:
     """Where src/model is a model of one's own, training the sample is refused; other defects are not hidden."""
-    with pytest.raises(click.ClickException, match=r"src/model is another model .* --release"), sample_model():
+    with pytest.raises(click.ClickException, match=r"src/model is not the sample model.* --release"), sample_model():
         import_module("model.nowhere")
     with pytest.raises(ModuleNotFoundError), sample_model():
         import_module("nowhere")

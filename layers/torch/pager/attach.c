@@ -11,8 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static const char note_name[] = "torch-layer";
-enum { NOTE_SPLIT_LIBRARY = 1 };
+static const char note_name[] = NOTE_NAME;
 enum { TRIMMED_BYTES = 8 * PAGE_BYTES }; /* shorter runs are more calls than they are memory */
 
 struct attached attached[MAX_ATTACHED];

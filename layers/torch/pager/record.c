@@ -10,11 +10,11 @@
 static char record_path[PATH_BYTES];
 
 void record_prepare(void) {
-    const char *path = getenv("TORCH_LAYER_PAGER_RECORD");
+    const char *path = getenv(RECORD_VARIABLE);
     if (!path)
         return;
     if (*path != '/' || strlen(path) >= sizeof record_path)
-        fatal("TORCH_LAYER_PAGER_RECORD=", path, " is not an absolute path.\nNext: give one.", NULL);
+        fatal(RECORD_VARIABLE "=", path, " is not an absolute path.\nNext: give one.", NULL);
     strcpy(record_path, path);
 }
 

@@ -14,9 +14,9 @@ from pydantic import RootModel
 from integration.releases.conftest import Cli
 from integration.releases.samples import contents, named
 from integration.serving.proxy import Fault, FaultyProxy
+from lambda_torch.errors import BucketError
 from lambda_torch.project import ROOT
 from lambda_torch.releases.bucket import Bucket
-from lambda_torch.releases.errors import ReleasesError
 from lambda_torch.releases.publishing import golden_examples
 from model import Request
 
@@ -52,7 +52,7 @@ def test_a_dry_run_changes_nothing(cli: Cli, bucket: Bucket, folders: list[Path]
     assert version == dry["version"]
     before = contents(bucket)
     outcome = cli("publish", folders[1], "--dry-run")
-    assert f"in place of {version[:16]}" in outcome.errors
+    assert f"instead of {version[:16]}" in outcome.errors
     assert "would be" in outcome.errors
     assert contents(bucket) == before
 
@@ -73,7 +73,7 @@ def test_the_output_is_the_version(cli: Cli, folders: list[Path]) -> None:
     assert first.output == again.output
     assert len(first.output.strip()) == 64
     assert "2 files sent" in first.errors
-    assert "Every file was in the bucket already" in again.errors
+    assert "The bucket already had every file" in again.errors
 
 
 def test_publishing_again_sends_and_changes_nothing(cli: Cli, bucket: Bucket, folders: list[Path]) -> None:
@@ -81,7 +81,7 @@ def test_publishing_again_sends_and_changes_nothing(cli: Cli, bucket: Bucket, fo
     cli("publish", folders[0], "--note", "first")
     before = contents(bucket)
     again = cli("publish", folders[0], "--note", "second")
-    assert "stay as they were" in again.errors
+    assert "did not change" in again.errors
     assert contents(bucket) == before
     assert cli("releases", "--json").json[0]["note"] == "first"
 
@@ -180,7 +180,7 @@ def test_an_example_that_json_cannot_hold_is_refused() -> None:
         def predict(self, requests: list[Request]) -> list[Answer]:
             return [Answer(["\ud800"]) for _ in requests]
 
-    with pytest.raises(ReleasesError, match="surrogate pair") as caught:
+    with pytest.raises(BucketError, match="surrogate pair") as caught:
         golden_examples(Odd(), None)
     assert "Next: " in str(caught.value)
 

@@ -57,14 +57,14 @@ def test_an_item_that_the_model_fails_on_is_told_in_its_line(
     served: ModuleType, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A defect of the model costs one line, not the batch."""
-    predict = served.Model.predict
+    predict = served.model.Model.predict
 
     def failing(self: Any, requests: list[Any]) -> Any:
         if any(each.category == "Greek" for each in requests):
             raise RuntimeError("out of letters")
         return predict(self, requests)
 
-    monkeypatch.setattr(served.Model, "predict", failing)
+    monkeypatch.setattr(served.model.Model, "predict", failing)
     counts = served.lambda_handler(batch("results/run", *LINES), CONTEXT)
     assert counts == {"answered": 2, "refused": 2, "failed": 1}
     lines = [json.loads(line) for line in read(bucket, keys(bucket, "results/")[0]).splitlines()]
@@ -210,17 +210,18 @@ def test_a_batch_that_fails_is_tried_again(
     machine: Machine, bucket: Bucket, served: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the release goes missing for a moment, the state machine tries again, and no line is lost."""
-    from serving.errors import ServiceError
+    from serving.errors import ReleaseUnavailableError
 
-    use, tries = served.current.use, []
+    follower = served.service.follower
+    use, tries = follower.use, []
 
     def away_at_first(key: Any) -> Any:
         tries.append(1)
         if len(tries) == 1:
-            raise ServiceError(503, "storage_unavailable", "S3 did not answer")
+            raise ReleaseUnavailableError("storage_unavailable", "S3 did not answer")
         return use(key)
 
-    monkeypatch.setattr(served.current, "use", away_at_first)
+    monkeypatch.setattr(follower, "use", away_at_first)
     version = drop(bucket, "inbox/names.jsonl", [GOOD])
     assert machine.run(bucket.name, "inbox/names.jsonl", version)["status"] == "SUCCEEDED"
     assert len(tries) == 2

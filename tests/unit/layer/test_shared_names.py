@@ -11,11 +11,15 @@ from builder import paths
 
 C_FILES = sorted([*paths.PAGER.glob("*.c"), *paths.PAGER.glob("*.h")])
 PYTHON_FILES = sorted([*paths.BUILDER.rglob("*.py"), *paths.RUN_TIME.rglob("*.py")])
-SHARED_WITH_C = (torch_layer.SIDE_FILE, torch_layer.NOTE_NAME.decode(), torch_layer.SIDE_FILE_MAGIC.decode())
-SHARED_WITH_THE_LINKER = (torch_layer.PAGER_LIBRARY, torch_layer.COMPANION_LIBRARY)
+SHARED_WITH_C = (
+    torch_layer.PAGER_LIBRARY,
+    torch_layer.COMPANION_LIBRARY,
+    torch_layer.SIDE_FILE,
+    torch_layer.NOTE_NAME.decode(),
+    torch_layer.SIDE_FILE_MAGIC.decode(),
+)
 SHARED_IN_PYTHON = (
     *SHARED_WITH_C,
-    *SHARED_WITH_THE_LINKER,
     torch_layer.ARCHIVE_FILE,
     torch_layer.ARCHIVE_MAGIC.decode(),
 )
@@ -44,13 +48,6 @@ def places(files: list[Path], name: str) -> list[str]:
 def test_c_code_has_the_name_once(name: str) -> None:
     """A file name, note name or magic that Python knows stands in the C code just once."""
     assert len(places(C_FILES, name)) == 1
-
-
-@pytest.mark.parametrize("name", SHARED_WITH_THE_LINKER)
-def test_the_pagers_makefile_makes_the_library(name: str) -> None:
-    """A library that Python looks for is a target of the pager's Makefile."""
-    makefile = (paths.PAGER / "Makefile").read_text()
-    assert re.search(rf"^\$\(OUT\)/{re.escape(name)}:", makefile, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", SHARED_IN_PYTHON)
