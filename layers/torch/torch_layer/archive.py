@@ -15,7 +15,7 @@ from torch_layer import ARCHIVE_HEADER_BYTES, ARCHIVE_MAGIC, ARCHIVE_VERSION
 KEPT_BLOCKS = 2
 
 
-class Archive:
+class ModuleArchive:
     """An opened archive.
 
     Attributes:

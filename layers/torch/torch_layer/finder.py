@@ -29,7 +29,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from torch_layer import ARCHIVE_FILE, PAGER_LIBRARY, pager
-from torch_layer.archive import Archive
+from torch_layer.archive import ModuleArchive
 from torch_layer.completion import ImportStats, is_eager
 from torch_layer.imports import Imports
 from torch_layer.placeholders import WrappedLoader
@@ -186,7 +186,7 @@ def _check_python(magic: bytes) -> None:
 
 
 _FOLDER = f"{ROOT}/torch_layer/"
-_ARCHIVE = Archive(_FOLDER + ARCHIVE_FILE, _FOLDER + PAGER_LIBRARY)
+_ARCHIVE = ModuleArchive(_FOLDER + ARCHIVE_FILE, _FOLDER + PAGER_LIBRARY)
 _TABLE: Table = _ARCHIVE.head["table"]
 _check_python(_ARCHIVE.head["magic"])
 _NUMPY = Imports(Plan(**_ARCHIVE.head["plans"]["numpy"]), eager=is_eager())

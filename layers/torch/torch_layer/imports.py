@@ -20,7 +20,7 @@ from torch_layer.completion import Completion
 from torch_layer.placeholders import (
     HoldingLoader,
     NativeLoader,
-    Placeholders,
+    PlaceholderKeeper,
     PresentLoader,
     WrappedLoader,
     listen,
@@ -49,7 +49,7 @@ class Imports:
         self.completion: Completion = Completion(plan.root, len(held), first, plan.at_fork)
         self.ready = self.completion.ready
         self.completion.undo.append(self._set_ready)
-        self.placeholders = Placeholders(self.completion, held, plan.native, plan.rebound, plan.constants)
+        self.placeholders = PlaceholderKeeper(self.completion, held, plan.native, plan.rebound, plan.constants)
         self.completion.steps.append(self._bind_everything)
         self._plan, self._before = plan, before
         # Module -> statements that wait, each with the names that it binds.

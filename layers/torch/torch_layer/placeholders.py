@@ -34,7 +34,7 @@ _PROBES = frozenset(
 _UNKNOWN = frozenset(["__dict__", "__doc__"])
 
 
-class Placeholders:
+class PlaceholderKeeper:
     """The held modules of one package.
 
     Args:
@@ -233,12 +233,12 @@ class Placeholder(ModuleType):
 _OF_THE_CLASS = frozenset(vars(Placeholder)) - frozenset(vars(ModuleType))
 
 
-def _keeper(module: ModuleType) -> Placeholders:
-    keeper: Placeholders = plain(module, "__spec__").__dict__["keeper"]
+def _keeper(module: ModuleType) -> PlaceholderKeeper:
+    keeper: PlaceholderKeeper = plain(module, "__spec__").__dict__["keeper"]
     return keeper
 
 
-def listen(spec: Any, keeper: Placeholders) -> Any:
+def listen(spec: Any, keeper: PlaceholderKeeper) -> Any:
     """The spec, which from now on reports every `import` of its module to `keeper`."""
     spec.__dict__.pop("_initializing", None)  # the import system's own, if it is at this module just now
     spec.__dict__["keeper"] = keeper
@@ -251,7 +251,7 @@ class PlaceholderSpec(ModuleSpec):
 
     @property
     def _initializing(self) -> bool:
-        keeper: Placeholders = self.__dict__["keeper"]
+        keeper: PlaceholderKeeper = self.__dict__["keeper"]
         return keeper.initializing(self)
 
     @_initializing.setter
@@ -277,7 +277,7 @@ class WrappedLoader:
 class HoldingLoader(WrappedLoader):
     """Does not run the module."""
 
-    def __init__(self, real: Any, keeper: Placeholders) -> None:
+    def __init__(self, real: Any, keeper: PlaceholderKeeper) -> None:
         super().__init__(real)
         self._keeper = keeper
 
@@ -289,7 +289,7 @@ class HoldingLoader(WrappedLoader):
 class PresentLoader(WrappedLoader):
     """For a module that is there already."""
 
-    def __init__(self, real: Any, keeper: Placeholders) -> None:
+    def __init__(self, real: Any, keeper: PlaceholderKeeper) -> None:
         super().__init__(real)
         self._keeper = keeper
 
@@ -307,7 +307,7 @@ class PresentLoader(WrappedLoader):
 class NativeLoader(WrappedLoader):
     """For a module written in C that NumPy's Python code prepares for, and completes."""
 
-    def __init__(self, real: Any, keeper: Placeholders) -> None:
+    def __init__(self, real: Any, keeper: PlaceholderKeeper) -> None:
         super().__init__(real)
         self._keeper = keeper
 

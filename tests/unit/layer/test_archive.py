@@ -63,7 +63,7 @@ def test_every_member_comes_back(
     )
     size = archive_writer.write(tmp_path / "modules.cold", {"any": "head"}, groups, level=3)
     assert size == (tmp_path / "modules.cold").stat().st_size
-    opened = reader.Archive(str(tmp_path / "modules.cold"), decoder)
+    opened = reader.ModuleArchive(str(tmp_path / "modules.cold"), decoder)
     assert opened.head == {"any": "head"}
     for path in reversed(list(members)):
         assert opened.source(path) == members[path][1]
@@ -76,7 +76,7 @@ def test_few_blocks_stay_in_memory(tmp_path: Path, reader: ModuleType, decoder: 
     """However many modules are read, no more than KEPT_BLOCKS decompressed blocks are kept."""
     blobs = [Blob(f"m/{number}.py", True, bytes([number]) * 1000) for number in range(20)]
     archive_writer.write(tmp_path / "modules.cold", {}, [BlobGroup(blobs, (), 1000)])
-    opened = reader.Archive(str(tmp_path / "modules.cold"), decoder)
+    opened = reader.ModuleArchive(str(tmp_path / "modules.cold"), decoder)
     for blob in blobs:
         assert bytes(opened.bytecode(blob.path)) == blob.data
     assert len(opened._kept) == reader.KEPT_BLOCKS
