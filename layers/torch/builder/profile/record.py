@@ -25,6 +25,7 @@ from builder.profile import profiles
 from builder.python.deferred.search import search
 from builder.python.tiers import module_name
 from builder.stage.prune import link
+from torch_layer import SIDE_FILE
 
 
 class Capability(NamedTuple):
@@ -109,7 +110,7 @@ class RecordingTree:
             folder.mkdir()
             compile_pager.build_pager(folder / compile_pager.PAGER_NAME, arch=platform.machine(), recording=True)
             plans = dict.fromkeys(libraries_of(self.tree), split.LibraryPlan())
-            split.prepare_recording(plans, self.tree, folder / "libraries.cold")
+            split.prepare_recording(plans, self.tree, folder / SIDE_FILE)
         except BaseException:
             shutil.rmtree(self._scratch, ignore_errors=True)
             raise
