@@ -1,23 +1,27 @@
-# lambda-torch: every command a person needs. `make` alone lists them.
+# lambda-torch: every command that you need. `make` alone lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 3000
 LAYER ?= auto
-# A folder with a package `model` that takes the place of src/model
+# A folder with a package `model` that replaces src/model
 MODEL ?=
 SOAK_SECONDS ?= 600
-# Where torch's CPU wheel is looked for when pip's own configuration has none.
+SECONDS ?= 600
+# pip searches this index for torch's CPU wheel if its own configuration finds none.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Every shell script: by its name, or by its first line.
+SCRIPT_FOLDERS := .ci layers src tests tools
+SCRIPTS = $(sort $(shell find $(SCRIPT_FOLDERS) -name '*.sh'; grep -rlIE '^\#!.*[ /](ba|da)?sh$$' $(SCRIPT_FOLDERS)))
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.ready ## Make .venv with everything pinned (the other commands do this by themselves)
+setup: $(VENV)/.ready ## Make .venv with pinned packages (the other commands do this by themselves)
 
 $(VENV)/.ready: requirements/dev.txt layers/torch/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lambda-torch needs Python 3.11 or later, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Next: make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 1; }
@@ -30,21 +34,34 @@ $(VENV)/.ready: requirements/dev.txt layers/torch/requirements.txt pyproject.tom
 	@$(PIP) install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
-serve: $(VENV)/.ready ## Train the sample model if there is none, and serve it at http://127.0.0.1:3000 (PORT=..., LAYER=stock|PATH, MODEL=examples/embeddings)
+serve: $(VENV)/.ready ## Serve the function at http://127.0.0.1:3000, with the sample model, trained first if needed (PORT=..., LAYER=stock|PATH, MODEL=examples/embeddings)
 	@$(BIN)/lambda-torch serve --port $(PORT) --layer $(LAYER) $(if $(MODEL),--model $(MODEL))
 
-local: $(VENV)/.ready ## The same in AWS's own container: sam build --use-container, a local S3, sam local start-api (PORT=...; needs Docker)
+local: $(VENV)/.ready ## Serve it in AWS's own container: sam build --use-container, a local S3, sam local start-api (PORT=...; needs Docker)
 	@$(BIN)/lambda-torch local --port $(PORT)
 
-test: $(VENV)/.ready ## Run all tests (TEST_OPTIONS="-k name")
-	@$(BIN)/python -m pytest $(TEST_OPTIONS)
+# The floor of the coverage is in pyproject.toml. It is for a run of all tests, so options that select tests turn it off.
+test: $(VENV)/.ready ## Run all tests (TEST_OPTIONS="-k name"), and measure which lines they run
+	@$(BIN)/python -m pytest $(or $(strip $(TEST_OPTIONS)),--cov --cov-report=term:skip-covered)
 
-check: $(VENV)/.ready ## Lint and type-check
+test-fast: $(VENV)/.ready ## Run the unit tests on every core: less than two minutes on two cores (TEST_OPTIONS="-k name")
+	@$(BIN)/python -m pytest tests/unit --numprocesses auto --dist worksteal --quiet $(TEST_OPTIONS)
+
+check: $(VENV)/.ready ## Check style, types and shell scripts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/shellcheck --external-sources $(SCRIPTS)
 
-# In an environment of their own: checkov pins a hundred packages, boto3 among them.
+hooks: $(VENV)/.ready ## Run the checks of style, types and scripts at each git commit (.pre-commit-config.yaml)
+	@$(BIN)/pre-commit install
+
+dist: $(VENV)/.ready ## Build the wheel and the source distribution of the command line in build/dist
+	@rm -rf build/dist
+	@$(BIN)/python -m build --no-isolation --outdir build/dist . >/dev/null
+	@ls build/dist
+
+# In a separate environment: checkov pins a hundred packages, and boto3 is one of them.
 AUDIT := build/audit
 $(AUDIT)/.ready: requirements/audit.txt
 	@echo "Making $(AUDIT): checkov and detect-secrets"
@@ -52,49 +69,52 @@ $(AUDIT)/.ready: requirements/audit.txt
 	@$(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/audit.txt
 	@touch $@
 
-audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template for unsafe settings and all files for secrets; every finding must be explained
+audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template for unsafe settings and all files for secrets; each finding needs an explanation
 	@$(BIN)/python tests/audit/__main__.py $(AUDIT)/bin
 
-audit-packages: $(VENV)/.ready ## Look for known vulnerabilities of what the function and the layer ship (needs the network: PyPI's database)
+audit-packages: $(VENV)/.ready ## Look for known vulnerabilities in the packages of the function and the layer (needs the network: PyPI's database)
 	@$(PYTHON) -m venv build/audit-packages && build/audit-packages/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
 	@build/audit-packages/bin/pip-audit --disable-pip --no-deps --requirement src/requirements.txt
 	@build/audit-packages/bin/pip-audit --disable-pip --no-deps --requirement layers/torch/requirements.txt
 
+fuzz: $(VENV)/.ready ## Change programs and weights at random and hold the checks to their promise (SECONDS=600)
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m fuzz.programs --seconds $(SECONDS)
+
 bench: $(VENV)/.ready ## Run the benchmarks of the serving path; results in build/bench/
 	@$(BIN)/python -m benchmarks.serving
 
-layer: $(VENV)/.ready ## Build the torch layer: build/layer (what is /opt on Lambda), layer.zip, report.json, layer.html
+layer: $(VENV)/.ready ## Build the torch layer: build/layer (the content of /opt on Lambda), layer.zip, report.json, layer.html
 	@cd layers/torch && ../../$(BIN)/python -m builder --output ../../build/layer --zip ../../build/layer.zip --report ../../build/report.json --treemap ../../build/layer.html $(LAYER_OPTIONS)
 
-layer-record: ## Build the layer with the shipped workload recorded anew (after another torch version; commit layers/torch/profiles)
+layer-record: ## Record the shipped workload again and build the layer (for a new torch version; commit layers/torch/profiles)
 	@$(MAKE) --no-print-directory layer LAYER_OPTIONS=--record
 
-bench-layer: $(VENV)/.ready ## Measure the layer beside its peers; results in build/bench/layer.json (needs make layer)
+bench-layer: $(VENV)/.ready ## Measure the layer and its peers; results in build/bench/layer.json (needs make layer)
 	@$(BIN)/python -m benchmarks.layer
 
-bench-coldstart: $(VENV)/.ready ## Measure the first answer of the function beside its peers'; results in build/bench/coldstart.json (needs make layer)
+bench-coldstart: $(VENV)/.ready ## Measure the time to the first answer, and that of the peers; results in build/bench/coldstart.json (needs make layer)
 	@$(BIN)/python -m benchmarks.coldstart
 
-images: $(VENV)/.ready ## Make stand-ins for AWS's images where these cannot be pulled (Debian; needs Docker and mmdebstrap)
+images: $(VENV)/.ready ## Make stand-ins for AWS's images if they cannot be pulled (Debian; needs Docker and mmdebstrap)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m container.images.build
 
-images-remove: $(VENV)/.ready ## Remove these stand-ins, and what SAM built on them
+images-remove: $(VENV)/.ready ## Remove these stand-ins and what SAM built on them
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m container.images.build --remove
 
-bench-releases: $(VENV)/.ready ## Measure swaps under load, fetching 1 GB, and looking for news; results in build/bench/releases.json
+bench-releases: $(VENV)/.ready ## Measure swaps under load, the download of 1 GB, and the check for a new release; results in build/bench/releases.json
 	@$(BIN)/python -m benchmarks.releases
 
-bench-serving: $(VENV)/.ready ## Measure the function under load beside FastAPI, a bulk file, and ten minutes on end; results in build/bench/serving.json (SOAK_SECONDS=...)
+bench-serving: $(VENV)/.ready ## Measure the function under load beside FastAPI, a bulk file, and ten minutes without a break; results in build/bench/serving.json (SOAK_SECONDS=...)
 	@$(BIN)/python -m benchmarks.load --soak-seconds $(SOAK_SECONDS)
 
-lock: $(VENV)/.ready ## Pin every version again, from requirements/dev.in and src/requirements.in
+lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/requirements.in
 	@$(PIP) install --quiet uv
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" dev.in -o dev.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt ../src/requirements.in -o ../src/requirements.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" audit.in -o audit.txt
 
-clean: ## Remove what the other commands made, but .venv
-	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove what the other commands made, except .venv
+	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test check audit audit-packages layer layer-record bench bench-layer \
+.PHONY: help setup serve local images images-remove test test-fast check fuzz hooks dist audit audit-packages layer layer-record bench bench-layer \
 	bench-coldstart bench-releases bench-serving lock clean

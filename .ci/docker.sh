@@ -1,19 +1,21 @@
-# Docker for the gate, sourced by .ci/run: an engine where none answers, and nothing of it left. No step waits for ever.
+# shellcheck shell=bash
+# Docker for the gate, sourced by .ci/run: it starts an engine where none answers, and removes it. Every step has a time limit.
 #
 #   docker_install   Debian's Docker, unless there is one
-#   docker_start     an engine that answers: the one that runs, or one of our own, with its data in a folder of its own
-#   docker_remove    end ours with all its data; from one that was there before, remove the stand-ins if they were not there
+#   docker_start     use the engine that runs, or start one with its data in a separate folder
+#   docker_remove    end the engine that docker_start started, with all its data; remove the stand-ins from one that ran before,
+#                    if it did not have them
 #
-# Whoever sources it sets `trap docker_remove EXIT` first. Each function says what went wrong, and returns 1 then: bash does not
-# end a function at the first error where its caller looks at its status.
+# A script that sources this file first sets `trap docker_remove EXIT`. Each function prints what went wrong and then returns 1,
+# because bash does not end a function at the first error if the caller checks the status.
 
-docker_data=""      # the folder of our own engine's data; empty while there is no such engine
+docker_data=""      # the data folder of the engine that we started; empty if we started none
 docker_process=""
 docker_used=""      # yes, once an engine answered
-docker_keep=""      # the stand-ins that an engine had before
+docker_keep=""      # the stand-ins that the engine had before
 docker_firewall=""  # the packet filter as it was
 docker_forwarding=""
-docker_bridge=""    # yes, if its network was there before
+docker_bridge=""    # yes, if its network existed before
 
 docker_answers() {
   timeout 20 docker info >/dev/null 2>&1
@@ -21,28 +23,28 @@ docker_answers() {
 
 docker_install() {
   docker_answers && return
-  # iproute2 and iptables take back what the engine does to the network.
+  # iproute2 and iptables undo what the engine does to the network.
   local packages=(iproute2 iptables)
-  # Not where there is an engine already, whatever package it is from.
+  # Not if an engine is installed already, from any package.
   command -v dockerd >/dev/null || packages+=(docker.io)
   install_packages "${packages[@]}" || return 1
-  # From Debian 13 on the command is a package of its own.
+  # From Debian 13 on, the command is in a separate package.
   command -v docker >/dev/null || install_packages docker-cli
 }
 
 docker_start() {
   if docker_answers; then
-    echo "Docker's engine runs already"
+    echo "Docker's engine is already running"
     docker_used=yes
     docker_keep=$(docker image ls --quiet --filter label=lambda-torch.stand-in)
     return
   fi
-  # An engine changes the packet filter for its networks, and does not change it back.
+  # An engine changes the packet filter for its networks, and does not restore it.
   docker_firewall=$(iptables-save --table nat && iptables-save --table filter) || docker_firewall=""
   docker_forwarding=$(cat /proc/sys/net/ipv4/ip_forward)
   [[ ! -e /sys/class/net/docker0 ]] || docker_bridge=yes
   docker_data=$(mktemp --directory /var/tmp/lambda-torch-docker.XXXXXX) || return 1
-  # A session of its own: Ctrl-C reaches only the gate, which ends the engine when its containers have gone.
+  # In a separate session Ctrl-C reaches only the gate. The gate ends the engine after the containers are gone.
   setsid setpriv --pdeathsig TERM dockerd --data-root "$docker_data/data" >"$docker_data/log" 2>&1 &
   docker_process=$!
   local end=$((SECONDS + 60))
@@ -54,7 +56,7 @@ docker_start() {
     fi
     sleep 0.5
   done
-  echo "Docker's engine does not start here; its last lines:"
+  echo "Docker's engine does not start here. Its last lines:"
   tail --lines=15 "$docker_data/log"
   return 1
 }
@@ -76,9 +78,8 @@ docker_remove() {
   wait "$docker_process" 2>/dev/null || true
   docker_process=""
   local mounted
-  for mounted in $(awk -v data="$docker_data/" 'index($2, data) == 1 { print $2 }' /proc/self/mounts | sort --reverse); do
-    umount --lazy "$mounted" || true
-  done
+  awk -v data="$docker_data/" 'index($2, data) == 1 { print $2 }' /proc/self/mounts | sort --reverse |
+    while read -r mounted; do umount --lazy "$mounted" || true; done
   rm --recursive --force "$docker_data" || true
   [[ -n $docker_bridge ]] || ip link delete docker0 2>/dev/null || true
   [[ -z $docker_firewall ]] || iptables-restore <<<"$docker_firewall" || true

@@ -129,7 +129,7 @@ def main(output: Path) -> None:
     if output.exists():
         raise click.ClickException(f"{output} is there already. Next: remove it, or name another folder")
     project.use_function_code(HERE)
-    from lambda_torch.releases.errors import ReleasesError
+    from lambda_torch.errors import BucketError
     from lambda_torch.releases.publishing import load
 
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def main(output: Path) -> None:
         write(new, wheel)
         try:
             load(new)  # loads it and predicts once
-        except ReleasesError as error:
+        except BucketError as error:
             raise click.ClickException(str(error)) from error
         new.rename(output)
     click.echo(output)

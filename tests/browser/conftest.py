@@ -18,7 +18,7 @@ from browser.chromium import BROWSER, DRIVER, Chromium
 from lambda_torch.emulator import software
 from lambda_torch.emulator.gateway import Gateway
 from lambda_torch.emulator.payloads import PAYLOADS
-from lambda_torch.emulator.run import Options, Reports, Run, listen, running, serving
+from lambda_torch.emulator.run import LocalRun, Reports, RunOptions, listen, running, serving
 from lambda_torch.project import ROOT
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ SCREENSHOTS = ROOT / "build" / "tests" / "screenshots"
 Serve = Callable[["WSGIApplication"], str]
 
 
-def function(release: Path, first_event: bytes | None = None) -> AbstractContextManager[Run]:
+def function(release: Path, first_event: bytes | None = None) -> AbstractContextManager[LocalRun]:
     """The function, under Lambda's own emulator; cold unless there is a first event."""
-    return running(Options(software.stock(), release, concurrency=1), first_event, SILENT)
+    return running(RunOptions(software.stock(), release, concurrency=1), first_event, SILENT)
 
 
 @contextlib.contextmanager
@@ -49,7 +49,7 @@ def command(*options: str) -> Iterator[str]:
             process.send_signal(signal.SIGINT)
 
 
-def gateway(run: Run) -> Gateway:
+def gateway(run: LocalRun) -> Gateway:
     """API Gateway in front of it."""
     return Gateway(run.pool, PAYLOADS["v1"])
 
@@ -90,14 +90,14 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
-def names(release: Path) -> Iterator[Run]:
+def names(release: Path) -> Iterator[LocalRun]:
     """The sample model, running."""
     with function(release, b'{"warm": "up"}') as run:
         yield run
 
 
 @pytest.fixture(scope="session")
-def site(names: Run, serve: Serve) -> str:
+def site(names: LocalRun, serve: Serve) -> str:
     """The address of the sample model's API."""
     return serve(gateway(names))
 

@@ -14,11 +14,11 @@ import pytest
 
 from container import usable
 from container.images import build as images_
-from lambda_torch.emulator.errors import EmulatorError
 from lambda_torch.emulator.processes import Processes, free_port
+from lambda_torch.errors import DockerError, EmulatorError
 from lambda_torch.project import ROOT
-from lambda_torch.sam import checkout, command, docker, image_names, local, pip_settings, runtime
-from lambda_torch.sam.runtime import Runtime
+from lambda_torch.sam import checkout, command, docker, image_names, pip_settings, runtime, start_api
+from lambda_torch.sam.runtime import PythonRuntime
 
 HERE = Path(__file__).resolve().parent
 COPY = ROOT / "build" / "tests" / "container" / "project"
@@ -34,29 +34,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def python_runtime() -> Runtime:
+def python_runtime() -> PythonRuntime:
     """The runtime that is built for on this machine."""
     return runtime.choose(print)
 
 
 @pytest.fixture(scope="session")
-def images(python_runtime: Runtime) -> None:
+def images(python_runtime: PythonRuntime) -> None:
     """Docker, with AWS's images or their stand-ins, whose containers can be used."""
     # As .ci/run sets it: "no" leaves these tests out, "yes" makes a failure of what would be a skip.
     wanted = os.environ.get("LAMBDA_TORCH_CI_DOCKER", "auto")
     if wanted == "no":
         pytest.skip("container tests: LAMBDA_TORCH_CI_DOCKER=no")
     try:
-        docker.check()
+        docker.require()
         images_.provide(python_runtime.version, print)
         usable.check(python_runtime.version)
-    except (docker.DockerError, images_.ImagesError) as error:
+    except (DockerError, images_.ImagesError) as error:
         if wanted == "yes":
             raise
         pytest.skip(f"container tests: {error}")
 
 
-class Done(NamedTuple):
+class SamResult(NamedTuple):
     """What a sam command left."""
 
     status: int
@@ -74,7 +74,7 @@ class Project(NamedTuple):
 
     folder: Path
 
-    def sam(self, *arguments: str, variables: Mapping[str, str] | None = None) -> Done:
+    def sam(self, *arguments: str, variables: Mapping[str, str] | None = None) -> SamResult:
         """Run `sam` with these arguments in the folder, as if typed there."""
         done = subprocess.run(
             [command.executable(), *arguments],
@@ -85,11 +85,11 @@ class Project(NamedTuple):
             text=True,
             timeout=SAM_SECONDS,
         )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return SamResult(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="session")
-def project(python_runtime: Runtime) -> Project:
+def project(python_runtime: PythonRuntime) -> Project:
     """The copy that the tests build and run. Its folder stays, so that a second run builds only what changed."""
     checkout.copy(COPY, python_runtime)
     # On a busy machine a start takes longer than the function's time limit, and no test fails for being slow.
@@ -101,7 +101,7 @@ def project(python_runtime: Runtime) -> Project:
 
 
 @pytest.fixture(scope="session")
-def container_pip(images: None, python_runtime: Runtime) -> Iterator[list[str]]:
+def container_pip(images: None, python_runtime: PythonRuntime) -> Iterator[list[str]]:
     """Options of `sam build` with which pip in the container finds what this machine's pip finds; none for stand-ins."""
     with pip_settings.for_containers(docker.host(), image_names.build(python_runtime.version)) as variables:
         yield [f"--container-env-var={name}={value}" for name, value in variables.items()]
@@ -116,19 +116,19 @@ def built(project: Project, container_pip: list[str]) -> Project:
 
 
 @pytest.fixture(scope="session")
-def variables(release: Path, images: None) -> Iterator[local.Variables]:
+def variables(release: Path, images: None) -> Iterator[start_api.Variables]:
     """Moto's S3 on this machine, reachable from containers, with a release in it; a file for `--env-vars` names it."""
-    with Processes() as processes, local.storage(release, processes, print) as (_, written):
+    with Processes() as processes, start_api.storage(release, processes, print) as (_, written):
         yield written
 
 
 @pytest.fixture(scope="session")
-def api(built: Project, variables: local.Variables) -> Iterator[local.Api]:
+def api(built: Project, variables: start_api.Variables) -> Iterator[start_api.Api]:
     """`sam local start-api`, with the warm containers of samconfig.toml."""
     lines: list[str] = []
     with Processes() as processes:
         try:
-            with local.start_api(processes, variables, free_port(), lines.append, built.folder) as running:
+            with start_api.start_api(processes, variables, free_port(), lines.append, built.folder) as running:
                 yield running
         except EmulatorError as error:
             raise AssertionError("\n".join(lines)) from error

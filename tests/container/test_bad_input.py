@@ -11,11 +11,12 @@ from container import usable
 from container.conftest import Project
 from integration.emulator.conftest import wait_until
 from lambda_torch.emulator.processes import free_port
+from lambda_torch.errors import DockerError
 from lambda_torch.project import ROOT
 from lambda_torch.sam import docker, image_names
-from lambda_torch.sam.local import Variables
 from lambda_torch.sam.network import LABEL
-from lambda_torch.sam.runtime import Runtime
+from lambda_torch.sam.runtime import PythonRuntime
+from lambda_torch.sam.start_api import Variables
 
 COMMAND = str(Path(sys.executable).with_name("lambda-torch"))
 
@@ -92,11 +93,11 @@ def test_a_port_in_use_is_told_before_the_long_work(images: None, release: Path)
 
 
 def test_containers_that_cannot_reach_this_machine_are_told(
-    images: None, python_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    images: None, python_runtime: PythonRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a firewall is between containers and this machine, these tests are skipped with that as the reason."""
     monkeypatch.setattr(docker, "host", lambda: docker.Host("127.0.0.1", "127.0.0.1"))
-    with pytest.raises(docker.DockerError, match="does not reach this machine"):
+    with pytest.raises(DockerError, match="does not reach this machine"):
         usable.check(python_runtime.version)
 
 
@@ -109,7 +110,7 @@ def test_an_image_that_cannot_be_had_is_named(built: Project) -> None:
     assert docker.docker("ps", "--quiet", "--filter", f"ancestor={missing}") == ""
 
 
-def test_a_failed_build_leaves_no_container(images: None, tmp_path: Path, python_runtime: Runtime) -> None:
+def test_a_failed_build_leaves_no_container(images: None, tmp_path: Path, python_runtime: PythonRuntime) -> None:
     """A layer whose make fails ends the build with make's message; no container stays."""
     (tmp_path / "layer").mkdir()
     (tmp_path / "layer" / "Makefile").write_text("build-Layer:\n\t@echo no compiler for this >&2; exit 1\n")
@@ -125,7 +126,7 @@ def test_a_failed_build_leaves_no_container(images: None, tmp_path: Path, python
 
 
 @pytest.fixture
-def no_compiler(images: None, python_runtime: Runtime) -> Iterator[str]:
+def no_compiler(images: None, python_runtime: PythonRuntime) -> Iterator[str]:
     """A build image without a C compiler."""
     name = "lambda-torch-no-compiler"
     removing = "for name in gcc cc clang; do while path=$(command -v $name); do rm $path; done; done"

@@ -6,7 +6,7 @@ import pytest
 from container.conftest import Project
 from container.images import recipe
 from lambda_torch.sam import docker, image_names
-from lambda_torch.sam.runtime import Runtime
+from lambda_torch.sam.runtime import PythonRuntime
 
 LIMIT_BYTES = 262_144_000  # of function and layers together, "Lambda quotas"
 
@@ -56,7 +56,7 @@ def test_changing_the_function_never_rebuilds_the_layer(built: Project, containe
     )
 
 
-def test_stand_ins_say_what_they_are(images: None, python_runtime: Runtime) -> None:
+def test_stand_ins_say_what_they_are(images: None, python_runtime: PythonRuntime) -> None:
     """An image under AWS's name is AWS's own, or carries the label of this project's stand-ins."""
     for name in (image_names.runtime(python_runtime.version), image_names.build(python_runtime.version)):
         config = json.loads(docker.docker("image", "inspect", name))[0]
@@ -65,7 +65,9 @@ def test_stand_ins_say_what_they_are(images: None, python_runtime: Runtime) -> N
 
 
 @pytest.mark.parametrize("module", ["awslambdaric", "boto3"])
-def test_the_runtime_image_offers_what_functions_may_import(images: None, python_runtime: Runtime, module: str) -> None:
+def test_the_runtime_image_offers_what_functions_may_import(
+    images: None, python_runtime: PythonRuntime, module: str
+) -> None:
     """The runtime's own packages are importable in the image, stand-in or not."""
     image = image_names.runtime(python_runtime.version)
     run = ["run", "--rm", "--entrypoint", "/var/lang/bin/python3", "--env", "PYTHONPATH=/var/runtime", image]

@@ -10,6 +10,7 @@ import tempfile
 import threading
 
 from lambda_torch import project
+from lambda_torch.errors import DockerError
 from lambda_torch.sam import docker, image_names, pip_settings
 
 SECONDS = 120
@@ -37,7 +38,7 @@ def check(version: str) -> None:
     """Run a container of the build image for Python `version`.
 
     Raises:
-        docker.DockerError: it cannot run, or cannot do what builds and functions in containers need; in one line.
+        DockerError: it cannot run, or cannot do what builds and functions in containers need; in one line.
     """
     image, host = image_names.build(version), docker.host()
     requirement = next(line for line in REQUIREMENTS.read_text().splitlines() if "==" in line)
@@ -69,6 +70,6 @@ def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        raise docker.DockerError(f"a container has not ended within {SECONDS} s") from None
+        raise DockerError(f"a container has not ended within {SECONDS} s") from None
     if done.returncode:
-        raise docker.DockerError(f"a container cannot be used: {' '.join(done.stderr.split())[-500:]}")
+        raise DockerError(f"a container cannot be used: {' '.join(done.stderr.split())[-500:]}")

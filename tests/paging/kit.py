@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from builder import paths
 from builder.native.compile_pager import COMPANION_NAME, PAGER_NAME, build_pager
@@ -20,6 +21,7 @@ from builder.native.side_file import FILE_NAME
 from builder.native.split import LibraryPlan, prepare_recording, thin
 
 ROOT = Path(__file__).resolve().parents[2]
+KEPT = ROOT / "build" / "tests"
 FUNCTIONS = 160
 BLOCK_BYTES = 16384
 PLAIN, THROWING = "package/lib/libplain.so", "package/lib/libthrowing.so"
@@ -31,13 +33,14 @@ def compiled_pager(recording: bool = False, arch: str = "", flags: str = "-O2") 
     digest = hashlib.sha256(repr((recording, arch, flags)).encode())
     for path in sorted(paths.PAGER.iterdir()):
         digest.update(path.read_bytes())
-    folder = ROOT / "build" / "tests" / f"pager-{digest.hexdigest()[:16]}"
-    if not (folder / COMPANION_NAME).exists():
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}")
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("CFLAGS", flags)
+    folder = KEPT / f"pager-{digest.hexdigest()[:16]}"
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CFLAGS", flags)
+        if not (folder / COMPANION_NAME).exists():
+            partial = folder.with_name(f"{folder.name}.{os.getpid()}")
             build_pager(partial / PAGER_NAME, arch=arch or platform.machine(), recording=recording)
-        partial.rename(folder)
+            partial.rename(folder)
     return folder
 
 
@@ -84,16 +87,20 @@ def throwing_source() -> str:
 
 
 def compile_library(source: str, output: Path, *flags: str, compiler: str = "gcc", suffix: str = "c") -> Path:
-    """Compile a source text to a shared library."""
+    """Compile a source text to a shared library. It is compiled once for these arguments and kept below build/."""
+    command = [compiler, "-O1", "-w", "-fmax-errors=1", "-fPIC", "-shared"]
+    key = hashlib.sha256(repr((command, flags, suffix, source)).encode()).hexdigest()[:16]
+    kept = KEPT / f"library-{key}.so"
+    KEPT.mkdir(parents=True, exist_ok=True)
     output.parent.mkdir(parents=True, exist_ok=True)
-    text = output.with_suffix(f".{suffix}")
-    text.write_text(source, encoding="utf-8")
-    subprocess.run(
-        [compiler, "-O1", "-w", "-fmax-errors=1", "-fPIC", "-shared", "-o", output, text, *flags],
-        check=True,
-        timeout=300,
-    )
-    text.unlink()
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            text, partial = output.with_suffix(f".{suffix}"), output.with_suffix(".partial")
+            text.write_text(source, encoding="utf-8")
+            subprocess.run([*command, "-o", partial, text, *flags], check=True, timeout=300)
+            text.unlink()
+            shutil.move(partial, kept)
+    shutil.copy(kept, output)
     return output
 
 

@@ -1,6 +1,6 @@
-"""`lambda-torch`: one command, its subcommands loaded only when they are called.
+"""`lambda-torch`: one command whose subcommands are loaded only when they are called.
 
-Each subcommand is a click command in `lambda_torch.commands`; importing torch or SAM for `--help` would take seconds.
+Each subcommand is a click command in `lambda_torch.commands`. To import torch or SAM for `--help` would take seconds.
 """
 
 from importlib import import_module
@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lambda_torch import project
+from lambda_torch.errors import LambdaTorchError
 
 # name -> (module in lambda_torch.commands, one line for the overview)
 COMMANDS = {
@@ -16,33 +17,46 @@ COMMANDS = {
     "import": ("import_", "Make a release folder from a state dict and a parameters pickle."),
     "convert": ("convert", "Convert a PyTorch checkpoint (.pth, .bin) to safetensors."),
     "publish": ("publish", "Upload a release folder to the bucket and make it current."),
-    "releases": ("releases", "List the releases in the bucket, and which channel names them."),
+    "releases": ("releases", "List the releases in the bucket, and the channels that name them."),
     "promote": ("promote", "Make a release the current one."),
     "rollback": ("rollback", "Serve the previous release again."),
     "canary": ("canary", "Let a release answer a share of the requests."),
     "diff": ("diff", "Compare two releases."),
     "verify": ("verify", "Check every byte of a release."),
-    "gc": ("gc", "Remove old releases that nothing names."),
-    "serve": ("serve", "Serve the function at a local address, with no Docker and no AWS account."),
-    "local": ("local", "Serve the function in AWS's own container, by sam local start-api."),
+    "gc": ("gc", "Remove old releases that no channel names."),
+    "serve": ("serve", "Serve the function on this machine, without Docker and without an AWS account."),
+    "local": ("local", "Serve the function in AWS's own container, with sam local start-api."),
     "invoke": ("invoke", "Send one event to the function and print its answer."),
     "bench": ("bench", "Measure the function beside other ways to serve PyTorch."),
-    "openapi": ("openapi", "Print the API's OpenAPI document."),
-    "bulk": ("bulk", "Answer every line of a file, by the deployed stack or on this machine."),
-    "tune": ("tune", "Measure memory sizes, price them, and recommend one."),
-    "layer": ("layer", "Look into layers: where every byte went."),
+    "openapi": ("openapi", "Print the OpenAPI document of the API."),
+    "bulk": ("bulk", "Answer every line of a file, with the deployed stack or on this machine."),
+    "tune": ("tune", "Measure memory sizes, compute their prices, and recommend one."),
+    "layer": ("layer", "Show what is in a layer, and record what your model uses of torch."),
+}
+
+# What a command may miss when only the package is installed: module -> the extra that installs it.
+EXTRAS = {
+    "torch": "torch",
+    "numpy": "torch",
+    "safetensors": "torch",
+    "faker": "train",
+    "anyascii": "train",
+    "samcli": "serve",
+    "moto": "serve",
+    "watchdog": "serve",
+    "werkzeug": "serve",
 }
 
 
 class LazyGroup(click.Group):
-    """A group that knows its subcommands' names and imports a subcommand's module only to run it or to show its help."""
+    """A group that knows the names of its subcommands. It imports a subcommand to run it or to show its help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The subcommands in the order in which a newcomer meets them."""
+        """The subcommands, in the order in which a newcomer needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The click command called `command` in the subcommand's module; None for an unknown name."""
+        """The click command called `command` in the module of the subcommand. None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         command = import_module(f"lambda_torch.commands.{COMMANDS[cmd_name][0]}").command
@@ -50,16 +64,26 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the subcommand; a file that cannot be read or written is told by its name, and not by a trace."""
+        """Run the subcommand. What the user can mend becomes a message and exit status 1, without a traceback."""
         try:
             return super().invoke(ctx)
+        except LambdaTorchError as error:
+            raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            extra = EXTRAS.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            raise click.ClickException(
+                f"This command needs the package {error.name}, which is not installed. "
+                f"Next: {project.install_hint(extra)}"
+            ) from error
         except OSError as error:
             if error.filename is None:
                 raise
             raise click.ClickException(f"{error.filename}: {error.strerror}") from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The overview, from COMMANDS alone: no subcommand is imported for it."""
+        """The overview, from COMMANDS alone. No subcommand is imported for it."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 

@@ -1,6 +1,8 @@
-"""Where things are in a checkout, and how the function's own code is reached from the tools.
+"""Where the project's files are, and how the tools import the function's own code.
 
-The tools run from a checkout (`pip install -e .`), never from a wheel: they build, serve and publish what lies beside them.
+There are two cases. In a checkout (`make setup` installs the package in editable form) everything is below the root of
+the checkout. From an installed wheel, the function's and the builder's code lie in the folder `_app` beside this file,
+in the layout of a checkout; the commands that need more than that ask for a checkout (`need_checkout`).
 """
 
 import sys
@@ -8,31 +10,61 @@ from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from lambda_torch.errors import NeedsCheckoutError
+
+_INSTALLED = Path(__file__).with_name("_app")
+IN_CHECKOUT = not _INSTALLED.is_dir()
+
+ROOT = Path(__file__).resolve().parents[2] if IN_CHECKOUT else _INSTALLED
 SRC = ROOT / "src"
 EVENTS = ROOT / "events"
 TEMPLATE = ROOT / "template.yaml"
 LAYER_SOURCE = ROOT / "layers" / "torch"
 
-# Everything that a command makes goes below here; `make clean` removes it.
-BUILD = ROOT / "build"
+# Everything that a command makes goes below this folder; `make clean` removes it.
+BUILD = (ROOT if IN_CHECKOUT else Path.cwd()) / "build"
 RELEASE = BUILD / "release"
 LAYER = BUILD / "layer"
+
+
+def need_checkout(what: str) -> None:
+    """Check that the project's files are there.
+
+    Args:
+        what: the command, for the message.
+
+    Raises:
+        NeedsCheckoutError: only the package is installed.
+    """
+    if not IN_CHECKOUT:
+        raise NeedsCheckoutError(
+            f"{what} needs the project's files, and only the package is installed. "
+            "Next: get the project's source (git clone), run `make setup` there, and use its .venv/bin/lambda-torch."
+        )
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs what an extra of the package brings."""
+    return "make setup" if IN_CHECKOUT else f"pip install 'lambda-torch[{extra}]'"
+
+
+def use_builder() -> None:
+    """Make the layer's builder importable as `builder`, and its run-time half as `torch_layer`."""
+    _first_on_path(LAYER_SOURCE)
 
 
 def use_function_code(model: Path | None = None) -> None:
     """Make `model` and `serving` (the function's packages in src/) importable, as Lambda does with its task root.
 
     Args:
-        model: a folder whose package `model` takes the place of src/model, and nothing else of it: what lies beside that package
-            is not importable, as it is not in the function. None changes nothing.
+        model: a folder whose package `model` replaces src/model. Other files of that folder are not importable, as in
+            the function. None changes nothing.
 
     Raises:
         ValueError: the folder has no such package.
-        RuntimeError: another `model` is in use already; one process serves one.
+        RuntimeError: another `model` is in use already. One process uses one.
     """
-    if str(SRC) not in sys.path:
-        sys.path.insert(0, str(SRC))
+    _first_on_path(SRC)
     if model is None:
         return
     finder = _ModelFinder(model_package(model))
@@ -55,14 +87,19 @@ def model_package(folder: Path) -> Path:
     return package
 
 
+def _first_on_path(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
 class _ModelFinder:
-    """Finds the package `model` in one place, before any path is looked at."""
+    """Finds the package `model` in one place, before any path is searched."""
 
     def __init__(self, package: Path) -> None:
         self.package = package
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
-        """The spec of `model`; None for any other name."""
+        """The spec of `model`. None for any other name."""
         if name != "model":
             return None
         return spec_from_file_location(

@@ -35,8 +35,9 @@ from pathlib import Path
 from container.images import recipe
 from lambda_torch import project
 from lambda_torch.emulator.software import emulator_binary
+from lambda_torch.errors import DockerError
 from lambda_torch.sam import image_names, pip_settings
-from lambda_torch.sam.docker import DockerError, docker, has_image, label
+from lambda_torch.sam.docker import docker, has_image, label
 
 HERE = Path(__file__).resolve().parent
 CONTEXT_FILES = ("Dockerfile", "lambda-entrypoint.sh", "bootstrap", "bootstrap.py", "lambda-builders")

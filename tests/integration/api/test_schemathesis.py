@@ -8,7 +8,7 @@ from pathlib import Path
 from lambda_torch.emulator import software
 from lambda_torch.emulator.gateway import Gateway
 from lambda_torch.emulator.payloads import PAYLOADS
-from lambda_torch.emulator.run import Options, Reports, listen, running, serving
+from lambda_torch.emulator.run import Reports, RunOptions, listen, running, serving
 
 SILENT = Reports(step=lambda _: None, note=lambda _: None, log=lambda _: None)
 EXAMPLES = 40
@@ -16,7 +16,7 @@ EXAMPLES = 40
 
 def test_every_answer_is_as_documented(release: Path, tmp_path: Path) -> None:
     """All checks: no 5xx, no undocumented status, type or form; what fits the schema is answered, and all else refused."""
-    options = Options(software.stock(), release)
+    options = RunOptions(software.stock(), release)
     with (
         running(options, b'{"warm": "up"}', SILENT) as run,
         serving(Gateway(run.pool, PAYLOADS["v1"]), listen("127.0.0.1", 0)) as url,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lambda_torch.emulator import software
-from lambda_torch.emulator.environment import Environment, Function, Outcome
+from lambda_torch.emulator.environment import Environment, Function, InvokeResult
 from lambda_torch.emulator.pool import Pool
 from lambda_torch.emulator.processes import Processes
 
@@ -25,7 +25,7 @@ def event(**members: Any) -> bytes:
     return json.dumps(members).encode()
 
 
-def said(outcome: Outcome) -> Any:
+def said(outcome: InvokeResult) -> Any:
     """What the function answered."""
     return json.loads(outcome.payload)
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from integration.emulator.conftest import MakeEnvironment, MakePool
 from lambda_torch import project
-from lambda_torch.commands.invoke import command
+from lambda_torch.cli import main
 from lambda_torch.emulator import run
 from lambda_torch.emulator.invoke_api import InvokeApi
 
@@ -22,7 +22,7 @@ def _no_other_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def invoke(*arguments: str, event: str | bytes = "{}") -> Result:
     """Run the command with an event on standard input."""
-    return CliRunner(mix_stderr=False).invoke(command, ["-", *arguments], input=event)
+    return CliRunner(mix_stderr=False).invoke(main, ["invoke", "-", *arguments], input=event)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_failed_function_is_status_1(url: str, order: str, kind: str) -> None:
 
 def test_a_running_serve_is_found(url: str) -> None:
     """Without --url the event goes to the run that left its note."""
-    with run.Note(url, "probe", 1).left():
+    with run.RunNote(url, "probe", 1).left():
         done = invoke(event='{"n": 1}')
     assert json.loads(done.stdout)["event"] == {"n": 1}
 

@@ -8,7 +8,7 @@ import pytest
 from werkzeug.wrappers import Response
 
 from lambda_torch.emulator import run
-from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.errors import EmulatorError
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def test_a_note_is_found_while_its_run_lasts() -> None:
     """A note whose address answers with its identity is found; it is gone after the run."""
     identity = run.new_identity()
     with run.listen("127.0.0.1", 0) as taken, run.serving(Response(identity), taken) as url:
-        note = run.Note(url, identity, os.getpid())
+        note = run.RunNote(url, identity, os.getpid())
         with note.left():
             assert run.find_running() == note
     assert run.find_running() is None
@@ -32,10 +32,10 @@ def test_a_stale_note_is_ignored() -> None:
     with (
         run.listen("127.0.0.1", 0) as taken,
         run.serving(Response("somebody else"), taken) as url,
-        run.Note(url, run.new_identity(), os.getpid()).left(),
+        run.RunNote(url, run.new_identity(), os.getpid()).left(),
     ):
         assert run.find_running() is None
-    with run.Note(url, run.new_identity(), os.getpid()).left():
+    with run.RunNote(url, run.new_identity(), os.getpid()).left():
         assert run.find_running() is None
 
 
@@ -49,7 +49,7 @@ def test_a_damaged_note_is_ignored(text: str) -> None:
 
 def test_a_newer_runs_note_stays() -> None:
     """A run that ends takes only its own note away."""
-    older, newer = (run.Note("http://127.0.0.1:9", run.new_identity(), os.getpid()) for _ in range(2))
+    older, newer = (run.RunNote("http://127.0.0.1:9", run.new_identity(), os.getpid()) for _ in range(2))
     with ExitStack() as stack:
         stack.enter_context(older.left())
         with newer.left():

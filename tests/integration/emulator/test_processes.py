@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from integration.emulator.conftest import wait_until
-from lambda_torch.emulator.errors import EmulatorError
 from lambda_torch.emulator.guardian import members
 from lambda_torch.emulator.processes import Processes
+from lambda_torch.errors import EmulatorError
 
 ENVIRONMENT = {"PATH": os.defpath}
 # A child that leaves its process group, starts another one, and takes no notice of SIGTERM.

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.verify import VerifyError, verify
+from builder.errors import VerifyError
+from builder.verify import verify
 
 
 @pytest.fixture
@@ -50,6 +51,14 @@ def test_a_module_that_cannot_be_imported_is_named(stock: Path, tampered: Callab
     """A tree whose torch cannot be imported is refused with the end of the traceback."""
     tree = tampered("torch/functional.py", "import torch.nn.functional as F", "import torch.nn.missing as F")
     with pytest.raises(VerifyError, match=r"ended with status 1(.|\n)*torch\.nn\.missing"):
+        verify(stock, tree)
+
+
+def test_a_function_hidden_by_its_module_is_named(stock: Path, tampered: Callable[[str, str, str], Path]) -> None:
+    """A tree in which a name is the submodule instead of the function that stock binds is refused, with both."""
+    tree = tampered("torch/autograd/__init__.py", "import gradcheck, gradgradcheck", "import gradgradcheck")
+    message = r"torch\.autograd\.gradcheck is module torch\.autograd\.gradcheck, and in stock torch builtins\.function"
+    with pytest.raises(VerifyError, match=message):
         verify(stock, tree)
 
 

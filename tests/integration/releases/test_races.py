@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from integration.conftest import new_bucket
 from integration.releases.samples import contents, named, put_release
+from lambda_torch.errors import BucketError, ConflictError
 from lambda_torch.releases import catalog, channels
 from lambda_torch.releases.bucket import Bucket, ChannelState
-from lambda_torch.releases.errors import ConflictError, ReleasesError
 from lambda_torch.releases.publishing import publish
 from serving.releases.format import Channel, ReleaseRef
 
 
-class AtOnce(Bucket):
+class RacingBucket(Bucket):
     """A bucket whose channel two publishers read before either writes."""
 
     def __init__(self, bucket: Bucket, readers: threading.Barrier) -> None:
@@ -39,7 +39,7 @@ def test_of_two_who_publish_at_once_the_second_is_told(bucket: Bucket, folders: 
 
     def run(folder: Path) -> None:
         try:
-            outcomes[folder] = publish(folder, AtOnce(bucket, readers)).version
+            outcomes[folder] = publish(folder, RacingBucket(bucket, readers)).version
         except ConflictError as error:
             outcomes[folder] = error
 
@@ -50,7 +50,7 @@ def test_of_two_who_publish_at_once_the_second_is_told(bucket: Bucket, folders: 
         thread.join()
     (winner,) = [outcome for outcome in outcomes.values() if isinstance(outcome, str)]
     ((loser, error),) = [(folder, error) for folder, error in outcomes.items() if isinstance(error, ConflictError)]
-    assert "Somebody else moved the channel 'live'" in str(error)
+    assert "Another command moved the channel 'live'" in str(error)
     assert "Next: " in str(error)
     assert len(bucket.versions()) == 2 + exists
     assert named(bucket) == (winner, before, None)
@@ -96,7 +96,7 @@ def test_a_promotion_that_comes_too_late_takes_itself_back(
         return honest(self, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Bucket, "move", move)
-    with pytest.raises(ReleasesError, match="was not moved: There is no release"):
+    with pytest.raises(BucketError, match="was not moved: There is no release"):
         channels.promote(bucket, "live", refs[0])
     if exists:
         assert named(bucket) == (refs[1].version, None, None)
@@ -146,7 +146,7 @@ def test_no_sequence_of_moves_breaks_a_channel(
                 max(there, key=refs.index),
             }
         elif ref not in there and move in ("promote", "canary"):
-            with pytest.raises(ReleasesError):
+            with pytest.raises(BucketError):
                 bucket.release(ref.version)
         elif move == "promote":
             channels.promote(bucket, "live", ref)
@@ -155,13 +155,13 @@ def test_no_sequence_of_moves_breaks_a_channel(
             current, canary = ref, None
         elif move == "rollback":
             if previous is None:
-                with pytest.raises(ReleasesError):
+                with pytest.raises(BucketError):
                     channels.rollback(bucket, "live")
             else:
                 channels.rollback(bucket, "live")
                 current, previous, canary = previous, current, None
         elif current is None or (move == "canary" and ref == current):
-            with pytest.raises(ReleasesError):
+            with pytest.raises(BucketError):
                 channels.set_canary(bucket, "live", ref if move == "canary" else None, 0.5)
         else:
             canary = ref if move == "canary" else None

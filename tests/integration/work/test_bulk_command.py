@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from integration.work.conftest import CONTEXT, GOOD, UNKNOWN, keys
 from integration.work.test_bulk import Machine, machine
+from lambda_torch.bulk import deployed_run
 from lambda_torch.cli import main
 from lambda_torch.emulator.processes import free_port
 from lambda_torch.releases.bucket import Bucket
@@ -67,7 +68,7 @@ def test_a_killed_run_goes_on_and_loses_and_doubles_nothing(tmp_path: Path, rele
     again = start(source, target, release, "--batch", "500")
     _, said = again.communicate(timeout=240)
     assert again.returncode == 0, said
-    assert f"Going on after line {begun:,} of {COUNT:,}" in said
+    assert f"Continuing after line {begun:,} of {COUNT:,}" in said
     assert f"{COUNT:,} lines in" in said
     assert f"{COUNT - 1:,} answered, 1 refused, 0 failed" in said
     lines = read(target)
@@ -83,7 +84,7 @@ def test_a_killed_run_goes_on_and_loses_and_doubles_nothing(tmp_path: Path, rele
     ("arguments", "said"),
     [
         (["in.jsonl"], "Give --bucket and --state-machine"),
-        (["s3://bucket/in.jsonl", "--local"], "--local takes a file of this machine"),
+        (["s3://bucket/in.jsonl", "--local"], "--local takes a file on this machine"),
         (["in.jsonl", "--bucket", "b"], "Give --bucket and --state-machine"),
     ],
 )
@@ -108,9 +109,8 @@ def test_a_bad_line_is_told_before_anything_starts(tmp_path: Path, release: Path
 @pytest.fixture
 def bulk(machine: Machine, bucket: Bucket, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Bulk:
     """Runs the command against the state machine in moto."""
-    from lambda_torch.bulk import deployed
 
-    monkeypatch.setattr(deployed, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(deployed_run, "POLL_SECONDS", 0.1)
     bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
 
     def run(source: str, target: Path) -> Result:
@@ -147,9 +147,8 @@ def test_the_same_file_again_is_not_run_again(bulk: Bulk, bucket: Bucket, tmp_pa
 
 def test_a_dropped_file_can_be_collected(bulk: Bulk, bucket: Bucket, tmp_path: Path, monkeypatch: Any) -> None:
     """A file that is in the bucket already is answered from there."""
-    from lambda_torch.bulk import deployed
 
-    monkeypatch.setattr(deployed.Run, "total", lambda _run: 3)  # moto counts no items of a run
+    monkeypatch.setattr(deployed_run.Execution, "total", lambda _run: 3)  # moto counts no items of a run
     write(tmp_path / "in.jsonl", [GOOD] * 3)
     bucket.client.upload_file(str(tmp_path / "in.jsonl"), bucket.name, "inbox/in.jsonl")
     result = bulk(f"s3://{bucket.name}/inbox/in.jsonl", tmp_path / "out.jsonl")

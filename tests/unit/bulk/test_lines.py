@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_torch.bulk.errors import BulkError
-from lambda_torch.bulk.lines import BATCH_BYTES, batches, check
+from lambda_torch.bulk.lines import BATCH_BYTES, batches, read_input
+from lambda_torch.errors import BulkError
 
 values = st.recursive(
     st.none() | st.integers() | st.text(), lambda each: st.lists(each) | st.dictionaries(st.text(), each)
@@ -20,7 +20,7 @@ def test_batches_have_every_line_once_in_order(
     """However a file is cut, and wherever a run goes on, the batches' events carry each remaining line once, with its index."""
     path = tmp_path_factory.mktemp("lines") / "in.jsonl"
     path.write_text("".join(f"{json.dumps(each)}\n" for each in items))
-    source = check(path)
+    source = read_input(path)
     assert source.count == len(items)
     skip = data.draw(st.integers(0, len(items)))
     cut = list(batches(source, lambda: size, skip))
@@ -34,14 +34,14 @@ def test_batches_are_bounded_in_bytes(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     long, longer = json.dumps("x" * (BATCH_BYTES // 2 - 10)), json.dumps("x" * (2 * BATCH_BYTES))
     path.write_text("".join(f"{each}\n" for each in [long, long, long, longer, '"short"']))
-    assert [len(each.lines) for each in batches(check(path), lambda: 100)] == [2, 1, 1, 1]
+    assert [len(each.lines) for each in batches(read_input(path), lambda: 100)] == [2, 1, 1, 1]
 
 
 def test_a_last_line_without_its_end_counts(tmp_path: Path) -> None:
     """The last line need not end in a newline; Windows' line ends are no part of a line."""
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"a": 1}\r\n{"a": 2}')
-    assert [each.lines for each in batches(check(path), lambda: 10)] == [[b'{"a": 1}', b'{"a": 2}']]
+    assert [each.lines for each in batches(read_input(path), lambda: 10)] == [[b'{"a": 1}', b'{"a": 2}']]
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_a_bad_file_is_refused_as_a_whole(tmp_path: Path, content: bytes, said: 
     path = tmp_path / "in.jsonl"
     path.write_bytes(content)
     with pytest.raises(BulkError, match=said):
-        check(path)
+        read_input(path)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     """The error names the file and the reason."""
     with pytest.raises(BulkError, match=r"in\.jsonl cannot be read: No such file"):
-        check(tmp_path / "in.jsonl")
+        read_input(tmp_path / "in.jsonl")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lambda_torch.bulk.local import FIRST_BATCHES, Pace
+from lambda_torch.bulk.local_run import FIRST_BATCHES, BatchPace
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from lambda_torch.bulk.local import FIRST_BATCHES, Pace
 def test_a_batch_is_about_a_seconds_work(lines: int, seconds: float, concurrency: int, size: int) -> None:
     """As fast as the environments were so far, never more lines than asked for, and never none."""
     now = [7.0]
-    pace = Pace(concurrency, 2000, clock=lambda: now[0])
+    pace = BatchPace(concurrency, 2000, clock=lambda: now[0])
     assert pace.size() == FIRST_BATCHES
     now[0] += seconds
     pace.answered(lines)
@@ -21,4 +21,4 @@ def test_a_batch_is_about_a_seconds_work(lines: int, seconds: float, concurrency
 
 def test_the_first_batches_are_no_larger_than_asked_for() -> None:
     """Nothing is known of the model's speed yet."""
-    assert Pace(2, 20).size() == 20
+    assert BatchPace(2, 20).size() == 20

@@ -7,7 +7,7 @@ import pytest
 
 from lambda_torch import project
 from lambda_torch.emulator import software
-from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.errors import EmulatorError
 
 
 def ignore(_text: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from lambda_torch.cli import main
+from lambda_torch.errors import TuningError
 from lambda_torch.tuning import measure
 from lambda_torch.tuning.cost import PRICES, Prices, Row, recommend, row
 from lambda_torch.tuning.plot import svg
@@ -137,7 +138,7 @@ def test_a_deployed_function_is_measured_by_its_reports() -> None:
 def test_a_function_that_does_not_answer_keeps_its_size(failing: bool, event: bytes, said: str) -> None:
     """A crash is told, and so is a refusal, whose times would say nothing; the function's own size comes back."""
     client: Any = Lambda(failing)
-    with pytest.raises(measure.TuningError, match=said), measure.deployed(client, "predict", event) as times_at:
+    with pytest.raises(TuningError, match=said), measure.deployed(client, "predict", event) as times_at:
         times_at(1024, 10)
     assert client.memory == 3008
 

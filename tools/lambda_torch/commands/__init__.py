@@ -1,1 +1,1 @@
-"""One module a subcommand: options and output only; the work is done by the packages beside this one."""
+"""One module for each subcommand: its options and its output. The packages beside this one do the work."""

@@ -1,4 +1,4 @@
-"""What the commands that work on a bucket of releases share: options, the client, errors and output."""
+"""What the commands on a bucket of releases share: options, the client, errors and output."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,14 +16,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 def bucket_options(function: F) -> F:
     """`--bucket` and `--endpoint-url`."""
     function = click.option(
-        "--endpoint-url", help="Another S3 than AWS's, such as a local one. AWS_ENDPOINT_URL_S3 works too."
+        "--endpoint-url", help="The address of another S3 than AWS's, such as a local one. Also: AWS_ENDPOINT_URL_S3."
     )(function)
     return click.option(
         "--bucket",
         required=True,
         envvar="MODEL_BUCKET",
         show_envvar=True,
-        help="The bucket of the releases: ModelBucketName of the stack's outputs.",
+        help="The bucket of the releases: ModelBucketName in the stack's outputs.",
     )(function)
 
 
@@ -56,31 +56,29 @@ def _channel_name(_context: click.Context, _parameter: click.Parameter, value: s
     try:
         return TypeAdapter(ChannelName).validate_python(value)
     except ValidationError:
-        raise click.BadParameter("a channel's name is made of a-z, 0-9 and '-', at most 63 of them") from None
+        raise click.BadParameter("a channel's name has 1 to 63 characters, each a-z, 0-9 or '-'") from None
 
 
 @contextmanager
 def opened(bucket: str, endpoint_url: str | None) -> Iterator["Bucket"]:
-    """The bucket; what goes wrong with it is a message with the next step, and exit status 1."""
+    """The bucket. What goes wrong with it is a `BucketError` with the next step."""
     import boto3
     from botocore.config import Config
 
+    from lambda_torch.aws_errors import explained
+    from lambda_torch.errors import BucketError
     from lambda_torch.releases.bucket import Bucket
-    from lambda_torch.releases.errors import ReleasesError, explained
 
     config = Config(retries={"mode": "standard", "max_attempts": 5})
-    try:
-        with explained(bucket):
-            try:
-                client = boto3.client("s3", endpoint_url=endpoint_url, config=config)
-            except ValueError as error:
-                # botocore's own for an address that is none.
-                raise ReleasesError(f"{error}\nNext: correct --endpoint-url or AWS_ENDPOINT_URL_S3.") from error
-            yield Bucket(client, bucket)
-    except ReleasesError as error:
-        raise click.ClickException(str(error)) from error
+    with explained(bucket):
+        try:
+            client = boto3.client("s3", endpoint_url=endpoint_url, config=config)
+        except ValueError as error:
+            # botocore raises it for an endpoint that is not an address.
+            raise BucketError(f"{error}\nNext: correct --endpoint-url or AWS_ENDPOINT_URL_S3.") from error
+        yield Bucket(client, bucket)
 
 
 def print_json(value: Any) -> None:
-    """For programs."""
+    """Print a value as JSON, for programs."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""`--model`: another folder's model in the place of src/model, for the tools and for the function that they run."""
+"""`--model`: use the model of another folder instead of src/model, in the tools and in the function that they run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def model_option(function: F) -> F:
-    """`--model`; what follows imports that folder's package as `model`."""
+    """`--model`. Later imports of `model` get the package of that folder."""
     return click.option(
         "--model",
         type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -21,26 +21,26 @@ def model_option(function: F) -> F:
         show_envvar=True,
         is_eager=True,
         callback=_use,
-        help="A folder whose package `model` takes the place of src/model, such as examples/embeddings.",
+        help="A folder whose package `model` replaces src/model, such as examples/embeddings.",
     )(function)
 
 
 @contextmanager
 def sample_model() -> Iterator[None]:
-    """Around imports of what works on the sample model alone: where src/model is another, that is said."""
+    """Around imports that work with the sample model only: the message says so where src/model is another model."""
     try:
         yield
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "model":
             raise
         raise click.ClickException(
-            "src/model is another model than the sample, and only the sample can be trained or imported here. "
-            "Next: name a release folder of your own; serve, invoke, bulk and tune take it as --release."
+            "src/model is not the sample model, and this command works with the sample model only. "
+            "Next: make a release folder with your own code, and name it with --release (serve, invoke, bulk, tune)."
         ) from error
 
 
 def golden_of(model: Path | None) -> Path | None:
-    """The golden examples that lie beside a folder's package `model`; None where there are none."""
+    """The file of golden examples beside the package `model` of a folder. None if there is no such file."""
     file = model / "golden.json" if model is not None else None
     return file if file is not None and file.is_file() else None
 

@@ -1,4 +1,4 @@
-"""What `serve` and `invoke` share: options of the run, the release to publish, what people see, and how signals end it."""
+"""What `serve`, `invoke`, `bulk` and `tune` share: options, the release to publish, output, and the end by signals."""
 
 import signal
 import subprocess
@@ -16,38 +16,39 @@ from lambda_torch.commands._model import golden_of, model_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lambda_torch.emulator.run import Options, Reports
+    from lambda_torch.emulator.run import Reports, RunOptions
 
 # Lambda's own range, "Lambda quotas".
+ALLOW_PROGRAMS = "lambda_torch.allow_programs"
 MEMORY = click.IntRange(128, 10_240)
 TIMEOUT = click.IntRange(1, 900)
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that runs the function. Its memory is another, `memory_option`: `tune` has several sizes."""
+    """The options of every command that runs the function, except `memory_option`: `tune` takes several sizes."""
     for option in reversed(
         (
             model_option,
             click.option(
                 "--release",
                 type=click.Path(path_type=Path, exists=True, file_okay=False),
-                help="The release folder to publish. Default: build/release, trained first if it is not there; with "
-                "--model, build/releases/NAME, made with that folder's make_release.py if it is not there.",
+                help="The release folder to publish. Default: build/release, which is trained first if it does not exist. "
+                "With --model: build/releases/NAME, which that folder's make_release.py makes if it does not exist.",
             ),
             click.option(
                 "--layer",
                 default="auto",
                 show_default=True,
                 metavar="auto|stock|PATH",
-                help="Where torch comes from: a layer's folder, or 'stock' for the packages that this command runs with. "
-                "'auto' is build/layer if it is there (make layer), else stock.",
+                help="Where torch comes from: the folder of a layer, or 'stock' for the packages that this command uses. "
+                "'auto' means build/layer if it exists (make layer), else stock.",
             ),
             click.option(
                 "--timeout",
                 type=TIMEOUT,
                 default=30,
                 show_default=True,
-                help="Seconds until the function's process is ended.",
+                help="Seconds until the process of the function is ended.",
             ),
             click.option(
                 "--env",
@@ -55,7 +56,15 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 multiple=True,
                 metavar="NAME=VALUE",
                 callback=_variables,
-                help="An environment variable for the function; may be repeated.",
+                help="An environment variable for the function. Can be given several times.",
+            ),
+            click.option(
+                "--allow-programs",
+                is_flag=True,
+                expose_value=False,
+                callback=_allow_programs,
+                help="Take releases that hold programs (torch.export, TorchScript), as the stack's parameter AllowPrograms "
+                "does. Only for programs of your own.",
             ),
         )
     ):
@@ -64,8 +73,16 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 memory_option = click.option(
-    "--memory", type=MEMORY, default=3008, show_default=True, help="MB, told to the function; not enforced."
+    "--memory",
+    type=MEMORY,
+    default=3008,
+    show_default=True,
+    help="MB of memory that the function reads in its environment. It is not a limit here.",
 )
+
+
+def _allow_programs(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    context.meta[ALLOW_PROGRAMS] = value
 
 
 def _variables(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -89,12 +106,14 @@ def options_of(
     variables: dict[str, str],
     memory: int = 3008,
     concurrency: int = 1,
-) -> "Options":
-    """The run's options; trains the sample model if there is no release to publish yet."""
+) -> "RunOptions":
+    """The options of the run. Trains the sample model if there is no release to publish yet."""
     from lambda_torch.emulator import software
-    from lambda_torch.emulator.run import Options
+    from lambda_torch.emulator.run import RunOptions
 
-    software.emulator_binary()  # an unsupported machine is told before the long work
+    if context.meta.get(ALLOW_PROGRAMS):
+        variables = {**variables, "ALLOW_PROGRAMS": "true"}
+    software.emulator_binary()  # fails on an unsupported machine, before the long work
     chosen = software.choose(layer, reports_to(console).step)
     if release is None and model is not None:
         release = _release_of(model, console)
@@ -103,18 +122,18 @@ def options_of(
         if not release.exists():
             from lambda_torch.commands import train
 
-            console.print(f"There is no release in {release} yet: training the sample model")
+            console.print(f"{release} has no release yet: training the sample model")
             context.invoke(train.command, output=release)
-    return Options(chosen, release, concurrency, memory, timeout, variables, model, golden_of(model))
+    return RunOptions(chosen, release, concurrency, memory, timeout, variables, model, golden_of(model))
 
 
 def _release_of(model: Path, console: "Console") -> Path:
-    """The release of a model in a folder of its own, made first if there is none.
+    """The release of a model in its own folder. Makes it first if there is none.
 
     Raises:
-        EmulatorError: there is none, and nothing that makes it, or that failed.
+        EmulatorError: there is no release, and no make_release.py, or it failed.
     """
-    from lambda_torch.emulator.errors import EmulatorError
+    from lambda_torch.errors import EmulatorError
 
     release = project.BUILD / "releases" / model.resolve().name
     maker = model / "make_release.py"
@@ -122,17 +141,17 @@ def _release_of(model: Path, console: "Console") -> Path:
         return release
     if not maker.is_file():
         raise EmulatorError(
-            f"There is no release of {model}: {release} is not there, and there is no {maker} to make it. "
+            f"There is no release of {model}: {release} does not exist, and there is no {maker} to make it. "
             "Next: name a release folder with --release."
         )
-    console.print(f"There is no release in {release} yet: running {maker}")
+    console.print(f"{release} has no release yet: running {maker}")
     if subprocess.run([sys.executable, str(maker), "--output", str(release)], check=False).returncode:
-        raise EmulatorError(f"{maker} failed; it has said why above.")
+        raise EmulatorError(f"{maker} failed. The lines above say why.")
     return release
 
 
 def reports_to(console: "Console") -> "Reports":
-    """A run's reports as lines on a console; the function's log is dim."""
+    """The reports of a run as lines on a console. The function's log is dim."""
     from rich.text import Text
 
     from lambda_torch.emulator.run import Reports
@@ -145,9 +164,9 @@ def reports_to(console: "Console") -> "Reports":
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Make SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt once; while the run then ends, more of them change nothing.
+    """Make the first SIGINT, SIGTERM or SIGHUP raise KeyboardInterrupt. Later ones are ignored while the run ends.
 
-    SIGINT is named too because it is ignored in a process that a script starts in the background.
+    SIGINT is in the list because a process that a script starts in the background ignores it.
     """
     handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

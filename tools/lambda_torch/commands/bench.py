@@ -1,4 +1,4 @@
-"""`lambda-torch bench`: the benchmarks that people ask for, each a program in benchmarks/."""
+"""`lambda-torch bench`: the benchmarks that users ask for. Each is a program in benchmarks/."""
 
 import subprocess
 import sys
@@ -15,25 +15,31 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--runs", type=click.IntRange(2), help="Counted starts of each way, at each setting. Default: 7.")
 @click.option(
-    "--quick", is_flag=True, help="A look within minutes, at 1,769 MB, with too few starts for figures to quote."
+    "--runs", type=click.IntRange(2), help="How many starts of each way to count, at each setting. Default: 7."
 )
 @click.option(
-    "--only", multiple=True, metavar="TEXT", help="Only ways whose name contains this, and this layer; repeatable."
+    "--quick", is_flag=True, help="Take a few minutes, at 1,769 MB. The starts are too few for figures to quote."
 )
 @click.option(
-    "--layer", type=click.Path(path_type=Path, file_okay=False), help="The layer's folder. Default: build/layer."
+    "--only",
+    multiple=True,
+    metavar="TEXT",
+    help="Measure this layer, and the ways whose name contains TEXT. Can be given several times.",
+)
+@click.option(
+    "--layer", type=click.Path(path_type=Path, file_okay=False), help="The folder of the layer. Default: build/layer."
 )
 def coldstart(runs: int | None, quick: bool, only: tuple[str, ...], layer: Path | None) -> None:
-    """Time the first answer of the sample function, from the start of its process, on each way to bring PyTorch to Lambda.
+    """Measure the time from the start of the process to the first answer, for each way to bring PyTorch to Lambda.
 
-    Stock PyTorch with valid bytecode and as SAM ships it, the 2018 recipe (delete and strip), a nested zip, zstd into memory,
-    ONNX Runtime with the same network, and this layer: in turns, in the test box where the machine allows it, at 1,769 and
-    3,008 MB, with the page cache warm and dropped. It needs `make layer`, and some minutes and 5 GB below build/ the first time.
+    The ways: stock PyTorch with valid bytecode and as SAM ships it, the 2018 recipe (delete and strip), a nested zip,
+    zstd into memory, ONNX Runtime with the same network, and this layer. They take turns, in the test box where the
+    machine allows it, at 1,769 and 3,008 MB, with the page cache warm and dropped. Run `make layer` first. The first
+    time takes some minutes and 5 GB below build/.
 
-    Prints the tables, writes build/bench/coldstart.json, and draws docs/coldstart.svg: a bar for each way, a colour for each
-    phase. With --quick or --only it draws nothing.
+    Prints the tables, writes build/bench/coldstart.json, and draws docs/coldstart.svg with a bar for each way and a
+    colour for each phase. With --quick or --only it draws nothing.
 
     \b
     Example:
@@ -45,6 +51,7 @@ def coldstart(runs: int | None, quick: bool, only: tuple[str, ...], layer: Path 
         arguments += ["--only", text]
     if layer is not None:
         arguments += ["--layer", str(layer.resolve())]
-    # A process of its own: the programs in benchmarks/ are found from the checkout's root.
+    project.need_checkout("lambda-torch bench")
+    # A separate process, because the programs in benchmarks/ are imported from the root of the checkout.
     command = [sys.executable, "-m", "benchmarks.coldstart", *arguments]
     sys.exit(subprocess.run(command, cwd=project.ROOT, check=False).returncode)

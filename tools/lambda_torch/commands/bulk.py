@@ -1,4 +1,4 @@
-"""`lambda-torch bulk`: a file of many requests, answered by the deployed stack or by environments on this machine."""
+"""`lambda-torch bulk`: answer a file of many requests, with the deployed stack or with environments on this machine."""
 
 import re
 import time
@@ -26,23 +26,27 @@ S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The file to write. Default: INPUT's name with .results.jsonl, in this folder.",
+    help="The file to write. Default: the name of INPUT with .results.jsonl, in the current folder.",
 )
 @click.option("--local", is_flag=True, help="Answer on this machine, in environments of Lambda's emulator.")
 @click.option(
-    "--bucket", envvar="MODEL_BUCKET", show_envvar=True, help="The stack's bucket: ModelBucketName of its outputs."
+    "--bucket", envvar="MODEL_BUCKET", show_envvar=True, help="The bucket of the stack: ModelBucketName in its outputs."
 )
-@click.option("--state-machine", metavar="ARN", help="The stack's state machine, as its output BulkCommand names it.")
-@click.option("--endpoint-url", help="Another AWS than AWS's, such as a local one. AWS_ENDPOINT_URL works too.")
+@click.option("--state-machine", metavar="ARN", help="The state machine of the stack, from its output BulkCommand.")
+@click.option("--endpoint-url", help="The address of an AWS emulator, such as a local one. Also: AWS_ENDPOINT_URL.")
 @click.option(
-    "--concurrency", type=click.IntRange(1, 1000), default=2, show_default=True, help="With --local: environments."
+    "--concurrency",
+    type=click.IntRange(1, 1000),
+    default=2,
+    show_default=True,
+    help="With --local: the number of environments.",
 )
 @click.option(
     "--batch",
     type=click.IntRange(1, 10_000),
     default=500,
     show_default=True,
-    help="With --local: the most lines in a batch, which is about a second's work.",
+    help="With --local: the most lines in a batch. A batch takes about one second.",
 )
 @run_options
 @memory_option
@@ -60,13 +64,13 @@ def command(
     batch: int,
     **running: Any,
 ) -> None:
-    """Answer every line of INPUT, a JSON Lines file here or at s3://BUCKET/KEY.
+    """Answer every line of INPUT: a JSON Lines file on this machine, or at s3://BUCKET/KEY.
 
-    The output has one line for each line of INPUT, in its order, with its index (from 0) and the response, or the error. A run
-    that was ended, however it was, goes on where it stopped when the same command is given again.
+    The output has one line for each line of INPUT, in the same order: the index (from 0) and the response or the error.
+    If a run ends early, for any reason, the same command continues where it stopped.
 
-    Without --local the stack's state machine does the work: the file is uploaded, a run is started, waited for, and collected.
-    The options from --model on are for --local.
+    Without --local the state machine of the stack does the work: this command uploads the file, starts a run, waits for
+    it and collects the results. The options from --model on apply to --local.
 
     \b
     Examples:
@@ -77,9 +81,6 @@ def command(
     from rich.console import Console
 
     from lambda_torch.bulk import lines
-    from lambda_torch.bulk.errors import BulkError
-    from lambda_torch.emulator.errors import EmulatorError
-    from lambda_torch.releases.errors import ReleasesError
 
     console = Console(stderr=True, highlight=False)
     target = output if output is not None else Path(f"{Path(source).name.removesuffix('.jsonl')}.results.jsonl")
@@ -88,8 +89,8 @@ def command(
         try:
             if local:
                 if S3_URI.fullmatch(source):
-                    raise click.UsageError("--local takes a file of this machine.")
-                checked = lines.check(Path(source))  # before the long work
+                    raise click.UsageError("--local takes a file on this machine.")
+                checked = lines.read_input(Path(source))  # before the long work
                 needed = min(concurrency, -(-checked.count // batch))
                 options = replace(options_of(context, console, concurrency=needed, **running), all_at_once=True)
                 counts, fresh = _local(checked, target, options, batch, console)
@@ -99,15 +100,13 @@ def command(
                         "Give --bucket and --state-machine (the stack's output BulkCommand), or --local."
                     )
                 counts, fresh = _deployed(source, target, bucket, state_machine, endpoint_url, console)
-        except (BulkError, EmulatorError, ReleasesError) as error:
-            raise click.ClickException(str(error)) from error
         except (KeyboardInterrupt, click.Abort):
-            console.print("Stopped. What is written is whole; the same command goes on from there.")
+            console.print("Stopped. The lines in the output are complete. The same command continues after them.")
             raise SystemExit(130) from None
     seconds = time.monotonic() - started
     console.print(
         f"{counts.total:,} lines in {target}: {counts.answered:,} answered, {counts.refused:,} refused, "
-        f"{counts.failed:,} failed. {fresh:,} of them now, in {seconds:.1f} s",
+        f"{counts.failed:,} failed. This run answered {fresh:,} of them in {seconds:.1f} s",
         soft_wrap=True,
     )
     if counts.failed:
@@ -116,7 +115,7 @@ def command(
 
 @contextmanager
 def _bar(console: "Console", what: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """A progress bar; calling what it gives sets how much is done."""
+    """A progress bar. Call what it gives to set how much is done."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -126,20 +125,20 @@ def _bar(console: "Console", what: str, total: int | None, done: int = 0) -> Ite
 
 
 def _local(checked: "Input", target: Path, options: Any, batch: int, console: "Console") -> tuple["Counts", int]:
-    from lambda_torch.bulk import local
+    from lambda_torch.bulk import local_run
     from lambda_torch.bulk.output import Output
     from lambda_torch.emulator import run
 
     reports = reports_to(console)
-    quiet = run.Reports(reports.step, reports.note, log=lambda _: None)  # a line for every batch would hide the bar
+    quiet = run.Reports(reports.step, reports.note, log=lambda _: None)  # a log line for each batch would hide the bar
     with Output.opened(target, checked.sha256) as output:
         before = output.done
         if before:
-            console.print(f"Going on after line {before:,} of {checked.count:,}.")
+            console.print(f"Continuing after line {before:,} of {checked.count:,}.")
         with run.running(options, b'{"httpMethod":"GET","path":"/health"}', quiet) as running:
             console.print(f"Release {running.version}", soft_wrap=True)
             with _bar(console, "Lines", checked.count, before) as show:
-                local.run(checked, output, running.pool, options.concurrency, batch, show)
+                local_run.run(checked, output, running.pool, options.concurrency, batch, show)
         output.complete = True
     return output.counts, output.done - before
 
@@ -149,18 +148,18 @@ def _deployed(
 ) -> tuple["Counts", int]:
     import boto3
 
-    from lambda_torch.bulk import deployed, lines
-    from lambda_torch.bulk.errors import BulkError
+    from lambda_torch.aws_errors import explained
+    from lambda_torch.bulk import deployed_run, lines
     from lambda_torch.bulk.output import Output
-    from lambda_torch.releases.errors import explained
+    from lambda_torch.errors import BulkError
 
     with explained(bucket):
         s3 = boto3.client("s3", endpoint_url=endpoint_url)
         at = S3_URI.fullmatch(source)
         if at is not None:
-            placed = deployed.find(s3, bucket, at["bucket"], at["key"])
+            placed = deployed_run.find(s3, bucket, at["bucket"], at["key"])
         else:
-            checked = lines.check(Path(source))
+            checked = lines.read_input(Path(source))
             sent = 0
             with _bar(console, "Bytes", Path(source).stat().st_size) as show:
 
@@ -169,8 +168,8 @@ def _deployed(
                     sent += more
                     show(sent)
 
-                placed = deployed.place(s3, bucket, checked, count)
-        run = deployed.Run(boto3.client("stepfunctions", endpoint_url=endpoint_url), machine, placed)
+                placed = deployed_run.place(s3, bucket, checked, count)
+        run = deployed_run.Execution(boto3.client("stepfunctions", endpoint_url=endpoint_url), machine, placed)
         with Output.opened(target, f"s3://{bucket}/{placed.key}@{placed.version}") as output:
             before = output.done
             with explained(machine, "state machine"):
@@ -179,12 +178,12 @@ def _deployed(
                     status = run.wait(show)
             if status != "SUCCEEDED":
                 raise BulkError(
-                    f"The run ended as {status}. {run.why()}\n"
-                    f"Its report is under s3://{bucket}/{placed.results}run/. Next: mend the cause and give the same command "
-                    "again; it goes on with the batches that failed."
+                    f"The run ended with status {status}. {run.why()}\n"
+                    f"Its report is under s3://{bucket}/{placed.results}run/. Next: correct the cause and give the same "
+                    "command again. It repeats the batches that failed."
                 )
             total = run.total() if at else checked.count
             with _bar(console, "Collecting", total, before) as show:
-                deployed.collect(s3, placed, total, output, show)
+                deployed_run.collect(s3, placed, total, output, show)
             output.complete = True
     return output.counts, output.done - before

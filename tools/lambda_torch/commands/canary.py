@@ -1,4 +1,4 @@
-"""`lambda-torch canary`: a release answers a share of the requests."""
+"""`lambda-torch canary`: let a release answer a share of the requests."""
 
 import math
 
@@ -44,10 +44,11 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Let VERSION answer a share of the requests; `lambda-torch promote canary` then makes it current, `--off` ends it.
+    """Let VERSION answer a share of the requests, beside the current release.
 
-    The same request always gets the same release; with the header X-Canary-Key, the same key does. Every answer names its release
-    in X-Model-Version.
+    Later, `lambda-torch promote canary` makes it the current release, and `--off` ends it. Equal requests get the same
+    release. With the header X-Canary-Key, requests with equal keys do. Every answer names its release in
+    X-Model-Version.
     """
     from lambda_torch.releases.channels import set_canary
 

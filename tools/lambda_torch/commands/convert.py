@@ -1,4 +1,4 @@
-"""`lambda-torch convert`: a PyTorch checkpoint in, safetensors out."""
+"""`lambda-torch convert`: make a safetensors file of a PyTorch checkpoint."""
 
 from pathlib import Path
 
@@ -10,19 +10,20 @@ import click
 @click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
 @click.option(
     "--key",
-    help="Where the state dict is in the checkpoint, such as model or ema.state_dict. Without it, the usual places are tried.",
+    help="Where the state dict is in the checkpoint, such as model or ema.state_dict. Default: the usual places.",
 )
 @click.option(
     "--drop-others",
     is_flag=True,
-    help="Leave out what is no tensor (epoch, optimiser settings); it is refused otherwise.",
+    help="Leave out what is not a tensor (epoch, optimiser settings). Otherwise it is an error.",
 )
-@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 def command(source: Path, output: Path, key: str | None, drop_others: bool, force: bool) -> None:
     """Convert the weights in IN (.pth, .pt, .bin, .ckpt) to the safetensors file OUT.
 
-    IN is what torch.save wrote: a state dict, or a checkpoint with one inside. It is a pickle, and nothing in it is run: a file
-    that names anything but tensors and plain values is refused. OUT is there whole or not at all.
+    IN is a file that torch.save wrote: a state dict, or a checkpoint that contains one. It is a pickle, and this
+    command runs no code from it: a file that names more than tensors and plain values is refused. OUT is written
+    completely or not at all.
 
     \b
     Example:
@@ -36,13 +37,13 @@ def command(source: Path, output: Path, key: str | None, drop_others: bool, forc
 
     try:
         if output.exists() and not force:
-            raise ValueError(f"{output} is there already. Next: --force, or another name")
+            raise ValueError(f"{output} exists already. Next: use --force, or another name")
         with console.status(f"Reading {source}"):
             checkpoint = read_checkpoint(source, key)
         if checkpoint.others and not drop_others:
             raise ValueError(
                 f"{source} holds more than tensors: {_listed(checkpoint.others)}. "
-                "Next: --drop-others leaves them out; --key names another place in the checkpoint"
+                "Next: use --drop-others to leave them out, or --key to name another place in the checkpoint"
             )
         size = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
         with console.status(f"Writing {size / 1e6:.1f} MB to {output}"):
@@ -50,12 +51,12 @@ def command(source: Path, output: Path, key: str | None, drop_others: bool, forc
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if checkpoint.place:
-        beside = f"; beside it are, and are left out: {_listed(checkpoint.beside)}" if checkpoint.beside else ""
-        console.print(f"The state dict was found under {checkpoint.place}{beside}.")
+        beside = f" Left out: {_listed(checkpoint.beside)}." if checkpoint.beside else ""
+        console.print(f"The state dict is under {checkpoint.place}.{beside}")
     if checkpoint.others:
-        console.print(f"Left out, since they are no tensors: {_listed(checkpoint.others)}.")
+        console.print(f"Left out, because they are not tensors: {_listed(checkpoint.others)}.")
     for names in checkpoint.shared:
-        console.print(f"{', '.join(names)} share memory: each is written in full. Tie them again after loading.")
+        console.print(f"{', '.join(names)} share memory. Each is written in full: tie them again after you load them.")
     console.print(f"{len(checkpoint.tensors)} tensors, {size:,} bytes.")
     click.echo(output)
 

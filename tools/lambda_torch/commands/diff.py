@@ -1,4 +1,4 @@
-"""`lambda-torch diff`: what changed from one release to another."""
+"""`lambda-torch diff`: show what changed from one release to another."""
 
 from typing import Any
 
@@ -14,7 +14,11 @@ from lambda_torch.commands._bucket import bucket_options, channel_option, json_o
 @channel_option
 @json_option
 def command(a: str, b: str, bucket: str, endpoint_url: str | None, channel: str, as_json: bool) -> None:
-    """Compare the releases A and B: files, metrics and golden examples (`current`, `previous`, `canary` name the channel's)."""
+    """Compare the releases A and B: their files, metrics and golden examples.
+
+    A and B are versions, or the first letters of versions, or `current`, `previous` or `canary` for those of the
+    channel.
+    """
     from lambda_torch.releases.catalog import difference
 
     with opened(bucket, endpoint_url) as opened_bucket:

@@ -1,4 +1,4 @@
-"""`lambda-torch gc`: remove old releases that nothing names."""
+"""`lambda-torch gc`: remove old releases that no channel names."""
 
 import click
 
@@ -7,13 +7,13 @@ from lambda_torch.commands._bucket import bucket_options, dry_run_option, json_o
 
 @click.command()
 @click.option(
-    "--keep", type=click.IntRange(min=0), required=True, help="How many of the newest releases stay in any case."
+    "--keep", type=click.IntRange(min=0), required=True, help="How many of the newest releases to keep in any case."
 )
 @bucket_options
 @dry_run_option
 @json_option
 def command(keep: int, bucket: str, endpoint_url: str | None, dry_run: bool, as_json: bool) -> None:
-    """Remove releases, the oldest first: never the newest --keep, and never one that a channel names."""
+    """Remove old releases. The newest (--keep) stay, and so does every release that a channel names."""
     from rich.filesize import decimal
 
     from lambda_torch.releases.catalog import collect_garbage

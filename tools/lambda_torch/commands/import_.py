@@ -1,4 +1,4 @@
-"""`lambda-torch import`: the tutorial's two files in, a release folder out."""
+"""`lambda-torch import`: make a release folder of the tutorial's two files."""
 
 from pathlib import Path
 
@@ -9,7 +9,10 @@ from lambda_torch.commands._model import sample_model
 
 @click.command()
 @click.option(
-    "--state-dict", type=click.Path(path_type=Path), required=True, help="What torch.save(rnn.state_dict(), ...) wrote."
+    "--state-dict",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file that torch.save(rnn.state_dict(), ...) wrote.",
 )
 @click.option(
     "--params",
@@ -23,20 +26,21 @@ from lambda_torch.commands._model import sample_model
     type=click.IntRange(1, 1_000),
     default=20,
     show_default=True,
-    help="At most so many letters follow a name's first (the tutorial's constant of that name).",
+    help="The most letters after the first letter of a name (the constant of that name in the tutorial).",
 )
 @click.option(
     "--max-start-letters",
     type=click.IntRange(1, 10_000),
     default=64,
     show_default=True,
-    help="How many names the release writes for one request at most.",
+    help="The most names that the release writes for one request.",
 )
 def command(state_dict: Path, params: Path, output: Path, max_length: int, max_start_letters: int) -> None:
     """Make a release folder from a state dict and a parameters pickle.
 
-    The files are those of the 2018 post on PyTorch in AWS Lambda: the network of the PyTorch tutorial, and what it needs
-    to know about categories and letters. Nothing in them is run: a pickle that names a function or a class is refused.
+    The files are those of the 2018 post on PyTorch in AWS Lambda: the weights of the PyTorch tutorial's network, and
+    its categories and letters. This command runs no code from them: it refuses a pickle that names a function or a
+    class.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`lambda-torch invoke`: one event in, one answer out."""
+"""`lambda-torch invoke`: send one event to the function."""
 
 import json
 import sys
@@ -13,8 +13,8 @@ from lambda_torch.commands._running import memory_option, options_of, reports_to
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lambda_torch.emulator.environment import Outcome
-    from lambda_torch.emulator.run import Options
+    from lambda_torch.emulator.environment import InvokeResult
+    from lambda_torch.emulator.run import RunOptions
 
 ANSWER_SECONDS = 900  # the longest that a function may take
 
@@ -23,8 +23,8 @@ ANSWER_SECONDS = 900  # the longest that a function may take
 @click.argument("event", type=click.File("rb"))
 @click.option(
     "--url",
-    help="A Lambda emulator's address, such as http://127.0.0.1:8080. Default: that of a running `lambda-torch serve`; without "
-    "one, or with --release, the function is started for this event.",
+    help="The address of a Lambda emulator, such as http://127.0.0.1:8080. Default: the address of a running `lambda-torch "
+    "serve`. If there is none, or with --release, this command starts the function for the event.",
 )
 @run_options
 @memory_option
@@ -40,10 +40,10 @@ def command(
     timeout: int,
     variables: dict[str, str],
 ) -> None:
-    """Send the event in the file EVENT (JSON; - is standard input) to the function and print its answer.
+    """Send the event in the file EVENT (JSON, or - for standard input) to the function and print its answer.
 
-    The exit status is 1 when the function failed: an answer with an HTTP error status is an answer. --model, --release,
-    --layer, --memory, --timeout and --env are for a function that is started for this event.
+    The exit status is 1 if the function failed. An answer with an HTTP error status is not a failure. --model,
+    --release, --layer, --memory, --timeout and --env apply if this command starts the function.
 
     \b
     Example:
@@ -51,9 +51,7 @@ def command(
     """
     from rich.console import Console
 
-    from lambda_torch.emulator.errors import EmulatorError
     from lambda_torch.emulator.run import find_running
-    from lambda_torch.releases.errors import ReleasesError
 
     content = _checked(event)
     console = Console(stderr=True, highlight=False)
@@ -74,8 +72,6 @@ def command(
                     variables=variables,
                 )
                 outcome = _start_and_invoke(options, content, console)
-        except (EmulatorError, ReleasesError) as error:
-            raise click.ClickException(str(error)) from error
         except (KeyboardInterrupt, click.Abort):
             console.print("Stopped.")
             sys.exit(130)
@@ -94,7 +90,7 @@ def _checked(event: IO[bytes]) -> bytes:
 
 
 def _invoke_url(url: str) -> str:
-    """An emulator's address with the Invoke API's path, which is all that one knows."""
+    """The address of an emulator with the path of the Invoke API, the only path that an emulator has."""
     from lambda_torch.emulator.environment import INVOKE_PATH
 
     parts = urlsplit(url)
@@ -103,26 +99,26 @@ def _invoke_url(url: str) -> str:
     return url if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}{INVOKE_PATH}"
 
 
-def _post(url: str, content: bytes) -> "Outcome":
-    """Send the event over HTTP, to our Invoke API or to a bare emulator."""
+def _post(url: str, content: bytes) -> "InvokeResult":
+    """Send the event over HTTP, to the Invoke API of `lambda-torch serve` or to a plain emulator."""
     import requests
 
     from lambda_torch.emulator.environment import outcome_of
-    from lambda_torch.emulator.errors import EmulatorError
+    from lambda_torch.errors import EmulatorError
 
     try:
         answer = requests.post(url, content, timeout=ANSWER_SECONDS)
     except requests.ConnectionError as error:
-        raise EmulatorError(f"Nothing answers at {url}. Next: lambda-torch serve, or leave --url out.") from error
+        raise EmulatorError(f"Nothing answers at {url}. Next: start lambda-torch serve, or leave out --url.") from error
     except requests.RequestException as error:
-        raise EmulatorError(f"{url} gives no answer: {error}.") from error
+        raise EmulatorError(f"{url} does not answer: {error}.") from error
     if "x-amzn-ErrorType" in answer.headers:
-        raise EmulatorError(f"{url} refuses the event: {answer.text}")
+        raise EmulatorError(f"{url} refused the event: {answer.text}")
     outcome = outcome_of(answer.status_code, answer.content)
     return outcome if not answer.headers.get("X-Amz-Function-Error") else type(outcome)(outcome.payload, failed=True)
 
 
-def _start_and_invoke(options: "Options", content: bytes, console: "Console") -> "Outcome":
+def _start_and_invoke(options: "RunOptions", content: bytes, console: "Console") -> "InvokeResult":
     from lambda_torch.emulator.run import running
 
     with running(options, None, reports_to(console)) as run:

@@ -1,4 +1,4 @@
-"""`lambda-torch layer`: look into layers, and record what your own model touches."""
+"""`lambda-torch layer`: show what is in a layer, and record what your own model uses of torch."""
 
 import json
 import sys
@@ -13,39 +13,34 @@ from lambda_torch.commands._model import model_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from builder.account.ledger import Report
+    from builder.account.ledger import LayerReport
 
 REPORT = project.BUILD / "report.json"
 
 
-def _use_builder() -> None:
-    if str(project.LAYER_SOURCE) not in sys.path:
-        sys.path.insert(0, str(project.LAYER_SOURCE))
-
-
 @click.group()
 def command() -> None:
-    """Look into layers, and record what your own model touches in torch.
+    """Show what is in a layer, and record what your own model uses of torch.
 
     `make layer` builds the layer.
     """
-    _use_builder()
+    project.use_builder()
 
 
 @command.command()
 @click.argument("path", type=click.Path(path_type=Path), default=project.LAYER)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a treemap to this file, too.")
-@click.option("--rows", type=click.IntRange(1), default=12, show_default=True, help="Lines of each table.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also draw a treemap into this file.")
+@click.option("--rows", type=click.IntRange(1), default=12, show_default=True, help="The most lines in each table.")
 def inspect(path: Path, as_json: bool, html: Path | None, rows: int) -> None:
-    """Show where every byte of the layer in PATH went: a folder or a zip file, ours or any other. Default: build/layer.
+    """Show where every byte of the layer in PATH is. PATH is the folder or zip file of any layer. Default: build/layer.
 
-    The exit status is 1 when Lambda would refuse it: more than 262,144,000 bytes unzipped.
+    The exit status is 1 if Lambda would refuse the layer: more than 262,144,000 bytes unzipped.
 
     \b
     Example:
         lambda-torch layer inspect
-        lambda-torch layer inspect ~/Downloads/somebodys-layer.zip --html layer.html
+        lambda-torch layer inspect ~/Downloads/other-layer.zip --html layer.html
     """
     from builder.account import ledger, table, treemap
     from builder.errors import BuildError
@@ -62,37 +57,37 @@ def inspect(path: Path, as_json: bool, html: Path | None, rows: int) -> None:
         sys.exit(1)
 
 
-def _complete(report: "Report", path: Path) -> None:
-    """Add what only the build knows (its steps, the zip's size), if this is the very tree that the report is of."""
-    from builder.account.ledger import Step, tree_sha256
+def _complete(report: "LayerReport", path: Path) -> None:
+    """Add what only the build knows (its steps, the size of the zip file), if the build's report is about this tree."""
+    from builder.account.ledger import StepAccount, tree_sha256
 
     if path.resolve() != project.LAYER or not REPORT.is_file():
         return
     built = json.loads(REPORT.read_text(encoding="utf-8"))
     if built.get("tree_sha256") == tree_sha256(path):
-        report.steps = [Step(**step) for step in built["steps"]]
+        report.steps = [StepAccount(**step) for step in built["steps"]]
         report.zip_bytes, report.tree_sha256 = built["zip_bytes"], built["tree_sha256"]
 
 
 @command.command()
 @click.argument("events", type=click.Path(path_type=Path, exists=True, dir_okay=False), nargs=-1)
 @click.option(
-    "--name", default="model", show_default=True, help="What the profile is called; one of that name is replaced."
+    "--name", default="model", show_default=True, help="The name of the profile. It replaces a profile with that name."
 )
 @click.option(
     "--release",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The release folder that the handler serves. Default: build/release, trained first if it is not there.",
+    help="The release folder that the handler serves. Default: build/release, which is trained first if it does not exist.",
 )
 @model_option
 @click.pass_context
 def record(
     context: click.Context, events: tuple[Path, ...], name: str, release: Path | None, model: Path | None
 ) -> None:
-    """Send EVENTS (default: events/*.json) through src/app.py on a recording copy of torch, and keep what they touch.
+    """Send EVENTS (default: events/*.json) to src/app.py with a recording copy of torch, and store a profile of it.
 
-    The profile is a JSON file in layers/torch/profiles. The next `make layer` keeps hot what any profile there has, so that your
-    model never waits for a cold page. Commit it.
+    The profile is a JSON file in layers/torch/profiles. The next `make layer` leaves uncompressed what any profile
+    names, so that your model does not wait for compressed code. Commit the profile.
 
     \b
     Example:
@@ -103,11 +98,10 @@ def record(
 
     from builder.errors import BuildError
     from lambda_torch.commands._running import options_of, signals_interrupt
-    from lambda_torch.emulator.errors import EmulatorError
-    from lambda_torch.releases.errors import ReleasesError
 
+    project.need_checkout("lambda-torch layer record")
     if not name.replace("-", "").isalnum():
-        raise click.BadParameter(f"{name!r}: letters, digits and hyphens", param_hint="--name")
+        raise click.BadParameter(f"{name!r} has more than letters, digits and hyphens", param_hint="--name")
     console = Console(stderr=True, highlight=False)
     chosen = events or tuple(sorted(project.EVENTS.glob("*.json")))
     with signals_interrupt():
@@ -116,7 +110,7 @@ def record(
                 context, console, model=model, release=release, layer="stock", memory=3008, timeout=30, variables={}
             )
             _record(console, chosen, name, options.release, model, options.software.folders)
-        except (BuildError, EmulatorError, ReleasesError) as error:
+        except BuildError as error:
             raise click.ClickException(str(error)) from error
         except (KeyboardInterrupt, click.Abort):
             console.print("Stopped. Nothing was changed.")
@@ -133,14 +127,15 @@ def _record(
 ) -> None:
     import tempfile
 
-    import boto3  # noqa: F401  # said to be missing here, rather than inside the recorded process
+    import boto3  # noqa: F401  # if it is missing, fail here rather than inside the recorded process
 
     from builder import paths
     from builder.__main__ import default_requirements
     from builder.console import Console as Steps
-    from builder.pipeline import Build, Options
+    from builder.options import BuildOptions
     from builder.profile import profiles
     from builder.profile.record import record_command
+    from builder.staging import Staging
     from lambda_torch.emulator.processes import Processes
     from lambda_torch.emulator.storage import CREDENTIALS, REGION, Storage
     from lambda_torch.emulator.task_root import task_root
@@ -148,9 +143,10 @@ def _record(
     from lambda_torch.releases.publishing import publish
 
     steps = Steps(sys.stderr)
-    build = Build(Options(default_requirements(), project.LAYER, project.BUILD / "cache" / "layer"), steps)
-    with build.alone(), tempfile.TemporaryDirectory(prefix="record-") as folder, Processes() as processes:
-        installed, staged = build.stage()
+    options = BuildOptions(default_requirements(), project.LAYER, project.BUILD / "cache" / "layer")
+    staging = Staging(options, steps)
+    with staging.alone(), tempfile.TemporaryDirectory(prefix="record-") as folder, Processes() as processes:
+        installed, staged = staging.stage()
         scratch = Path(folder)
         storage = Storage(processes, scratch, "models")
         publish(release, Bucket(storage.client(), "models"))
@@ -164,11 +160,11 @@ def _record(
             "TMPDIR": folder,
             "HOME": folder,
         }
-        with steps.step("record", f"{len(events)} events through the handler") as step:
+        with steps.step("record", f"{len(events)} events to the handler") as step:
             driver = Path(__file__).parents[1] / "emulator" / "replay.py"
             command = [str(driver), *(str(event.resolve()) for event in events)]
             profile = record_command(
-                staged, build.options.work, installed.wheels, command, variables, [code, *packages], step.say
+                staged, options.work, installed.wheels, command, variables, [code, *packages], step.say
             )
             path = paths.PROFILES / profiles.file_name(installed.wheels, profile.machine, name)
             profile.save(path)

@@ -1,4 +1,4 @@
-"""`lambda-torch local`: `sam build --use-container` and `sam local start-api`, with an S3 server for the function."""
+"""`lambda-torch local`: run `sam build --use-container` and `sam local start-api`, with an S3 server."""
 
 import shlex
 import sys
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 @click.option(
     "--release",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The release folder to publish. Default: build/release, trained first if it is not there.",
+    help="The release folder to publish. Default: build/release, which is trained first if it does not exist.",
 )
 @click.option("--build/--no-build", default=True, show_default=True, help="Run sam build --use-container first.")
 @click.option(
     "--storage-only",
     is_flag=True,
-    help="Only S3 and the release; prints the sam local command lines that use it. Nothing is built.",
+    help="Start only the S3 server, with the release. Prints the sam local commands that use it, and builds nothing.",
 )
 @click.pass_context
 def command(context: click.Context, port: int, release: Path | None, build: bool, storage_only: bool) -> None:
-    """Serve the function in AWS's own container at http://127.0.0.1:3000, with no AWS account.
+    """Serve the function in AWS's own container at http://127.0.0.1:3000, without an AWS account.
 
-    Builds function and layer with `sam build --use-container` (only what changed), starts moto's S3 with a release in it, and
-    runs `sam local start-api`. Ctrl-C ends it all, and removes its containers. Needs Docker; `lambda-torch serve` does not.
+    The command builds the function and the layer with `sam build --use-container` (only what changed), starts an S3
+    server (moto) with a release in it, and runs `sam local start-api`. Ctrl-C ends everything and removes the
+    containers. It needs Docker. `lambda-torch serve` does not.
 
     \b
     Example:
@@ -44,19 +45,11 @@ def command(context: click.Context, port: int, release: Path | None, build: bool
     """
     from rich.console import Console
 
-    from lambda_torch.emulator.errors import EmulatorError
-    from lambda_torch.releases.errors import ReleasesError
-    from lambda_torch.sam.command import SamError
-    from lambda_torch.sam.docker import DockerError
-    from lambda_torch.sam.runtime import RuntimeUnknownError
-
     console = Console(stderr=True, highlight=False)
     serving = threading.Event()
     with signals_interrupt():
         try:
             _run(context, console, port, release, build=build, storage_only=storage_only, serving=serving)
-        except (EmulatorError, ReleasesError, SamError, DockerError, RuntimeUnknownError) as error:
-            raise click.ClickException(str(error)) from error
         except (KeyboardInterrupt, click.Abort):
             console.print("Stopped.")
             sys.exit(0 if serving.is_set() else 130)
@@ -74,25 +67,26 @@ def _run(
 ) -> None:
     from lambda_torch.emulator.processes import Processes
     from lambda_torch.emulator.run import listen
-    from lambda_torch.sam import building, docker, local, runtime
-    from lambda_torch.sam.command import SamError
+    from lambda_torch.errors import SamError
+    from lambda_torch.sam import building, docker, runtime, start_api
 
     reports = reports_to(console)
-    docker.check()
+    project.need_checkout("lambda-torch local")
+    docker.require()
     if not storage_only:
-        listen("127.0.0.1", port).close()  # a port in use is told before the long work
+        listen("127.0.0.1", port).close()  # a port that is in use fails here, before the long work
     if release is None:
         release = project.RELEASE
         if not release.exists():
             from lambda_torch.commands import train
 
-            console.print(f"There is no release in {release} yet: training the sample model")
+            console.print(f"{release} has no release yet: training the sample model")
             context.invoke(train.command, output=release)
     if not storage_only and build:
         building.build(runtime.choose(reports.step), reports.step)
     if not storage_only and not (project.ROOT / building.BUILT_TEMPLATE).is_file():
-        raise SamError("There is no build in .aws-sam. Next: leave --no-build out, or sam build --use-container")
-    with Processes() as processes, local.storage(release, processes, reports.step) as (server, variables):
+        raise SamError("There is no build in .aws-sam. Next: leave out --no-build, or run sam build --use-container")
+    with Processes() as processes, start_api.storage(release, processes, reports.step) as (server, variables):
         if storage_only:
             click.echo(f"sam local start-api --env-vars {variables.path}")
             click.echo(f"sam local invoke --env-vars {variables.path} --event {project.EVENTS / 'bare.json'}")
@@ -100,16 +94,16 @@ def _run(
             while server.alive:
                 time.sleep(0.5)
             return
-        reports.step("Starting sam local start-api and its container (it copies the layer into an image first)")
-        with local.start_api(processes, variables, port, reports.log) as api:
-            with urllib.request.urlopen(f"{api.url}/health", timeout=local.START_SECONDS) as answer:  # noqa: S310
+        reports.step("Starting sam local start-api and its container (SAM first copies the layer into an image)")
+        with start_api.start_api(processes, variables, port, reports.log) as api:
+            with urllib.request.urlopen(f"{api.url}/health", timeout=start_api.START_SECONDS) as answer:  # noqa: S310
                 answer.read()
-            reports.step("Ready. Ctrl-C ends it all. Try:")
+            reports.step("Ready. Ctrl-C ends everything. Try:")
             click.echo(f"curl -d {shlex.quote(variables.example)} {api.url}/predict")
             serving.set()
             while server.alive and api.child.alive:
                 time.sleep(0.5)
             ended = api.child if not api.child.alive else None
             raise SamError(
-                f"{'sam local start-api' if ended else 'The S3 server'} ended by itself: {(ended or server).tail()}"
+                f"{'sam local start-api' if ended else 'The S3 server'} ended unexpectedly: {(ended or server).tail()}"
             )

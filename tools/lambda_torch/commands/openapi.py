@@ -1,4 +1,4 @@
-"""`lambda-torch openapi`: the API's document without running it, for clients made from it and for a look at what changed."""
+"""`lambda-torch openapi`: print the API's document without running the API, to generate clients or to see changes."""
 
 import json
 from pathlib import Path
@@ -13,11 +13,13 @@ from lambda_torch.commands._model import model_option
 @click.option(
     "--release",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="A release folder, for what only it knows, such as the sample's categories.",
+    help="A release folder, for what only a release knows, such as the categories of the sample model.",
 )
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="A file; otherwise it is printed.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead of printing."
+)
 def command(model: Path | None, release: Path | None, output: Path | None) -> None:  # noqa: ARG001 -- its callback used it
-    """Print the API's OpenAPI 3.1 document, as GET /openapi.json answers it.
+    """Print the OpenAPI 3.1 document of the API, the one that GET /openapi.json answers.
 
     \b
     Example:
@@ -31,17 +33,18 @@ def command(model: Path | None, release: Path | None, output: Path | None) -> No
 
 
 def document(release: Path | None) -> dict[str, object]:
-    """The document, without or with a release's knowledge.
+    """The document. With a release, it includes what only that release knows.
 
     Raises:
         click.ClickException: the release does not load.
     """
     from model import Model, Request, Response
     from serving.http import openapi
+    from serving.http.routes import ROUTES
     from serving.settings import Settings
 
     try:
         loaded = None if release is None else Model.load(release)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    return openapi.document(Request, Response, loaded, Settings().max_batch_items)
+    return openapi.document(Request, Response, loaded, Settings().max_batch_items, ROUTES)

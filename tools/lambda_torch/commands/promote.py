@@ -1,4 +1,4 @@
-"""`lambda-torch promote`: a release becomes a channel's current one."""
+"""`lambda-torch promote`: make a release the current one of a channel."""
 
 import click
 
@@ -19,7 +19,10 @@ from lambda_torch.commands._bucket import (
 @dry_run_option
 @json_option
 def command(version: str, bucket: str, endpoint_url: str | None, channel: str, dry_run: bool, as_json: bool) -> None:
-    """Make VERSION the current release (its first letters are enough; `canary` and `previous` mean the channel's)."""
+    """Make VERSION the current release of the channel.
+
+    The first letters of the version are enough. `canary` and `previous` mean those releases of the channel.
+    """
     from lambda_torch.releases.channels import promote
 
     with opened(bucket, endpoint_url) as opened_bucket:
@@ -28,6 +31,6 @@ def command(version: str, bucket: str, endpoint_url: str | None, channel: str, d
     if as_json:
         print_json({"channel": channel, "dry_run": dry_run, **moved.model_dump(mode="json")})
     elif before == ref.version:
-        click.echo(f"{channel} serves {ref.version} already.")
+        click.echo(f"{channel} already serves {ref.version}.")
     else:
         click.echo(f"{channel} {'would serve' if dry_run else 'now serves'} {ref.version}.")

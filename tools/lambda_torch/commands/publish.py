@@ -1,4 +1,4 @@
-"""`lambda-torch publish`: a release folder becomes a channel's current release."""
+"""`lambda-torch publish`: make a release folder the current release of a channel."""
 
 import math
 from pathlib import Path
@@ -21,15 +21,22 @@ from lambda_torch.commands._model import golden_of, model_option
 @model_option
 @bucket_options
 @channel_option
-@click.option("--no-promote", is_flag=True, help="Upload only; no channel is moved.")
-@click.option("--note", default="", help="One line for people, kept with the release.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME=NUMBER", help="A figure to keep with the release.")
+@click.option("--no-promote", is_flag=True, help="Upload the release, but move no channel.")
+@click.option("--note", default="", help="One line for people, stored with the release.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="A figure to store with the release. Can be given several times.",
+)
 @click.option(
     "--golden",
     "golden_file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help='A JSON list of {"request", "response", "tolerance"}: what the release must answer before it may serve. A response that '
-    "is left out is recorded. Without a file, golden.json beside the model is taken, or else the model's own example recorded.",
+    help='Golden examples: a JSON list of {"request", "response", "tolerance"} that the release must answer before it serves. '
+    "If a response is missing, the answer of this release is recorded. Default: golden.json beside the model, or else the "
+    "answer to the model's own example.",
 )
 @dry_run_option
 @json_option
@@ -46,10 +53,11 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Upload the release FOLDER and make it current.
+    """Upload the release in FOLDER and make it the current release.
 
-    The release is loaded first and must answer its golden examples: what cannot be served moves no channel. Its name is the
-    SHA-256 of its content; files that the bucket has already are not sent again. Running functions take it up within seconds.
+    The command first loads the release and compares its answers with the golden examples. If that fails, no channel is
+    moved. The name of a release is the SHA-256 of its content, so files that the bucket already has are not sent again.
+    Running functions serve the new release within seconds.
     """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -77,14 +85,20 @@ def command(
         print_json({**facts, "channel": None if no_promote else channel, "dry_run": dry_run})
         return
     would = "would be " if dry_run else ""
-    console.print(f"{len(done.sent)} files {would}sent." if done.sent else "Every file was in the bucket already.")
+    console.print(f"{len(done.sent)} files {would}sent." if done.sent else "The bucket already had every file.")
     if done.existed and (note or metrics or golden_file):
-        console.print("The release was published before: its note, metrics and golden examples stay as they were.")
+        console.print("This release was published before. Its note, metrics and golden examples did not change.")
+    if done.programs:
+        console.print(
+            f"{', '.join(done.programs)}: a program. The function refuses the release unless the stack's parameter "
+            "AllowPrograms is true (locally: lambda-torch serve --allow-programs).",
+            style="yellow",
+        )
     if not no_promote:
         if done.previous == done.version:
-            console.print(f"It was the current release of {channel} before.")
+            console.print(f"It already was the current release of {channel}.")
         else:
-            instead = f", in place of {done.previous[:16]}" if done.previous else ""
+            instead = f" instead of {done.previous[:16]}" if done.previous else ""
             console.print(f"{channel} {'would serve' if dry_run else 'now serves'} it{instead}.")
     click.echo(done.version)
 

@@ -1,4 +1,4 @@
-"""`lambda-torch releases`: what the bucket holds, newest first."""
+"""`lambda-torch releases`: list the releases in the bucket, newest first."""
 
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ from lambda_torch.commands._bucket import bucket_options, json_option, opened, p
 @bucket_options
 @json_option
 def command(bucket: str, endpoint_url: str | None, as_json: bool) -> None:
-    """List the releases: version, age, size, note, metrics, and which channel names them."""
+    """List the releases: version, age, size, note, metrics, and the channels that name them."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.filesize import decimal
@@ -25,7 +25,7 @@ def command(bucket: str, endpoint_url: str | None, as_json: bool) -> None:
         print_json([each.as_json() for each in listed])
         return
     if not listed:
-        click.echo(f"No release yet. Publish one: lambda-torch publish FOLDER --bucket {bucket}", err=True)
+        click.echo(f"No release yet. Next: lambda-torch publish FOLDER --bucket {bucket}", err=True)
         return
     table = Table("version", "age", "size", "channels", "note and metrics", box=SIMPLE_HEAD, padding=(0, 1, 1, 0))
     now = datetime.now(UTC)

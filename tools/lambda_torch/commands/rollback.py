@@ -1,4 +1,4 @@
-"""`lambda-torch rollback`: the previous release becomes current again."""
+"""`lambda-torch rollback`: make the previous release current again."""
 
 import click
 

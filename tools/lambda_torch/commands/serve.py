@@ -1,4 +1,4 @@
-"""`lambda-torch serve`: from a release folder to a local address."""
+"""`lambda-torch serve`: serve a release folder at a local address."""
 
 import contextlib
 import json
@@ -19,28 +19,32 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lambda_torch.emulator.gateway import Handled
-    from lambda_torch.emulator.run import Options, Reports, Run
+    from lambda_torch.emulator.run import LocalRun, Reports, RunOptions
     from lambda_torch.emulator.storage import Storage
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="0 takes any free port.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 serves other machines too.")
+@click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="0 means any free port.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 also serves other machines.")
 @click.option(
-    "--concurrency", type=click.IntRange(1, 1000), default=2, show_default=True, help="Environments at a time, at most."
+    "--concurrency",
+    type=click.IntRange(1, 1000),
+    default=2,
+    show_default=True,
+    help="The most environments at the same time.",
 )
 @click.option(
     "--payload",
     type=click.Choice(["v1", "v2"]),
     default="v1",
     show_default=True,
-    help="Events as a REST API sends them (v1), or as an HTTP API or function URL does (v2).",
+    help="The format of events: that of a REST API (v1), or that of an HTTP API or function URL (v2).",
 )
 @click.option(
     "--reload/--no-reload",
     default=True,
     show_default=True,
-    help="Start the function again when a file of its code is saved.",
+    help="Restart the function when a file of its code is saved.",
 )
 @run_options
 @memory_option
@@ -59,10 +63,11 @@ def command(
     timeout: int,
     variables: dict[str, str],
 ) -> None:
-    """Serve the function at http://127.0.0.1:3000, with no Docker and no AWS account.
+    """Serve the function at http://127.0.0.1:3000, without Docker and without an AWS account.
 
-    AWS's own Runtime Interface Emulator and runtime client run the function as Lambda would; S3 is moto's, and lasts as long as
-    the command. A file that is saved in src/ (or in the model's folder) starts the function again. Ctrl-C ends it all.
+    AWS's own Runtime Interface Emulator and runtime client run the function as Lambda would. A local S3 server (moto)
+    holds the release while the command runs. When you save a file in src/ (or in the folder of the model), the function
+    restarts. Ctrl-C ends everything.
 
     \b
     Example:
@@ -71,9 +76,7 @@ def command(
     """
     from rich.console import Console
 
-    from lambda_torch.emulator.errors import EmulatorError
     from lambda_torch.emulator.run import listen
-    from lambda_torch.releases.errors import ReleasesError
 
     console = Console(stderr=True, highlight=False)
     serving = threading.Event()
@@ -92,15 +95,13 @@ def command(
                     concurrency=concurrency,
                 )
                 _serve(options, taken, payload, console, serving, reload=reload)
-        except (EmulatorError, ReleasesError) as error:
-            raise click.ClickException(str(error)) from error
         except (KeyboardInterrupt, click.Abort):
             console.print("Stopped.")
             sys.exit(0 if serving.is_set() else 130)
 
 
 def _serve(
-    options: "Options",
+    options: "RunOptions",
     taken: "socket.socket",
     payload: str,
     console: "Console",
@@ -111,31 +112,31 @@ def _serve(
     import os
 
     from lambda_torch.emulator import run
-    from lambda_torch.emulator.errors import EmulatorError
     from lambda_torch.emulator.gateway import Gateway
     from lambda_torch.emulator.invoke_api import InvokeApi
-    from lambda_torch.emulator.payloads import PAYLOADS, Request
+    from lambda_torch.emulator.payloads import PAYLOADS, GatewayRequest
     from lambda_torch.emulator.watching import Watch
+    from lambda_torch.errors import EmulatorError
 
     started = time.monotonic()
     form = PAYLOADS[payload]
     reports = reports_to(console)
-    health = json.dumps(form.event(Request("GET", "/health"))).encode()
+    health = json.dumps(form.event(GatewayRequest("GET", "/health"))).encode()
     with run.running(options, health, reports) as running, run.listen("127.0.0.1", 0) as invocations:
         identity = run.new_identity()
-        # An answer may have to wait for a start-up and for those that are before it in the queue.
+        # An answer may wait for a start-up, and for the requests before it in the queue.
         invoke_api = InvokeApi(running.pool, identity, timeout_seconds=4 * options.timeout_seconds)
         gateway = Gateway(running.pool, form, lambda handled: _access(console, handled))
         with (
             run.serving(invoke_api, invocations) as invoke_url,
-            run.Note(invoke_url, identity, os.getpid()).left(),
+            run.RunNote(invoke_url, identity, os.getpid()).left(),
             run.serving(gateway, taken) as url,
         ):
-            init = f", start-up inside the function {running.init_ms:.0f} ms" if running.init_ms else ""
+            init = f", of which the function's start-up took {running.init_ms:.0f} ms" if running.init_ms else ""
             reports.step(f"Ready after {time.monotonic() - started:.1f} s{init}. Release {running.version}")
             console.print(f"Lambda's Invoke API, which lambda-torch invoke uses: {invoke_url}", soft_wrap=True)
             console.print(
-                f"To publish another release to it: {_publish_command(running.storage, options.model)}", soft_wrap=True
+                f"To publish another release here: {_publish_command(running.storage, options.model)}", soft_wrap=True
             )
             with contextlib.ExitStack() as stack:
                 watch = None
@@ -144,8 +145,8 @@ def _serve(
                         watch = stack.enter_context(Watch(running.sources))
                     except EmulatorError as error:
                         reports.note(str(error))
-                saving = "A file that is saved in src/ starts the function again. " if watch else ""
-                console.print(f"{saving}Ctrl-C ends it all. Try:")
+                saving = "Save a file in src/ to restart the function. " if watch else ""
+                console.print(f"{saving}Ctrl-C ends everything. Try:")
                 click.echo(f"curl -d {shlex.quote(running.example)} {url}/predict")
                 serving.set()
                 while running.storage.alive:
@@ -153,18 +154,18 @@ def _serve(
                         time.sleep(0.5)
                     elif changed := watch.changed(0.5):
                         _start_again(running, changed, reports)
-            raise EmulatorError(f"The S3 server ended by itself. Its last lines:\n{running.storage.tail()}")
+            raise EmulatorError(f"The S3 server ended unexpectedly. Its last lines:\n{running.storage.tail()}")
 
 
-def _start_again(running: "Run", changed: set[Path], reports: "Reports") -> None:
-    """The function with its new code; where that does not start, the next save tries again."""
+def _start_again(running: "LocalRun", changed: set[Path], reports: "Reports") -> None:
+    """Restart the function with its new code. If it does not start, the next save tries again."""
     from lambda_torch.emulator.software import FUNCTION_REQUIREMENTS
 
     names = sorted(path.name for path in changed)
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    reports.step(f"{shown} changed: starting the function again")
+    reports.step(f"{shown} changed: restarting the function")
     if FUNCTION_REQUIREMENTS in changed:
-        reports.note("New requirements are installed when lambda-torch serve is started again (first make setup).")
+        reports.note("New requirements need a new start of lambda-torch serve. Next: make setup, then start it again.")
     started = time.monotonic()
     if running.pool.renew().result() is None:
         reports.step(f"Ready again after {time.monotonic() - started:.1f} s")

@@ -1,4 +1,4 @@
-"""`lambda-torch tune`: latency and cost at memory sizes, and which one to take."""
+"""`lambda-torch tune`: measure latency and cost at several memory sizes, and recommend one."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -24,14 +24,18 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     except ValueError:
         raise click.BadParameter("give sizes in MB, such as 1024,1769,3008") from None
     if not all(128 <= each <= 10_240 for each in sizes):
-        raise click.BadParameter("Lambda has 128 to 10240 MB")
+        raise click.BadParameter("Lambda offers 128 to 10240 MB")
     return sorted(set(sizes))
 
 
 @click.command()
 @click.option("--sizes", default=SIZES, show_default=True, callback=_sizes, metavar="MB,MB,...", help="Memory sizes.")
 @click.option(
-    "--requests", type=click.IntRange(10, 100_000), default=200, show_default=True, help="Warm requests a size."
+    "--requests",
+    type=click.IntRange(10, 100_000),
+    default=200,
+    show_default=True,
+    help="How many warm requests to measure at each size.",
 )
 @click.option(
     "--event",
@@ -39,16 +43,21 @@ def _sizes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     help="The request, as an event file. Default: the model's own example.",
 )
 @click.option(
-    "--target-ms", type=click.FloatRange(min=0, min_open=True), help="What the slowest of a hundred may take."
+    "--target-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="The time in milliseconds that 99 of 100 warm requests must not exceed.",
 )
-@click.option("--function", help="Measure this deployed function (PredictFunctionName of the outputs), at its $LATEST.")
+@click.option(
+    "--function",
+    help="Measure this deployed function (PredictFunctionName in the outputs), in its version $LATEST.",
+)
 @click.option("--architecture", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True)
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("build/tune.svg"),
     show_default=True,
-    help="Where the picture goes.",
+    help="The file for the picture.",
 )
 @json_option
 @run_options
@@ -66,11 +75,11 @@ def command(
     as_json: bool,
     **running: Any,
 ) -> None:
-    """Measure the function at several memory sizes, price them, and recommend one.
+    """Measure the function at several memory sizes, compute what each costs, and recommend one.
 
-    In the test box (Linux, root, and make layer), which limits memory and CPU as Lambda does; or, with --function, the deployed
-    function, whose unpublished version is resized and put back, and which AWS charges for. The options from --model on are for
-    the test box.
+    Without --function it measures in the test box, which limits memory and CPU as Lambda does. That needs Linux, root,
+    and make layer. With --function it measures the deployed function: it resizes the unpublished version and restores
+    its size afterwards. AWS charges for these requests. The options from --model on apply to the test box.
 
     \b
     Examples:
@@ -79,8 +88,6 @@ def command(
     """
     from rich.console import Console
 
-    from lambda_torch.emulator.errors import EmulatorError
-    from lambda_torch.releases.errors import ReleasesError
     from lambda_torch.tuning import cost, measure
     from lambda_torch.tuning.plot import svg
 
@@ -97,10 +104,10 @@ def command(
             rows = []
             with measuring as times_at:
                 for size in sizes:
-                    console.print(f"Measuring {size} MB: a start and {requests} requests")
+                    console.print(f"Measuring {size} MB: one start and {requests} requests")
                     times = times_at(size, requests)
                     rows.append(cost.row(size, times.cold_ms, times.warm_ms, times.peak_mb, prices, architecture))
-        except (measure.TuningError, EmulatorError, ReleasesError, ValueError) as error:
+        except ValueError as error:
             raise click.ClickException(str(error)) from error
         except (KeyboardInterrupt, click.Abort):
             console.print("Stopped.")
@@ -120,7 +127,7 @@ def command(
 def _deployed(function: str, payload: bytes) -> Iterator[Callable[[int, int], "Times"]]:
     import boto3
 
-    from lambda_torch.releases.errors import explained
+    from lambda_torch.aws_errors import explained
     from lambda_torch.tuning import measure
 
     with (
@@ -140,12 +147,12 @@ def _checked(event: Path) -> bytes:
 
 
 def _documented() -> bytes:
-    """A request for a deployed function, whose release is not at hand: the one that documents the model's requests."""
+    """A request for a deployed function, whose release is not on this machine: the example of the model's `Request`."""
     from lambda_torch.emulator.run import documented_example
 
     example = documented_example()
     if example is None:
-        raise click.UsageError("The model's Request documents no example. Next: name a request with --event.")
+        raise click.UsageError("The model's Request has no example. Next: name a request with --event.")
     return json.dumps(example).encode()
 
 
@@ -159,8 +166,9 @@ def _print(rows: list["Row"], chosen: "Row", why: str, prices: "Prices") -> None
         table.add_row(*map(str, cells), str(each.cold_million_usd), "<-" if each is chosen else "")
     Console().print(table)
     click.echo(
-        f"{chosen.memory_mb} MB: {why}. To take it: sam deploy --parameter-overrides MemorySize={chosen.memory_mb}"
+        f"{chosen.memory_mb} MB: {why}. To use it: sam deploy --parameter-overrides MemorySize={chosen.memory_mb}"
     )
     click.echo(
-        f"Prices of {prices.date}, {prices.region}: {prices.source}; without the free tier and the API's own price."
+        f"Prices of {prices.date}, {prices.region}, from {prices.source}. "
+        "They do not include the free tier and the price of the API."
     )

@@ -1,4 +1,4 @@
-"""`lambda-torch verify`: read every byte of a release and compare it with the manifest."""
+"""`lambda-torch verify`: read every byte of a release and compare it with its manifest."""
 
 import click
 
@@ -11,7 +11,7 @@ from lambda_torch.commands._bucket import bucket_options, channel_option, json_o
 @channel_option
 @json_option
 def command(version: str, bucket: str, endpoint_url: str | None, channel: str, as_json: bool) -> None:
-    """Check that VERSION is whole: every file there, every byte as published. Exit status 1 where it is not."""
+    """Check that every file of VERSION exists and every byte is as published. If not, the exit status is 1."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
@@ -28,6 +28,6 @@ def command(version: str, bucket: str, endpoint_url: str | None, channel: str, a
     else:
         for problem in problems:
             click.echo(problem, err=True)
-        click.echo(f"{release.ref.version} {'is damaged' if problems else 'is whole'}.")
+        click.echo(f"{release.ref.version} {'is damaged' if problems else 'is complete'}.")
     if problems:
         raise SystemExit(1)

@@ -1,8 +1,7 @@
-"""Starts the runtime client in the function's interpreter, with `sys.path` in Lambda's own order.
+"""Starts the runtime client in the function's interpreter, with `sys.path` in the order of Lambda.
 
-Run as a script by `environment` in an isolated interpreter (`-I -S`), so that nothing but the folders named in
-LAMBDA_EMULATOR_PATH and the standard library can be imported: task root, layer, runtime, as on Lambda, where all of them come
-before the standard library.
+`environment` runs this script in an isolated interpreter (`-I -S`). So only the standard library and the folders in
+LAMBDA_EMULATOR_PATH can be imported: task root, layer, runtime. As on Lambda, they come before the standard library.
 """
 
 import os

@@ -1,7 +1,8 @@
 """One execution environment: AWS's Runtime Interface Emulator with one function process.
 
-The emulator starts the function at the first event, as Lambda's own init phase does, starts it again after it exited or
-ran out of time, and takes one event at a time: a second one at the same time ends it, so every event waits for the one before.
+The emulator starts the function at the first event, like Lambda's init phase. It starts the function again after it
+ended or ran out of time. It takes one event at a time, and a second event at the same time would end it. So each event
+waits for the one before.
 """
 
 import http.client
@@ -17,21 +18,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lambda_torch.emulator import rie
-from lambda_torch.emulator.errors import EnvironmentLostError, InitError
 from lambda_torch.emulator.processes import Child, LineSink, Processes
 from lambda_torch.emulator.software import Software, emulator_binary, interpreter
 from lambda_torch.emulator.storage import CREDENTIALS, REGION
+from lambda_torch.errors import EnvironmentLostError, InitError
 
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 
-# "Lambda quotas": invocation payload, request and response, synchronous. Over it, the emulator silently cuts the event off.
+# "Lambda quotas": invocation payload, request and response, synchronous. The emulator silently cuts off a larger event.
 PAYLOAD_LIMIT = 6_291_456
 
 _RESPONSE_GRACE_SECONDS = 15.0
 
-# The emulator's own lines, at its log level "info". START, END and REPORT are Lambda's too, but what they tell here is not true:
-# no memory is measured, and the init duration is another one.
+# The emulator's own lines at its log level "info". Lambda also writes START, END and REPORT, but the emulator's figures
+# in them are wrong: it measures no memory, and its init duration is a different one.
 _EMULATOR_LINE = re.compile(
     r"^(\d+ \w+ \d{4} [\d:,]+ \[\w+\] \(rapid\) (?P<text>.*)|(START|END|REPORT) RequestId: [0-9a-f-]{36}\b.*)$"
 )
@@ -48,7 +49,7 @@ class Function:
         code: the task root.
         handler: `module.function`.
         software: where torch and the other packages come from.
-        memory_mb: told to the function; the emulator does not enforce it.
+        memory_mb: the function reads it in its environment. The emulator does not enforce it.
         timeout_seconds: the emulator ends a function process that takes longer.
         variables: the function's own environment variables.
     """
@@ -62,9 +63,9 @@ class Function:
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def environment(self, scratch: Path) -> dict[str, str]:
-        """The variables that Lambda sets ("Defined runtime environment variables"), with the function's own.
+        """The variables that Lambda sets ("Defined runtime environment variables"), and the function's own.
 
-        `scratch` stands for /tmp, which each environment has for itself.
+        `scratch` replaces /tmp. Each environment has its own.
         """
         opt = self.software.opt
         library_folders = [*([opt / "lib"] if opt else []), self.code, self.code / "lib"]
@@ -74,7 +75,7 @@ class Function:
             "LD_LIBRARY_PATH": ":".join(map(str, library_folders)),
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
-            "HOME": str(scratch),  # on Lambda no folder that can be written; here it must not be the developer's own
+            "HOME": str(scratch),  # on Lambda it cannot be written; here it must not be the developer's own folder
             "TMPDIR": str(scratch),
             "AWS_EXECUTION_ENV": f"AWS_Lambda_python{python}",
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
@@ -93,32 +94,32 @@ class Function:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What an invocation gave.
+class InvokeResult:
+    """The result of an invocation.
 
     Attributes:
         payload: the function's answer, or the error as JSON (`errorType`, `errorMessage`, and more).
-        failed: the function raised, exited, ran out of time, or its environment was lost.
+        failed: the function raised an exception, ended, ran out of time, or its environment was lost.
     """
 
     payload: bytes
     failed: bool = False
 
     @classmethod
-    def failure(cls, kind: str, message: str) -> "Outcome":
-        """An error in the form in which Lambda reports it."""
+    def failure(cls, kind: str, message: str) -> "InvokeResult":
+        """An error in the form of Lambda's reports."""
         return cls(json.dumps({"errorType": kind, "errorMessage": message}).encode(), failed=True)
 
 
 class Environment:
-    """A running environment; `stop` ends it.
+    """A running environment. `stop` ends it.
 
     Args:
         function: what to run.
-        processes: what ends the processes if nobody else does.
-        folder: where a scratch folder, the function's /tmp, is made.
+        processes: ends the processes, at the latest when the run ends.
+        folder: the function's /tmp is made in this folder.
         name: for messages.
-        on_line: gets the function's log, without the emulator's own notes.
+        on_line: called with each line of the function's log, without the emulator's own notes.
 
     Raises:
         EmulatorError: the emulator cannot be started.
@@ -134,7 +135,7 @@ class Environment:
         self._one_at_a_time = threading.Lock()
         self._init_status: str | None = None
         self.init_ms: float | None = None
-        """Milliseconds of the latest init phase, as the emulator measured it; None before the first event."""
+        """Milliseconds of the last init phase, measured by the emulator. None before the first event."""
         self._scratch = Path(tempfile.mkdtemp(prefix="tmp-", dir=folder))
         try:
             self._child, self.port = self._start()
@@ -144,14 +145,14 @@ class Environment:
 
     def _start(self) -> tuple[Child, int]:
         function = self._function
-        # -I -S: nothing of the developer's Python is importable. -B: /var/task and /opt cannot be written on Lambda.
+        # -I -S: the developer's own packages cannot be imported. -B: on Lambda, /var/task and /opt cannot be written.
         runtime = [interpreter(), "-I", "-S", "-B", "-u", str(BOOTSTRAP), function.handler]
         variables = function.environment(self._scratch)
         binary = str(emulator_binary())
         return rie.start(self._processes, self.name, binary, runtime, variables, function.code, self._line)
 
     def _line(self, line: str) -> None:
-        """Read what the emulator notes about init phases, and pass on the rest: the function's log."""
+        """Read the emulator's notes about init phases, and pass on the other lines: the function's log."""
         noted = _EMULATOR_LINE.match(line)
         if noted is None:
             if self._on_line is not None:
@@ -163,37 +164,37 @@ class Environment:
 
     @property
     def alive(self) -> bool:
-        """Whether it can take events. The function's own process may be gone: the next event starts it again."""
+        """Whether it can take events. If the process of the function has ended, the next event starts it again."""
         return self._child.alive
 
-    def initialise(self, event: bytes) -> Outcome:
-        """Run the function's start-up by sending it a first event.
+    def initialise(self, event: bytes) -> InvokeResult:
+        """Start the function with a first event.
 
         Raises:
-            InitError: the start-up failed; with the last lines of the log.
+            InitError: the function does not start. The message has the last lines of the log.
         """
         outcome = self.invoke(event)
         if outcome.failed and self._init_status != "success":
-            told = _exception(outcome.payload) or f"its process ended. Its log ends so:\n{self.log_tail()}"
-            raise InitError(f"The function does not start: {told}")
+            reason = _exception(outcome.payload) or f"its process ended. The last lines of its log:\n{self.log_tail()}"
+            raise InitError(f"The function does not start: {reason}")
         return outcome
 
     def log_tail(self) -> str:
         """The last lines of the function's log."""
         return "\n".join(line for line in self._child.tail().splitlines() if not _EMULATOR_LINE.match(line))
 
-    def invoke(self, event: bytes, client_context: str | None = None) -> Outcome:
-        """Send one event (JSON) and wait for the answer; a call while another is under way waits for that one.
+    def invoke(self, event: bytes, client_context: str | None = None) -> InvokeResult:
+        """Send one event (JSON) and wait for the answer. A second call waits until the first one has its answer.
 
         `client_context` is the base64 text of Lambda's `X-Amz-Client-Context`.
 
         Raises:
-            ValueError: the event is larger than Lambda takes.
-            EnvironmentLostError: the emulator is gone; this environment is of no more use.
+            ValueError: the event is larger than Lambda's limit.
+            EnvironmentLostError: the emulator has ended. This environment cannot be used any more.
         """
         if len(event) > PAYLOAD_LIMIT:
-            raise ValueError(f"the event has {len(event)} bytes, and Lambda takes {PAYLOAD_LIMIT}")
-        # The emulator ends a late function itself. It may do so twice for one event, at init and at invoke.
+            raise ValueError(f"the event has {len(event)} bytes, and Lambda's limit is {PAYLOAD_LIMIT}")
+        # The emulator itself ends a function that is late. It may do so twice for one event: at init and at invoke.
         patience = 2 * self._function.timeout_seconds + _RESPONSE_GRACE_SECONDS
         headers = {"Content-Type": "application/json"}
         if client_context is not None:
@@ -216,23 +217,23 @@ class Environment:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def outcome_of(status: int, payload: bytes) -> Outcome:
-    """Tell answers from failures: the emulator gives 200 for both, but for a function whose process ended (502).
+def outcome_of(status: int, payload: bytes) -> InvokeResult:
+    """The result in a response of the emulator. Its status is 502 if a process ended, and 200 for other failures too.
 
-    Time ran out where the answer is this sentence, which is not JSON as any answer of a function is.
+    If the time ran out, the payload is a sentence. It is not JSON, as every answer of a function is.
     """
     if status == http.client.OK:
         if _TIMED_OUT.fullmatch(payload):
-            return Outcome.failure("Sandbox.Timedout", payload.decode())
-        return Outcome(payload, failed=_is_error(payload))
+            return InvokeResult.failure("Sandbox.Timedout", payload.decode())
+        return InvokeResult(payload, failed=_is_error(payload))
     if payload:
-        return Outcome(payload, failed=True)
-    # An empty 502: the process ended before the runtime client could say anything.
-    return Outcome.failure("Runtime.ExitError", "The function's process ended; see its log.")
+        return InvokeResult(payload, failed=True)
+    # An empty 502: the process ended before the runtime client could report anything.
+    return InvokeResult.failure("Runtime.ExitError", "The process of the function ended. Its log may say why.")
 
 
 def _exception(payload: bytes) -> str | None:
-    """An exception that the function raised, for people: what it is, and where; None where its process ended without one."""
+    """The exception that the function raised and where, as text. None if its process ended without an exception."""
     error = json.loads(payload) if _is_error(payload) else {}
     if "stackTrace" not in error:
         return None
@@ -241,7 +242,7 @@ def _exception(payload: bytes) -> str | None:
 
 
 def _is_error(payload: bytes) -> bool:
-    """The runtime client reports an exception as an object with these members and, at most, two more."""
+    """Whether the payload is an exception: the runtime client reports it as an object with these members only."""
     if b'"errorMessage"' not in payload:
         return False
     try:

@@ -1,6 +1,7 @@
-"""The HTTP server in front of the pool: requests become API Gateway events, answers become HTTP again.
+"""The HTTP server in front of the pool: requests become API Gateway events, and answers become HTTP responses.
 
-It is a WSGI application. Werkzeug's own server runs it, one thread a request: those threads only wait for the pool.
+It is a WSGI application. Werkzeug's own server runs it with one thread for each request. The threads only wait for the
+pool.
 """
 
 import json
@@ -18,16 +19,17 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_input_stream
 
 from lambda_torch.emulator import payloads
-from lambda_torch.emulator.errors import EmulatorError
-from lambda_torch.emulator.payloads import Answer, MalformedAnswerError, Payload
+from lambda_torch.emulator.payload_answers import GatewayResponse, MalformedAnswerError
+from lambda_torch.emulator.payloads import Payload
 from lambda_torch.emulator.pool import PayloadTooLargeError, Pool
+from lambda_torch.errors import EmulatorError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 BODY_LIMIT = 10_485_760  # "Quotas for configuring and running a REST API": payload size, bytes
-INTEGRATION_SECONDS = 29.0  # the same table: integration timeout; requests that wait for an environment wait within it
-DISCARD_LIMIT = 10 * BODY_LIMIT  # how much of a too large body is read before the connection is closed all the same
+INTEGRATION_SECONDS = 29.0  # the same table: integration timeout; it includes the wait for an environment
+DISCARD_LIMIT = 10 * BODY_LIMIT  # after so many bytes of a too large body, the connection is closed
 _CHUNK = 65_536
 
 _RAW_HEADERS = "lambda_torch.headers"
@@ -35,7 +37,12 @@ _RAW_HEADERS = "lambda_torch.headers"
 
 @dataclass(frozen=True)
 class Handled:
-    """One request that was answered, for the access log: `milliseconds` from its arrival; `problem` if the gateway has one."""
+    """One answered request, for the access log.
+
+    Attributes:
+        milliseconds: from its arrival to its answer.
+        problem: why the gateway answered instead of the function; None if the function answered.
+    """
 
     method: str
     path: str
@@ -48,10 +55,10 @@ class Gateway:
     """API Gateway with one function behind all of its routes, as a WSGI application.
 
     Args:
-        pool: where events go.
+        pool: takes the events.
         payload: the payload format.
-        on_handled: told of each answer.
-        timeout_seconds: how long a request may take.
+        on_handled: called with each answered request.
+        timeout_seconds: the longest time for a request.
     """
 
     def __init__(
@@ -67,7 +74,7 @@ class Gateway:
         self._timeout_seconds = timeout_seconds
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """One HTTP request, one answer, never an exception of the function's making."""
+        """Answer one HTTP request. An exception in the function is an answer too."""
         started = time.perf_counter()
         request_id = str(uuid.uuid4())
         wsgi = WsgiRequest(environ)
@@ -79,7 +86,7 @@ class Gateway:
         self._on_handled(Handled(wsgi.method, wsgi.path, answer.status, milliseconds, problem))
         return response(environ, start_response)
 
-    def _answer(self, wsgi: WsgiRequest, request_id: str) -> tuple[Answer, str | None]:
+    def _answer(self, wsgi: WsgiRequest, request_id: str) -> tuple[GatewayResponse, str | None]:
         payload = self._payload
         try:
             event = json.dumps(payload.event(_request(wsgi, request_id))).encode()
@@ -94,7 +101,7 @@ class Gateway:
         try:
             outcome = result.result(self._timeout_seconds)
         except TimeoutError:
-            result.cancel()  # if no environment has taken it yet, none will: nobody waits for its answer
+            result.cancel()  # no client waits any more, so no environment shall take it
             return payload.refusal(payload.timed_out), f"no answer within {self._timeout_seconds:g} s"
         except CancelledError:
             return payload.refusal(payload.failed), "the run is ending"
@@ -107,16 +114,16 @@ class Gateway:
 
 
 def _discard_body(wsgi: WsgiRequest) -> None:
-    """Read a body that is refused: a connection closed with unread bytes is reset, and the client may never see the answer."""
+    """Read a refused body. A connection that is closed with unread bytes is reset, and the client may lose the answer."""
     body = get_input_stream(wsgi.environ)
     for _ in range(DISCARD_LIMIT // _CHUNK):
         if not body.read(_CHUNK):
             return
 
 
-def _request(wsgi: WsgiRequest, request_id: str) -> payloads.Request:
+def _request(wsgi: WsgiRequest, request_id: str) -> payloads.GatewayRequest:
     environ = wsgi.environ
-    return payloads.Request(
+    return payloads.GatewayRequest(
         method=wsgi.method,
         path=wsgi.path,
         query=wsgi.query_string.decode("latin-1"),
@@ -130,13 +137,13 @@ def _request(wsgi: WsgiRequest, request_id: str) -> payloads.Request:
 
 
 class RequestHandler(WSGIRequestHandler):
-    """Werkzeug's handler, which keeps the headers as they came (WSGI joins repetitions and changes case), and logs nothing."""
+    """Werkzeug's handler, but it keeps the headers as they came (WSGI joins and renames them), and logs nothing."""
 
     def make_environ(self) -> "WSGIEnvironment":
-        """The WSGI environment, with the headers as a list beside it."""
+        """The WSGI environment, with the original headers as a list."""
         environ = super().make_environ()
         environ[_RAW_HEADERS] = list(self.headers.items())
         return environ
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Nothing: the applications report what they answered themselves."""
+        """Log nothing. The applications report their answers themselves."""

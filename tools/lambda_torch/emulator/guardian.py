@@ -1,7 +1,8 @@
-"""Ends the processes of a run whose owner was killed without a chance to do it itself (SIGKILL, out of memory).
+"""Ends the processes of a run if the owner of the run was killed and could not end them (SIGKILL, out of memory).
 
-Run as a script: it reads `+SESSION` and `-SESSION` lines from standard input, which only the owner has open, and at its end
-kills every process of the sessions that are left. Standard library only: it starts in an isolated interpreter.
+A script: it reads `+SESSION` and `-SESSION` lines from standard input, which only the owner has open. At the end of the
+input it kills every process of the remaining sessions. It uses the standard library only, because its interpreter is
+isolated.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ def members(session: int) -> list[int]:
         if not entry.name.isdecimal():
             continue
         with contextlib.suppress(OSError):
-            # The second field, the command's name, may hold spaces and parentheses: fields are counted behind its last ")".
+            # The second field, the name of the command, may contain spaces and parentheses. So count after its last
+            # ")".
             state, _, _, owner = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
             if int(owner) == session and state != "Z":
                 found.append(int(entry.name))
@@ -26,14 +28,14 @@ def members(session: int) -> list[int]:
 
 
 def kill_session(session: int) -> None:
-    """Kill all processes of a session; those that are gone already are no error."""
+    """Kill all processes of a session. A process that has ended already is not an error."""
     for process in members(session):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
 
 
 def main() -> None:
-    """Keep the list until the owner's end of the pipe is closed, then kill what is left on it."""
+    """Keep the list until the owner's end of the pipe is closed. Then kill the sessions in the list."""
     sessions: set[int] = set()
     for line in sys.stdin:
         sign, number = line[0], int(line[1:])

@@ -1,6 +1,6 @@
-"""Lambda's Invoke API in front of the pool, for `lambda-torch invoke`, boto3's client and `aws lambda invoke --endpoint-url`.
+"""Lambda's Invoke API in front of the pool, for `lambda-torch invoke`, boto3 and `aws lambda invoke --endpoint-url`.
 
-One function is behind it and answers to every name. Source: "Invoke" in the Lambda API reference.
+There is one function behind it, which answers for every function name. Source: "Invoke" in the Lambda API reference.
 """
 
 import json
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
 
-from lambda_torch.emulator.environment import PAYLOAD_LIMIT, Outcome
-from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.emulator.environment import PAYLOAD_LIMIT, InvokeResult
 from lambda_torch.emulator.pool import PayloadTooLargeError, Pool
+from lambda_torch.errors import EmulatorError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -29,9 +29,9 @@ class InvokeApi:
     """The Invoke API as a WSGI application.
 
     Args:
-        pool: where events go.
-        identity: what `GET /lambda-torch` answers, so that a note about this run can be told from a stale one.
-        timeout_seconds: how long an answer may take.
+        pool: takes the events.
+        identity: the answer to `GET /lambda-torch`. It shows whether a note is about this run or about an earlier one.
+        timeout_seconds: the longest time for an answer.
     """
 
     def __init__(self, pool: Pool, identity: str, timeout_seconds: float) -> None:
@@ -40,7 +40,7 @@ class InvokeApi:
         self._timeout_seconds = timeout_seconds
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """One invocation."""
+        """Answer one invocation."""
         request = Request(environ)
         request.max_content_length = PAYLOAD_LIMIT
         if request.path == IDENTITY_PATH and request.method == "GET":
@@ -57,7 +57,7 @@ class InvokeApi:
     def _invoke(self, request: Request) -> Response:
         kind = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
         if kind not in ("RequestResponse", "Event", "DryRun"):
-            return _error(HTTPStatus.BAD_REQUEST, "InvalidParameterValueException", f"No such invocation type: {kind}")
+            return _error(HTTPStatus.BAD_REQUEST, "InvalidParameterValueException", f"Unknown invocation type: {kind}")
         try:
             event = request.get_data(cache=False) or b"{}"
             json.loads(event)
@@ -76,7 +76,7 @@ class InvokeApi:
             return Response(status=HTTPStatus.ACCEPTED)
         return self._answer(result)
 
-    def _answer(self, result: "Future[Outcome]") -> Response:
+    def _answer(self, result: "Future[InvokeResult]") -> Response:
         try:
             outcome = result.result(self._timeout_seconds)
         except (TimeoutError, CancelledError):

@@ -1,47 +1,37 @@
-"""HTTP requests to API Gateway's events, and the function's answers to HTTP: pure functions, one pair for each payload format.
+"""HTTP requests, made into events as API Gateway does: one pure function for each payload format.
 
-Sources: "Lambda proxy integrations in API Gateway" (REST API, format 1.0), "Create AWS Lambda proxy integrations for HTTP APIs"
-(format 2.0), both in the API Gateway developer guide, and its quotas. Two liberties: all routes lead to the function, as with
-`/{proxy+}`, and a REST API behaves as one whose binary media types are `*/*`.
+Sources: "Lambda proxy integrations in API Gateway" (REST API, format 1.0), "Create AWS Lambda proxy integrations for
+HTTP APIs" (format 2.0), both in the API Gateway developer guide, and its quotas. Two differences: all routes lead to
+the function, as with `/{proxy+}`, and a REST API behaves as if its binary media types were `*/*`.
 """
 
 import base64
-import binascii
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
+from lambda_torch.emulator.payload_answers import HOP_BY_HOP, GatewayResponse, Headers, http_answer, rest_answer
+
 ACCOUNT = "123456789012"
 API = "local"
 
-Headers = Sequence[tuple[str, str]]
-
-# RFC 9110, 7.6.1: they concern one connection, not the request. `Expect` is answered by the server itself.
-_HOP_BY_HOP = frozenset(
-    ("connection", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
-)
-# What the server computes for its own answer.
-_NOT_FROM_THE_FUNCTION = _HOP_BY_HOP | {"content-length"}
-
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TEXT_TYPES = re.compile(r"text/.*|application/(json|javascript|xml|.*\+json|.*\+xml)")
 
 
 @dataclass(frozen=True)
-class Request:
+class GatewayRequest:
     """An HTTP request as it arrived.
 
     Attributes:
-        path: decoded, begins with `/`.
+        path: decoded; begins with `/`.
         query: the raw query string, without `?`.
         headers: in their order, with repetitions.
-        request_id: what the answer carries too, for people who compare with the log.
+        request_id: the answer carries it too, so that a reader can find the request in the log.
     """
 
     method: str
@@ -56,22 +46,9 @@ class Request:
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def header(self, name: str) -> str | None:
-        """The last header of this name, whatever its case."""
+        """The last header with this name, in lower case. Upper and lower case do not matter in the request."""
         values = [value for key, value in self.headers if key.lower() == name]
         return values[-1] if values else None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer, without what the server adds itself (Content-Length, Date, ...)."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
-class MalformedAnswerError(ValueError):
-    """The function's answer is not one that API Gateway understands. The message says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -79,30 +56,33 @@ class Payload:
     """One payload format of API Gateway.
 
     Attributes:
-        event: the event for a request.
-        answer: the HTTP answer for the function's payload; raises MalformedAnswerError.
-        failed, timed_out, too_large: status and message of the gateway's own answers: the function failed or its answer is
-            malformed; it took longer than the gateway waits; the request is larger than the gateway or Lambda takes.
-        request_id_header: the answer's header that carries the request id.
+        event: makes the event for a request.
+        answer: makes the HTTP answer from the function's payload. Raises MalformedAnswerError.
+        failed: status and message of the gateway's own answer if the function failed, or its answer is malformed.
+        timed_out: ... if the function took longer than the gateway waits.
+        too_large: ... if the request is larger than the gateway or Lambda accepts.
+        request_id_header: the header of the answer that carries the request id.
     """
 
-    event: Callable[[Request], dict[str, Any]]
-    answer: Callable[[bytes], Answer]
+    event: Callable[[GatewayRequest], dict[str, Any]]
+    answer: Callable[[bytes], GatewayResponse]
     failed: tuple[HTTPStatus, str]
     timed_out: tuple[HTTPStatus, str]
     too_large: tuple[HTTPStatus, str]
     request_id_header: str
 
     @staticmethod
-    def refusal(refused: tuple[HTTPStatus, str]) -> Answer:
+    def refusal(refused: tuple[HTTPStatus, str]) -> GatewayResponse:
         """The gateway's own answer."""
         status, message = refused
-        return Answer(status, [("Content-Type", "application/json")], json.dumps({"message": message}).encode())
+        return GatewayResponse(
+            status, [("Content-Type", "application/json")], json.dumps({"message": message}).encode()
+        )
 
 
-def _forwarded(request: Request) -> list[tuple[str, str]]:
-    """The request's headers as the gateway hands them on: hop-by-hop ones dropped, the way they came added."""
-    kept = [(name, value) for name, value in request.headers if name.lower() not in _HOP_BY_HOP]
+def _forwarded(request: GatewayRequest) -> list[tuple[str, str]]:
+    """The request's headers as the gateway passes them on: without hop-by-hop headers, with X-Forwarded headers."""
+    kept = [(name, value) for name, value in request.headers if name.lower() not in HOP_BY_HOP]
     before = [value for name, value in kept if name.lower() == "x-forwarded-for"]
     kept = [(name, value) for name, value in kept if not name.lower().startswith("x-forwarded-")]
     return [
@@ -113,7 +93,7 @@ def _forwarded(request: Request) -> list[tuple[str, str]]:
     ]
 
 
-def _query(request: Request) -> dict[str, list[str]]:
+def _query(request: GatewayRequest) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
     for name, value in parse_qsl(request.query, keep_blank_values=True, errors="replace"):
         values.setdefault(name, []).append(value)
@@ -121,19 +101,19 @@ def _query(request: Request) -> dict[str, list[str]]:
 
 
 def _as_text(body: bytes) -> tuple[str, bool]:
-    """A body as an event carries it, and whether that is base64."""
+    """A body as an event carries it, and whether it is base64."""
     try:
         return body.decode(), False
     except UnicodeDecodeError:
         return base64.b64encode(body).decode(), True
 
 
-def _clock(request: Request) -> tuple[str, int]:
+def _clock(request: GatewayRequest) -> tuple[str, int]:
     return request.time.strftime("%d/%b/%Y:%H:%M:%S +0000"), int(request.time.timestamp() * 1000)
 
 
-def rest_event(request: Request) -> dict[str, Any]:
-    """Format 1.0 as a REST API sends it: what is missing is null, and every value comes both single (the last) and multiple."""
+def rest_event(request: GatewayRequest) -> dict[str, Any]:
+    """Format 1.0, for REST APIs. A missing value is null. Each name has its last value and the list of its values."""
     headers: dict[str, list[str]] = {}
     spelled: dict[str, str] = {}
     for name, value in _forwarded(request):
@@ -181,8 +161,8 @@ def rest_event(request: Request) -> dict[str, Any]:
     }
 
 
-def http_event(request: Request) -> dict[str, Any]:
-    """Format 2.0, also that of function URLs: header names in lower case, repetitions joined, what is missing left out."""
+def http_event(request: GatewayRequest) -> dict[str, Any]:
+    """Format 2.0, also for function URLs. Headers are in lower case, repetitions are joined, missing values left out."""
     headers: dict[str, str] = {}
     cookies: list[str] = []
     for name, value in _forwarded(request):
@@ -228,113 +208,8 @@ def http_event(request: Request) -> dict[str, Any]:
     }
 
 
-def rest_answer(payload: bytes) -> Answer:
-    """The answer of format 1.0: an object with these members and no others. A REST API takes a missing statusCode for 200."""
-    answer = _json(payload)
-    if not isinstance(answer, dict):
-        raise MalformedAnswerError("it is not a JSON object")
-    unknown = answer.keys() - {"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"}
-    if unknown:
-        raise MalformedAnswerError(f"it has members that API Gateway does not know: {', '.join(sorted(unknown))}")
-    headers = _single_headers(answer)
-    multiple = [
-        (name, _header_value(name, value))
-        for name, values in _mapping(answer, "multiValueHeaders").items()
-        for value in _list(values, f"multiValueHeaders.{name}")
-    ]
-    # A pair that is in both counts once.
-    headers = [*multiple, *(pair for pair in headers if pair not in multiple)]
-    return _answer(answer, headers, "application/json")
-
-
-def http_answer(payload: bytes) -> Answer:
-    """The answer of format 2.0; JSON without a statusCode is itself the body of a 200."""
-    answer = _json(payload)
-    if not isinstance(answer, dict) or "statusCode" not in answer:
-        body = answer.encode() if isinstance(answer, str) else payload
-        return Answer(HTTPStatus.OK, [("Content-Type", "application/json")], body)
-    headers = _single_headers(answer)
-    headers += [("Set-Cookie", _header_value("cookies", cookie)) for cookie in _list(answer.get("cookies"), "cookies")]
-    return _answer(answer, headers, "text/plain;charset=utf-8")
-
-
-def _answer(answer: Mapping[str, Any], headers: list[tuple[str, str]], default_type: str) -> Answer:
-    headers = [(name, value) for name, value in headers if name.lower() not in _NOT_FROM_THE_FUNCTION]
-    if not any(name.lower() == "content-type" for name, _ in headers):
-        headers.append(("Content-Type", default_type))
-    return Answer(_status(answer.get("statusCode", 200)), headers, _answer_body(answer))
-
-
-def _json(payload: bytes) -> Any:
-    try:
-        return json.loads(payload)
-    except ValueError as error:
-        raise MalformedAnswerError("it is not JSON") from error
-
-
-def _status(value: Any) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        value = int(value)
-    if type(value) is not int or not 200 <= value <= 599:
-        raise MalformedAnswerError(f"its statusCode is {json.dumps(value)[:40]}, not a number from 200 to 599")
-    return value
-
-
-def _mapping(answer: Mapping[str, Any], name: str) -> dict[str, Any]:
-    value = answer.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise MalformedAnswerError(f"its {name} are not an object")
-    return value
-
-
-def _list(value: Any, name: str) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise MalformedAnswerError(f"its {name} is not a list")
-    return value
-
-
-def _single_headers(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, _header_value(name, value)) for name, value in _mapping(answer, "headers").items()]
-
-
-def _header_value(name: str, value: Any) -> str:
-    if isinstance(value, bool | int | float):
-        value = json.dumps(value)
-    if not _TOKEN.fullmatch(name):
-        raise MalformedAnswerError(f"{name[:40]!r} cannot be a header's name")
-    if not isinstance(value, str) or _CONTROL.search(value) or not _is_latin1(value):
-        raise MalformedAnswerError(f"its header {name} has a value that a header cannot carry")
-    return value
-
-
-def _is_latin1(text: str) -> bool:
-    try:
-        text.encode("latin-1")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _answer_body(answer: Mapping[str, Any]) -> bytes:
-    body = answer.get("body")
-    if body is None:
-        return b""
-    if not isinstance(body, str):
-        raise MalformedAnswerError("its body is not a string (API Gateway takes no object there: use json.dumps)")
-    try:
-        if answer.get("isBase64Encoded"):
-            return base64.b64decode(body, validate=True)
-        return body.encode()
-    except (binascii.Error, ValueError) as error:
-        raise MalformedAnswerError(f"its body cannot be sent: {error}") from error
-
-
-# What the gateways themselves say. REST API: its default gateway responses INTEGRATION_FAILURE, INTEGRATION_TIMEOUT and
-# REQUEST_TOO_LARGE; an HTTP API's wording is its own.
+# The gateways' own answers. A REST API has the default gateway responses INTEGRATION_FAILURE, INTEGRATION_TIMEOUT and
+# REQUEST_TOO_LARGE. The words of an HTTP API are different.
 PAYLOADS = {
     "v1": Payload(
         rest_event,

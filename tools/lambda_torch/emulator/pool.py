@@ -1,7 +1,7 @@
 """Environments that take events from one queue.
 
-As on Lambda, load starts environments: an event that finds none idle starts another, up to the pool's size, and is taken by
-whichever is free first. Unlike on Lambda, an event beyond that waits instead of being throttled.
+As on Lambda, the load starts environments: if all are busy, an event starts another one, up to the size of the pool.
+The first environment that is free takes the event. Unlike on Lambda, more events wait and are not throttled.
 """
 
 import collections
@@ -10,20 +10,20 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import NamedTuple
 
-from lambda_torch.emulator.environment import PAYLOAD_LIMIT, Environment, Outcome
-from lambda_torch.emulator.errors import EmulatorError, EnvironmentLostError
+from lambda_torch.emulator.environment import PAYLOAD_LIMIT, Environment, InvokeResult
+from lambda_torch.errors import EmulatorError, EnvironmentLostError
 
 MakeEnvironment = Callable[[int], Environment]
 
 
 class PayloadTooLargeError(ValueError):
-    """The event is larger than Lambda takes."""
+    """The event is larger than Lambda's limit."""
 
 
 class _Waiting(NamedTuple):
     event: bytes
     client_context: str | None
-    result: "Future[Outcome]"
+    result: "Future[InvokeResult]"
 
 
 class _Renewal(NamedTuple):
@@ -32,14 +32,14 @@ class _Renewal(NamedTuple):
 
 
 class Pool:
-    """A pool of environments; every method may be called from any thread.
+    """A pool of environments. Any thread may call any method.
 
     Args:
         make: makes the environment with this number (1, 2, ...).
-        concurrency: the most environments at a time.
-        first_event: sent to each new environment before others, so that its start-up happens then; None leaves the start-up
-            to the first real event.
-        on_note: told, in one sentence for people, what happens to environments.
+        concurrency: the most environments at the same time.
+        first_event: the first event of each new environment, which starts its function. With None, the function starts
+            at the first real event.
+        on_note: called with one sentence when an environment is started or lost.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class Pool:
         self._environments: dict[int, Environment] = {}
         self._threads: list[threading.Thread] = []
         self._workers: set[int] = set()
-        self._free = 0  # workers that will take an event without having to finish another first
+        self._free = 0  # workers that can take an event now
         self._renewal = _Renewal(0, Future())
         self._closed = False
 
-    def start(self, environments: int = 1) -> Outcome | None:
-        """Start the first environment, and others beside it; what the first one answered to the first event.
+    def start(self, environments: int = 1) -> InvokeResult | None:
+        """Start the first environment, and others at the same time. Returns the first one's answer to the first event.
 
         Args:
-            environments: how many, at most the pool's size.
+            environments: how many to start, at most the size of the pool.
 
         Raises:
-            EmulatorError: the first one does not start.
+            EmulatorError: the first environment does not start.
         """
         for number in range(2, environments + 1):
             self._hire(number, None)
@@ -78,21 +78,21 @@ class Pool:
         return outcome
 
     def init_ms(self, number: int = 1) -> float | None:
-        """Milliseconds of an environment's latest init phase."""
+        """Milliseconds of the last init phase of an environment."""
         environment = self._environments.get(number)
         return environment.init_ms if environment else None
 
     @property
     def size(self) -> int:
-        """How many environments there are now, those that are starting included."""
+        """How many environments there are now, including those that are starting."""
         with self._changed:
             return len(self._workers)
 
-    def submit(self, event: bytes, client_context: str | None = None) -> "Future[Outcome]":
-        """Queue an event. Cancelling the future before an environment takes the event drops it.
+    def submit(self, event: bytes, client_context: str | None = None) -> "Future[InvokeResult]":
+        """Queue an event. To drop it, cancel the future before an environment takes the event.
 
         Raises:
-            PayloadTooLargeError: over Lambda's limit.
+            PayloadTooLargeError: the event is larger than Lambda's limit.
             EmulatorError: the pool is closed.
         """
         if len(event) > PAYLOAD_LIMIT:
@@ -113,10 +113,11 @@ class Pool:
         return waiting.result
 
     def renew(self) -> "Future[EmulatorError | None]":
-        """Replace all environments by a new one, for a function whose code has changed; load starts more, as ever.
+        """Replace all environments by one new environment, for new code of the function. The load starts more.
 
-        Events under way end in the old environments; those that wait, and later ones, are for the new one. The result is there
-        when it has started: None, or why it does not start, in which case the next event tries again.
+        Running events end in the old environments. Waiting and later events go to the new one. The result is set when
+        the new environment has started. It is None, or the reason why it does not start. Then the next event tries
+        again.
 
         Raises:
             EmulatorError: the pool is closed.
@@ -130,7 +131,7 @@ class Pool:
             return self._renewal.result
 
     def close(self) -> None:
-        """Stop all environments. Events under way fail, and those that wait are cancelled."""
+        """Stop all environments. Running events fail, and waiting events are cancelled."""
         with self._changed:
             self._closed = True
             self._renewal.result.cancel()
@@ -149,65 +150,15 @@ class Pool:
         with self._changed:
             if self._closed or number in self._workers:
                 return
-            name = f"environment {number}"
-            arguments = (number, environment, self._renewal)
-            thread = threading.Thread(target=self._work, args=arguments, name=name, daemon=True)
+            worker = _Worker(self, number, environment, self._renewal)
+            thread = threading.Thread(target=worker.run, name=f"environment {number}", daemon=True)
             self._workers.add(number)
             self._free += 1
             self._threads.append(thread)
         thread.start()
 
-    def _work(self, number: int, environment: Environment | None, renewal: _Renewal) -> None:
-        """What one environment's thread does: take an event, run it, and replace the environment when it is lost or outdated.
-
-        `renewal` is the last one that came before the environment.
-        """
-        problem: EmulatorError | None = None
-        claimed: _Renewal | None = None
-        while True:
-            if environment is None:
-                environment, problem = self._try_fresh(number)
-                if claimed is not None:
-                    claimed.result.set_result(problem)
-                    claimed = None
-                if environment is None and self._retire(number):
-                    return
-            item = self._take(renewal)
-            if item is None:
-                return
-            if isinstance(item, _Renewal):
-                renewal = item
-                if environment is not None:
-                    self._discard(number, environment)
-                    environment = None
-                if self._claim(renewal):
-                    claimed = renewal
-                elif self._retire(number):
-                    return
-                continue
-            if environment is not None and not environment.alive:
-                self._on_note(f"Environment {number} is gone: starting another.")
-                self._discard(number, environment)
-                environment, problem = self._try_fresh(number)
-            if environment is None:
-                outcome = Outcome.failure("Sandbox.Failure", str(problem))
-            else:
-                try:
-                    outcome = environment.invoke(item.event, item.client_context)
-                except EnvironmentLostError as error:
-                    outcome = Outcome.failure("Sandbox.Failure", str(error))
-                    if not self._closed:
-                        self._on_note(f"Environment {number} was lost with an event: starting another.")
-                    self._discard(number, environment)
-                    environment = None
-            with (
-                self._changed
-            ):  # before the answer goes out: a client that sends one event after another needs one environment
-                self._free += 1
-            item.result.set_result(outcome)
-
     def _take(self, renewal: _Renewal) -> _Waiting | _Renewal | None:
-        """Wait for a renewal after this one, or an event that is still wanted; None when the pool is closed."""
+        """Wait for a later renewal, or for an event that is not cancelled. None if the pool is closed."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._waiting or self._closed or self._renewal is not renewal)
@@ -221,12 +172,12 @@ class Pool:
                     return item
 
     def _claim(self, renewal: _Renewal) -> bool:
-        """Whether the caller is the first for this renewal: one environment is started, however many there were."""
+        """Whether the caller is the first for this renewal, which starts one environment even if there were several."""
         with self._changed:
             result = renewal.result
             return not result.running() and not result.done() and result.set_running_or_notify_cancel()
 
-    def _fresh(self, number: int) -> tuple[Environment, Outcome | None]:
+    def _fresh(self, number: int) -> tuple[Environment, InvokeResult | None]:
         environment = self._make(number)
         with self._changed:
             self._environments[number] = environment
@@ -253,10 +204,77 @@ class Pool:
             self._environments.pop(number, None)
 
     def _retire(self, number: int) -> bool:
-        """Let a worker without an environment go, unless it is the last one: somebody has to tell the clients."""
+        """End a worker without an environment; the last worker stays to answer clients. Returns whether it ended."""
         with self._changed:
             if not self._closed and len(self._workers) == 1:
                 return False
             self._workers.discard(number)
             self._free -= 1
             return True
+
+
+class _Worker:
+    """The thread of one environment: it takes events, runs them, and replaces a lost or outdated environment.
+
+    It is a part of the pool, and so it uses the pool's private methods.
+
+    Args:
+        environment: None if the worker shall start one itself.
+        renewal: the last renewal before this environment was made.
+    """
+
+    def __init__(self, pool: Pool, number: int, environment: Environment | None, renewal: _Renewal) -> None:
+        self._pool = pool
+        self._number = number
+        self._environment = environment
+        self._renewal = renewal
+        self._problem: EmulatorError | None = None
+
+    def run(self) -> None:
+        """Work until the pool is closed, or until the pool needs this worker no more."""
+        pool, claimed = self._pool, None
+        while True:
+            if self._environment is None:
+                self._environment, self._problem = pool._try_fresh(self._number)
+                if claimed is not None:
+                    claimed.result.set_result(self._problem)
+                    claimed = None
+                if self._environment is None and pool._retire(self._number):
+                    return
+            item = pool._take(self._renewal)
+            if item is None:
+                return
+            if isinstance(item, _Renewal):
+                self._renewal = item
+                self._drop()
+                if pool._claim(item):
+                    claimed = item
+                elif pool._retire(self._number):
+                    return
+                continue
+            outcome = self._answer(item)
+            # Before the answer is sent, so that a client that sends one event after another needs one environment.
+            with pool._changed:
+                pool._free += 1
+            item.result.set_result(outcome)
+
+    def _answer(self, item: _Waiting) -> InvokeResult:
+        pool, number = self._pool, self._number
+        if self._environment is not None and not self._environment.alive:
+            pool._on_note(f"Environment {number} has ended: starting another.")
+            self._drop()
+            self._environment, self._problem = pool._try_fresh(number)
+        if self._environment is None:
+            return InvokeResult.failure("Sandbox.Failure", str(self._problem))
+        try:
+            return self._environment.invoke(item.event, item.client_context)
+        except EnvironmentLostError as error:
+            if not pool._closed:
+                pool._on_note(f"Environment {number} ended during a request: starting another.")
+            self._drop()
+            return InvokeResult.failure("Sandbox.Failure", str(error))
+
+    def _drop(self) -> None:
+        if self._environment is not None:
+            self._pool._discard(self._number, self._environment)
+            self._environment = None

@@ -1,7 +1,7 @@
-"""Children that never outlive the run: each in a session of its own, ended together, and by a guardian if need be.
+"""Child processes that never outlive the run. Each has its own session, and a guardian ends them if the run cannot.
 
-A session holds a child and all that it starts, even where these leave its process group, as the function's process does. It also
-keeps the terminal's Ctrl-C away from the children, so that the run ends them in its own order.
+A session contains a child and all processes that it starts, even if these leave its process group, as the function's
+process does. A session also keeps Ctrl-C away from the children, so that the run ends them in its own order.
 """
 
 import collections
@@ -18,16 +18,17 @@ from types import TracebackType
 from typing import Self
 
 from lambda_torch.emulator import guardian
-from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.errors import EmulatorError
 
 TAIL_LINES = 60
 END_SECONDS = 5.0
+PORT_TRIES = 3
 
 LineSink = Callable[[str], None]
 
 
 class Child:
-    """A running child. Its output goes line by line to `on_line`; the last lines are kept for error messages."""
+    """A running child process. `on_line` gets each line of output. The last lines are kept for error messages."""
 
     def __init__(self, name: str, process: "subprocess.Popen[str]", on_line: LineSink | None) -> None:
         self.name = name
@@ -48,7 +49,7 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether the child itself (not what it started) still runs."""
+        """Whether the child itself still runs, not only a process that it started."""
         return self.process.poll() is None
 
     def tail(self) -> str:
@@ -59,7 +60,7 @@ class Child:
         """Wait until the child accepts connections on a port.
 
         Raises:
-            EmulatorError: it ended first, or it does not listen in time; with the last lines of its output.
+            EmulatorError: it ended, or it does not listen in time. The message has the last lines of its output.
         """
         end = time.monotonic() + seconds
         while self.alive:
@@ -72,7 +73,7 @@ class Child:
         raise EmulatorError(f"{self.name} ended with status {self.process.returncode} at its start.\n{self.tail()}")
 
     def stop(self) -> None:
-        """End the child in its own way, and then whatever is left of its session. Safe to call again."""
+        """Ask the child to end, and then kill what is left of its session. A second call does nothing."""
         if self.alive:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -83,7 +84,7 @@ class Child:
 
 
 class Processes:
-    """The children of a run; a context manager that ends them all.
+    """The child processes of a run, as a context manager that ends them all.
 
     >>> with Processes() as processes:
     ...     child = processes.start("echo", ["echo", "hello"], {"PATH": "/usr/bin:/bin"}, Path("/"))
@@ -109,14 +110,14 @@ class Processes:
         folder: Path,
         on_line: LineSink | None = None,
     ) -> Child:
-        """Start a child with exactly this environment, working in `folder`.
+        """Start a child with exactly this environment, in `folder`.
 
         Raises:
             EmulatorError: it cannot be executed, or the run is ending.
         """
         with self._lock:
             if self._closed:
-                raise EmulatorError(f"{name} is not started: the run is ending.")
+                raise EmulatorError(f"{name} is not started because the run is ending.")
             try:
                 process = subprocess.Popen(
                     list(arguments),
@@ -137,6 +138,57 @@ class Processes:
             self._tell_guardian(f"+{process.pid}")
         return child
 
+    def start_listening(
+        self,
+        name: str,
+        arguments: Callable[[int], Sequence[str]],
+        environment: Mapping[str, str],
+        folder: Path,
+        on_line: LineSink | None = None,
+        *,
+        seconds: float,
+        host: str = "127.0.0.1",
+    ) -> tuple[Child, int]:
+        """Start a child that listens on a free port, and wait until it does.
+
+        Another program may take the port before the child does, so this tries several ports.
+
+        Args:
+            arguments: makes the command line for a port.
+            seconds: how long to wait for each try.
+            host: the address that the child listens on.
+
+        Returns:
+            The child and its port.
+
+        Raises:
+            EmulatorError: it cannot be executed, ended, or does not listen. The message has the last lines of its
+                output.
+        """
+        for _ in range(PORT_TRIES - 1):
+            with contextlib.suppress(EmulatorError):
+                return self._try_listening(name, arguments, environment, folder, on_line, seconds, host)
+        return self._try_listening(name, arguments, environment, folder, on_line, seconds, host)
+
+    def _try_listening(
+        self,
+        name: str,
+        arguments: Callable[[int], Sequence[str]],
+        environment: Mapping[str, str],
+        folder: Path,
+        on_line: LineSink | None,
+        seconds: float,
+        host: str,
+    ) -> tuple[Child, int]:
+        port = free_port()
+        child = self.start(name, arguments(port), environment, folder, on_line)
+        try:
+            child.wait_listening(port, seconds, host)
+        except EmulatorError:
+            self.stop(child)
+            raise
+        return child, port
+
     def stop(self, child: Child) -> None:
         """End one child and forget it."""
         child.stop()
@@ -147,7 +199,7 @@ class Processes:
 
     def _tell_guardian(self, line: str) -> None:
         assert self._guardian.stdin is not None
-        # A guardian that is gone protects no longer, but that is no reason to fail the run.
+        # Without its guardian the run is not protected any more, but it can continue.
         with contextlib.suppress(OSError, ValueError):
             self._guardian.stdin.write(line + "\n")
             self._guardian.stdin.flush()
@@ -177,7 +229,7 @@ class Processes:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now. Whoever binds it next may find it taken: be ready to ask again."""
+    """A loopback port that no program uses now. Another program may take it first: then ask again."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

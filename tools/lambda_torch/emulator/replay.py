@@ -1,7 +1,7 @@
-"""Calls the function's handler with every event file that is named, in this very process: `python replay.py event.json ...`.
+"""Calls the function's handler with event files, in this process: `python replay.py event.json ...`.
 
-Run as a script by `lambda-torch layer record`, which finds out what the handler touches. The task root is on the path. A
-refusal is an answer like any other; only an exception of the handler ends it.
+`lambda-torch layer record` runs this script to see what the handler uses. The task root is on the path. An answer with
+an error status does not end the script. An exception of the handler does.
 """
 
 import json

@@ -1,13 +1,11 @@
-"""Starting AWS's Runtime Interface Emulator, which SAM ships, at ports that are free."""
+"""Starting AWS's Runtime Interface Emulator, which is part of the SAM CLI, on free ports."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from lambda_torch.emulator.errors import EmulatorError
 from lambda_torch.emulator.processes import Child, LineSink, Processes, free_port
 
 START_SECONDS = 30.0
-_ATTEMPTS = 3
 
 
 def start(
@@ -20,34 +18,30 @@ def start(
     on_line: LineSink | None = None,
     within: Callable[[list[str]], list[str]] = list,
 ) -> tuple[Child, int]:
-    """Start the emulator with the command that it runs for a function, `runtime`; the child, and the loopback port for events.
+    """Start the emulator with `runtime`, the command that it runs for a function.
 
     Args:
         name: for messages.
-        binary: the emulator, where the child sees it.
-        environment: exactly the child's variables.
-        folder: where it works.
-        on_line: gets its output, the function's log and its own notes.
-        within: makes of the emulator's command line one that runs it in something, a sandbox for instance.
+        binary: the path of the emulator, as the child sees it.
+        environment: exactly the variables of the child.
+        folder: the child's working folder.
+        on_line: called with each line of output: the function's log and the emulator's own notes.
+        within: makes a command line that runs the emulator's command line inside something, such as a sandbox.
+
+    Returns:
+        The child, and the loopback port for events.
 
     Raises:
-        EmulatorError: it cannot be executed, ended, or does not listen; with its last lines.
+        EmulatorError: it cannot be executed, ended, or does not listen. The message has the last lines of its output.
     """
-    for attempt in range(1, _ATTEMPTS + 1):
-        port, runtime_port = free_port(), free_port()
+
+    def arguments(port: int) -> list[str]:
         line = [
             *(binary, "--log-level", "info"),
             *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
-            *("--runtime-api-address", f"127.0.0.1:{runtime_port}"),
+            *("--runtime-api-address", f"127.0.0.1:{free_port()}"),
             *runtime,
         ]
-        child = processes.start(name, within(line), environment, folder, on_line)
-        try:
-            child.wait_listening(port, START_SECONDS)
-            return child, port
-        except EmulatorError:
-            processes.stop(child)
-            # A port may have been taken between asking for it and binding it; anything else fails again, and is told.
-            if attempt == _ATTEMPTS:
-                raise
-    raise AssertionError("unreachable")
+        return within(line)
+
+    return processes.start_listening(name, arguments, environment, folder, on_line, seconds=START_SECONDS)

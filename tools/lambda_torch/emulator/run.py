@@ -1,4 +1,4 @@
-"""The whole run: storage with a release in it, the pool, and the note that tells `lambda-torch invoke` where it is."""
+"""The whole run: storage with a release in it, the pool, and a note with the address for `lambda-torch invoke`."""
 
 import contextlib
 import json
@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING
 
 from lambda_torch import project
 from lambda_torch.emulator.environment import Environment, Function
-from lambda_torch.emulator.errors import EmulatorError
 from lambda_torch.emulator.invoke_api import IDENTITY_PATH
 from lambda_torch.emulator.pool import Pool
 from lambda_torch.emulator.processes import Processes
 from lambda_torch.emulator.software import Software
 from lambda_torch.emulator.storage import Storage
 from lambda_torch.emulator.task_root import task_root
+from lambda_torch.errors import EmulatorError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from serving.releases.format import Manifest
 
-# As in template.yaml; a test compares them.
+# The same as in template.yaml. A test compares them.
 HANDLER = "app.lambda_handler"
 MEMORY_MB = 3008
 TIMEOUT_SECONDS = 30
@@ -43,15 +43,16 @@ BACKLOG = 128
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a run may be asked for.
+class RunOptions:
+    """The options of a run.
 
     Attributes:
         release: the release folder to publish.
         variables: more environment variables for the function.
-        model: a folder whose package `model` takes the place of src/model; None leaves src/ as it is.
-        golden: what the release must answer, as for `publish`; None records the model's own example.
-        all_at_once: whether all environments are started before the first event, and not as load asks for them.
+        model: a folder whose package `model` replaces src/model. None uses src/model.
+        golden: the file of golden examples, as for `publish`. None records the answer to the model's own example.
+        all_at_once: whether to start all environments before the first event. Otherwise they start when the load needs
+            them.
     """
 
     software: Software
@@ -67,7 +68,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Reports:
-    """How a run tells what it does: steps of the start, notes while it runs, and lines of the function's log."""
+    """Where a run reports: the steps of its start, notes while it runs, and the lines of the function's log."""
 
     step: Callable[[str], None]
     note: Callable[[str], None]
@@ -75,14 +76,14 @@ class Reports:
 
 
 @dataclass(frozen=True)
-class Run:
+class LocalRun:
     """A running function.
 
     Attributes:
         version: the release that was published for it.
         example: a request that it answers, as JSON text.
-        init_ms: milliseconds of the first environment's start-up; None if it is not known.
-        sources: the folders that the function's code is in.
+        init_ms: milliseconds of the start-up of the first environment; None if it is not known.
+        sources: the folders of the function's code.
     """
 
     pool: Pool
@@ -94,13 +95,13 @@ class Run:
 
 
 @contextmanager
-def running(options: Options, first_event: bytes | None, reports: Reports) -> Iterator[Run]:
-    """Start everything, and end everything: no process and no file of the run is left.
+def running(options: RunOptions, first_event: bytes | None, reports: Reports) -> Iterator[LocalRun]:
+    """Start everything, and at the end of the block end everything. No process and no file of the run is left.
 
-    The function's own start-up is done when the block begins if there is a `first_event`, and at the first event otherwise.
+    With a `first_event`, the function has started when the block begins. Without one, it starts at its first event.
 
     Raises:
-        EmulatorError, lambda_torch.releases.errors.ReleasesError: with what failed and what to do.
+        EmulatorError, lambda_torch.errors.BucketError: what failed, and the next step.
     """
     from lambda_torch.releases.bucket import Bucket
     from lambda_torch.releases.publishing import publish
@@ -129,19 +130,19 @@ def running(options: Options, first_event: bytes | None, reports: Reports) -> It
             with contextlib.closing(Pool(make, options.concurrency, first_event, reports.note)) as pool:
                 pool.start(options.concurrency if options.all_at_once else 1)
                 version, example = release.ref.version, example_of(release.manifest)
-                yield Run(pool, storage, version, example, pool.init_ms(), sources_of(options))
+                yield LocalRun(pool, storage, version, example, pool.init_ms(), sources_of(options))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def sources_of(options: Options) -> tuple[Path, ...]:
-    """The folders that the function's code is in."""
+def sources_of(options: RunOptions) -> tuple[Path, ...]:
+    """The folders of the function's code."""
     other = () if options.model is None else (project.model_package(options.model),)
     return (project.SRC, *other)
 
 
 def _scratch_folder() -> Path:
-    """A folder for this run's files. Those of runs that were killed, and could not remove theirs, go."""
+    """Make a folder for this run's files. Remove the folders of killed runs, which could not remove theirs."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for folder in FOLDER.glob("run-*"):
         if not Path("/proc", folder.name.split("-")[1]).exists():
@@ -150,7 +151,7 @@ def _scratch_folder() -> Path:
 
 
 def example_of(manifest: "Manifest") -> str:
-    """A request as JSON text: the one that documents the model's requests, or the release's first golden example."""
+    """A request as JSON text: the example in the model's schema, or the first golden example of the release."""
     documented = documented_example()
     golden = next((each.request for each in manifest.golden), {})
     example = golden if documented is None else documented
@@ -158,7 +159,7 @@ def example_of(manifest: "Manifest") -> str:
 
 
 def documented_example() -> object | None:
-    """The first example in the schema of the model's requests; None where there is none."""
+    """The first example in the schema of the model's requests. None if there is none."""
     from model import Request
 
     extra = Request.model_config.get("json_schema_extra")
@@ -167,14 +168,14 @@ def documented_example() -> object | None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take a port before long work is done; connections are refused until a server listens on it.
+    """Reserve a port before long work begins. Connections are refused until a server listens on it.
 
     Raises:
-        EmulatorError: it is in use, or may not be used.
+        EmulatorError: the port is in use, or this user may not use it.
     """
     taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        # A port that was in use a minute ago can be bound again at once; one that somebody listens on cannot.
+        # A port that was in use a minute ago can be bound again at once. A port with a listening program cannot.
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((host, port))
     except OSError as error:
@@ -188,16 +189,16 @@ def _port_problem(host: str, port: int, error: OSError) -> str:
 
     if error.errno == errno.EADDRINUSE:
         return (
-            f"Port {port} is in use by another program. Next: stop it, or take another one, such as {port % 65535 + 1}."
+            f"Port {port} is in use by another program. Next: stop it, or use another port, such as {port % 65535 + 1}."
         )
     if error.errno == errno.EACCES:
-        return f"Port {port} may only be used by root. Next: take one from 1024 on."
+        return f"Only root may use port {port}. Next: use a port from 1024 on."
     return f"{host}:{port} cannot be used: {error.strerror or error}."
 
 
 @contextmanager
 def serving(app: "WSGIApplication", taken: socket.socket) -> Iterator[str]:
-    """Serve a WSGI application on a port taken by `listen`, in threads, until the block ends. Gives its URL."""
+    """Serve a WSGI application on a port from `listen`, in threads, until the block ends. Gives its URL."""
     from werkzeug.serving import make_server
 
     from lambda_torch.emulator.gateway import RequestHandler
@@ -205,7 +206,7 @@ def serving(app: "WSGIApplication", taken: socket.socket) -> Iterator[str]:
     host, port = taken.getsockname()[:2]
     try:
         taken.listen(BACKLOG)
-    except OSError as error:  # somebody else took it, in the same way, meanwhile
+    except OSError as error:  # another program has reserved it in the same way, and listens now
         raise EmulatorError(_port_problem(host, port, error)) from error
     server = make_server(host, port, app, threaded=True, request_handler=RequestHandler, fd=taken.fileno())
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name=f"port {port}")
@@ -220,8 +221,8 @@ def serving(app: "WSGIApplication", taken: socket.socket) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Note:
-    """Where a run can be invoked, left in a file below build/ while it lasts."""
+class RunNote:
+    """The address where a run can be invoked. It is in a file below build/ while the run lasts."""
 
     invoke_url: str
     identity: str
@@ -229,7 +230,7 @@ class Note:
 
     @contextmanager
     def left(self) -> Iterator[None]:
-        """Leave the note; take it away in the end, unless another run's has replaced it."""
+        """Write the note. At the end of the block remove it, unless another run has replaced it."""
         NOTE.parent.mkdir(parents=True, exist_ok=True)
         scratch = NOTE.with_suffix(f".{os.getpid()}")
         scratch.write_text(json.dumps(asdict(self)))
@@ -242,12 +243,12 @@ class Note:
 
 
 def new_identity() -> str:
-    """A text that no other run has."""
+    """A text that differs for each run."""
     return uuid.uuid4().hex
 
 
-def find_running() -> Note | None:
-    """The note of a run that really runs: its address answers with the note's identity. A stale note is ignored."""
+def find_running() -> RunNote | None:
+    """The note of a run that still runs: its address answers with the identity in the note. Other notes are ignored."""
     note = _read_note()
     if note is None:
         return None
@@ -259,10 +260,10 @@ def find_running() -> Note | None:
     return note if said.decode(errors="replace") == note.identity else None
 
 
-def _read_note() -> Note | None:
+def _read_note() -> RunNote | None:
     try:
         fields = json.loads(NOTE.read_text())
-        note = Note(**fields)
+        note = RunNote(**fields)
     except (OSError, ValueError, TypeError):
         return None
     return note if isinstance(note.invoke_url, str) and note.invoke_url.startswith("http://127.0.0.1:") else None

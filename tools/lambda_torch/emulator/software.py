@@ -1,10 +1,11 @@
 """Which interpreter, which torch and which packages the function gets.
 
-On Lambda the function finds its own requirements in the task root, torch in a layer below /opt, and boto3 in the runtime. Here:
+On Lambda the function finds its own requirements in the task root, torch in a layer below /opt, and boto3 in the
+runtime. Here:
 
-    stock   everything comes from the site-packages that this command runs in
-    layer   torch and NumPy from a layer's folder and from nowhere else; the function's requirements and the runtime's packages
-            from folders of their own, made once with pip
+    stock   everything comes from the site-packages of this command
+    layer   torch and NumPy come only from the folder of a layer; the function's requirements and the runtime's packages
+            come from two folders that pip fills once
 """
 
 import functools
@@ -21,23 +22,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lambda_torch import project
-from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.errors import EmulatorError
 
 FUNCTION_REQUIREMENTS = project.SRC / "requirements.txt"
 PINS = project.ROOT / "requirements" / "dev.txt"
-RUNTIME_PACKAGES = ("awslambdaric", "boto3")  # what AWS's Python runtime brings and the function may use
+RUNTIME_PACKAGES = ("awslambdaric", "boto3")  # AWS's Python runtime brings these, and the function may use them
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Software:
-    """What the function's interpreter finds beside the function's code.
+    """What the function's interpreter can import beside the function's code.
 
     Attributes:
-        label: says to people which torch it is.
-        folders: what comes after the task root on `sys.path`, in order.
-        opt: the layer's folder, which Lambda mounts at /opt; None without a layer.
+        label: names the torch, for messages.
+        folders: the folders after the task root on `sys.path`, in order.
+        opt: the folder of the layer, which Lambda mounts at /opt. None without a layer.
     """
 
     label: str
@@ -46,29 +47,30 @@ class Software:
 
 
 def interpreter() -> str:
-    """The Python that this environment was made from: without the environment's packages when started with `-I -S`."""
+    """The Python that this environment was made from. With `-I -S` it does not see the packages of the environment."""
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
 def stock() -> Software:
-    """The packages that this very command runs with."""
+    """The packages of this command."""
     paths = sysconfig.get_paths()
     folders = tuple(Path(folder) for folder in dict.fromkeys((paths["purelib"], paths["platlib"])))
     return Software(f"stock PyTorch, from {folders[0]}", folders)
 
 
 def with_layer(layer: Path, report: Report) -> Software:
-    """torch from a layer's folder (what is `/opt` on Lambda, so with `python/` in it).
+    """torch from the folder of a layer (the content of `/opt` on Lambda, so it contains `python/`).
 
     Raises:
-        EmulatorError: it is no layer, it was built for another Python, or pip cannot install the other packages.
+        EmulatorError: the folder is not a layer, it was built for another Python, or pip cannot install the other
+            packages.
     """
     layer = layer.resolve()
     site = layer / "python" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     places = [folder for folder in (site, layer / "python") if folder.is_dir()]
     if not any((folder / "torch").is_dir() for folder in places):
         raise EmulatorError(
-            f"{layer} is not a torch layer: there is no python/torch in it. Next: make layer, or LAYER=stock."
+            f"{layer} is not a torch layer: it has no python/torch. Next: make layer, or use --layer stock (LAYER=stock)."
         )
     for folder in places:
         _check_python(folder)
@@ -78,7 +80,7 @@ def with_layer(layer: Path, report: Report) -> Software:
 
 
 def choose(layer: str, report: Report) -> Software:
-    """What `--layer` means: `stock`, a layer's folder, or `auto`: the built layer if there is one."""
+    """The software for a value of `--layer`: `stock`, the folder of a layer, or `auto` (the built layer, or else stock)."""
     if layer == "stock":
         return stock()
     if layer == "auto":
@@ -89,18 +91,18 @@ def choose(layer: str, report: Report) -> Software:
 
 
 def _check_python(folder: Path) -> None:
-    """A layer's compiled modules carry the Python that they are for in their names."""
+    """Check the Python version, which is in the names of a layer's compiled modules."""
     wanted = sysconfig.get_config_var("EXT_SUFFIX")
     modules = sorted((folder / "torch").glob("_C.*.so"))
     if modules and not any(module.name.endswith(wanted) for module in modules):
         raise EmulatorError(
-            f"The layer in {folder.parent} holds {modules[0].name}, but this Python loads *{wanted}. "
-            "Next: build it with this Python (make layer), or LAYER=stock."
+            f"The layer in {folder.parent} has {modules[0].name}, but this Python loads *{wanted}. "
+            "Next: build the layer with this Python (make layer), or use --layer stock (LAYER=stock)."
         )
 
 
 def _installed(name: str, arguments: list[str], report: Report) -> Path:
-    """A folder made by `pip install --target`, kept below build/ under the hash of all that it depends on."""
+    """A folder that `pip install --target` filled, kept below build/ under the hash of all that it depends on."""
     pins = FUNCTION_REQUIREMENTS.read_bytes() + PINS.read_bytes()
     key = hashlib.sha256(repr((sys.version, platform.machine(), arguments)).encode() + pins).hexdigest()[:16]
     folder = project.BUILD / "emulator" / f"{name}-{key}"
@@ -122,9 +124,9 @@ def _installed(name: str, arguments: list[str], report: Report) -> Path:
         if done.returncode:
             raise EmulatorError(
                 f"pip could not install the packages of the function's {name}: {done.stderr.strip()}\n"
-                "Next: check the network, or use LAYER=stock, which needs none."
+                "Next: check the network, or use --layer stock (LAYER=stock), which needs none."
             )
-        # Another run may have made the same folder meanwhile: a full one is never replaced.
+        # Another run may have made the same folder in the meantime. A complete folder is never replaced.
         if not folder.is_dir():
             scratch.rename(folder)
     finally:
@@ -134,17 +136,17 @@ def _installed(name: str, arguments: list[str], report: Report) -> Path:
 
 @functools.cache
 def emulator_binary() -> Path:
-    """AWS's Runtime Interface Emulator, which the aws-sam-cli package carries.
+    """AWS's Runtime Interface Emulator, which is part of the package aws-sam-cli.
 
     Raises:
-        EmulatorError: not on Linux, or the package is not there.
+        EmulatorError: this is not Linux, or the package is not installed.
     """
     from importlib.util import find_spec
 
     architecture = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine())
     if sys.platform != "linux" or architecture is None:
         raise EmulatorError(
-            f"Lambda's emulator is a program for Linux on x86_64 or arm64, and this is {platform.platform()}. "
+            f"Lambda's emulator runs on Linux on x86_64 or arm64, and this is {platform.platform()}. "
             "Next: use Linux (WSL, a virtual machine), or `sam local start-api` with Docker."
         )
     package = find_spec("samcli")
@@ -152,4 +154,6 @@ def emulator_binary() -> Path:
         binary = Path(folder) / "local" / "rapid" / f"aws-lambda-rie-{architecture}"
         if os.access(binary, os.X_OK):
             return binary
-    raise EmulatorError("Lambda's emulator is not there: it comes with the aws-sam-cli package. Next: make setup")
+    raise EmulatorError(
+        f"Lambda's emulator is not installed. It is part of the package aws-sam-cli. Next: {project.install_hint('serve')}"
+    )

@@ -1,31 +1,29 @@
-"""S3 for one run: moto's server in a process of its own. Its data lives in that process, so it ends with the run."""
+"""S3 for one run: moto's server in a separate process. Its data is in that process, so it ends with the run."""
 
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lambda_torch.emulator.errors import EmulatorError
-from lambda_torch.emulator.processes import Child, Processes, free_port
+from lambda_torch.emulator.processes import Child, Processes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 REGION = "us-east-1"
-# What moto and the emulator are called with. It is a placeholder: neither checks it.
+# Placeholders: moto and the emulator need credentials, and neither checks them.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
 START_SECONDS = 60.0
-_ATTEMPTS = 3
 
 
 class Storage:
     """A running S3 server with one bucket.
 
     Args:
-        processes: what ends the server.
-        folder: a scratch folder; large objects are spooled there.
-        bucket: the bucket to make.
+        processes: ends the server.
+        folder: a scratch folder. The server stores large objects there.
+        bucket: the bucket to create.
         host: the address to listen on.
 
     Attributes:
@@ -48,11 +46,12 @@ class Storage:
         return self._server.tail()
 
     def client(self) -> "S3Client":
-        """An S3 client for this server and no other, whatever the developer's own AWS configuration says."""
+        """An S3 client for this server only. It ignores the developer's own AWS configuration."""
         import boto3
         import botocore.session
 
-        # Without these three, a profile in AWS_PROFILE or ~/.aws would be looked up, and may be missing or name an endpoint.
+        # Without these three, boto3 would read a profile from AWS_PROFILE or ~/.aws. It may be missing, or name an
+        # endpoint.
         unset = (None, None, None, None)
         nowhere = (None, None, os.devnull, None)
         variables = {"profile": unset, "config_file": nowhere, "credentials_file": nowhere}
@@ -74,16 +73,9 @@ def _start(processes: Processes, folder: Path, host: str) -> tuple[Child, int]:
         "PYTHONUNBUFFERED": "1",
         **CREDENTIALS,
     }
-    for attempt in range(1, _ATTEMPTS + 1):
-        port = free_port()
-        arguments = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)]
-        server = processes.start("the S3 server (moto)", arguments, environment, folder)
-        try:
-            server.wait_listening(port, START_SECONDS, host)
-            return server, port
-        except EmulatorError:
-            processes.stop(server)
-            # The port may have been taken between asking for it and binding it; anything else fails again, and is told.
-            if attempt == _ATTEMPTS:
-                raise
-    raise AssertionError("unreachable")
+
+    def arguments(port: int) -> list[str]:
+        return [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)]
+
+    name = "the S3 server (moto)"
+    return processes.start_listening(name, arguments, environment, folder, seconds=START_SECONDS, host=host)

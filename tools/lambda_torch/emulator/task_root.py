@@ -1,15 +1,15 @@
-"""The function's task root with another model in it: what a deployment gets when a folder's `model` replaces src/model."""
+"""A task root of the function with another model, as in a deployment where a folder's `model` replaces src/model."""
 
 from pathlib import Path
 
 from lambda_torch import project
 
-# Never the function's: the model that is replaced, and what Python left there.
+# Not for the function: the model that is replaced, and Python's cache.
 LEFT_OUT = {"model", "__pycache__"}
 
 
 def task_root(folder: Path, model: Path) -> Path:
-    """Make `folder`, with links to everything in src/ but its model, and to the package `model` in the folder `model`.
+    """Make `folder`, with links to everything in src/ except its model, and to the package in the folder `model`.
 
     Raises:
         ValueError: there is no such package.

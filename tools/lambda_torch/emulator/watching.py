@@ -1,4 +1,4 @@
-"""Tells when files of the function were saved, so that a run can start it anew."""
+"""Notices when files of the function are saved, so that a run can restart the function."""
 
 import threading
 import time
@@ -10,21 +10,21 @@ from typing import Self
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from lambda_torch.emulator.errors import EmulatorError
+from lambda_torch.errors import EmulatorError
 
-# Editors and version control write several files for one save or checkout: they count as one change.
+# Editors and version control write several files for one save or checkout. They count as one change.
 SETTLED_SECONDS = 0.15
-# Reading a file is told, too.
+# The system also reports the reading of a file.
 _CHANGES = frozenset({"created", "modified", "moved", "deleted"})
 
 
 class Watch(FileSystemEventHandler):
-    """Watches folders, with all below them, while the block lasts.
+    """Watches folders and all folders below them while the block lasts.
 
     Hidden files, bytecode and editors' backups (`name~`) do not count.
 
     Raises:
-        EmulatorError: the system watches no more folders for this user.
+        EmulatorError: the system allows this user no more watched folders.
 
     Example:
         with Watch([Path("src")]) as watch:
@@ -39,7 +39,7 @@ class Watch(FileSystemEventHandler):
         self._observer = Observer()
 
     def __enter__(self) -> Self:
-        """Watch from here on."""
+        """Begin to watch."""
         for folder in self._folders:
             self._observer.schedule(self, str(folder), recursive=True)
         try:
@@ -47,7 +47,7 @@ class Watch(FileSystemEventHandler):
         except OSError as error:
             raise EmulatorError(
                 f"Changes below {' and '.join(map(str, self._folders))} cannot be watched: {error.strerror or error}. "
-                "Next: raise fs.inotify.max_user_watches and max_user_instances (sysctl), or start it again by hand."
+                "Next: raise fs.inotify.max_user_watches and max_user_instances (sysctl), or restart the command after a change."
             ) from error
         return self
 
@@ -58,7 +58,7 @@ class Watch(FileSystemEventHandler):
         self._observer.join()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Called by the observer, in its thread."""
+        """The observer calls it, in its thread."""
         if event.event_type not in _CHANGES or event.is_directory:
             return
         paths = {Path(name) for name in (event.src_path, event.dest_path) if name and self._counts(Path(name))}
@@ -74,7 +74,7 @@ class Watch(FileSystemEventHandler):
         return not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
 
     def changed(self, seconds: float) -> set[Path]:
-        """What was changed since the last call; waits so many seconds for a change, and until no more of them follow."""
+        """The files that changed since the last call. Waits up to `seconds` for a change, and until changes stop."""
         if not self._any.wait(seconds):
             return set()
         while self._any.is_set():

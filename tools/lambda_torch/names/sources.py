@@ -1,6 +1,6 @@
-"""Where the sample model's names come from when no folder is given: lists in the Faker package, which works offline.
+"""The lists of names in the Faker package that the sample model learns if no folder is given. Faker works offline.
 
-Of the 2018 post's 18 categories only Scottish has no list in Faker.
+Faker has a list for each of the 18 categories of the 2018 post, except Scottish.
 """
 
 from collections.abc import Iterator
@@ -11,42 +11,42 @@ SURNAMES = ("last_names",)
 BOTH = ("last_names", "first_names")
 
 
-class Source(NamedTuple):
-    """Lists of one Faker locale (attributes of `faker.providers.person.LOCALE.Provider`) that hold names of a category."""
+class NameSource(NamedTuple):
+    """Lists of names for a category, in one Faker locale (attributes of `faker.providers.person.LOCALE.Provider`)."""
 
     category: str
     locale: str
     lists: tuple[str, ...] = SURNAMES
 
 
-# Surnames; first names too where a locale has only a few hundred surnames. A list in the locale's own romanization is
-# preferred to transliterating letter by letter, which loses the vowels of Arabic and reads kanji as Chinese.
+# Surnames, and also first names if a locale has only a few hundred surnames. A list in the locale's own romanization is
+# better than a transliteration letter by letter, which loses the vowels of Arabic and reads kanji as Chinese.
 SOURCES = (
-    Source("Arabic", "fr_DZ", BOTH),
-    Source("Chinese", "zh_CN", ("last_romanized_names", "last_names")),
-    Source("Chinese", "zh_TW"),
-    Source("Czech", "cs_CZ", BOTH),
-    Source("Dutch", "nl_NL"),
-    Source("English", "en_GB"),
-    Source("English", "en_NZ"),
-    Source("French", "fr_FR", BOTH),
-    Source("French", "fr_CA"),
-    Source("German", "de_DE"),
-    Source("German", "de_AT"),
-    Source("Greek", "el_GR", ("last_names_male",)),
-    Source("Irish", "en_IE"),
-    Source("Italian", "it_IT"),
-    Source("Japanese", "ja_JP", ("last_romanized_names", "first_romanized_names")),
-    Source("Korean", "ko_KR", BOTH),
-    Source("Polish", "pl_PL", ("male_last_names", "unisex_last_names")),  # its last_names is a placeholder, "Doe"
-    Source("Portuguese", "pt_BR", BOTH),
-    Source("Portuguese", "pt_PT", BOTH),
-    Source("Russian", "ru_RU", ("last_names_male",)),
-    Source("Spanish", "es_ES"),
-    Source("Spanish", "es_MX"),
-    Source("Spanish", "es_CL"),
+    NameSource("Arabic", "fr_DZ", BOTH),
+    NameSource("Chinese", "zh_CN", ("last_romanized_names", "last_names")),
+    NameSource("Chinese", "zh_TW"),
+    NameSource("Czech", "cs_CZ", BOTH),
+    NameSource("Dutch", "nl_NL"),
+    NameSource("English", "en_GB"),
+    NameSource("English", "en_NZ"),
+    NameSource("French", "fr_FR", BOTH),
+    NameSource("French", "fr_CA"),
+    NameSource("German", "de_DE"),
+    NameSource("German", "de_AT"),
+    NameSource("Greek", "el_GR", ("last_names_male",)),
+    NameSource("Irish", "en_IE"),
+    NameSource("Italian", "it_IT"),
+    NameSource("Japanese", "ja_JP", ("last_romanized_names", "first_romanized_names")),
+    NameSource("Korean", "ko_KR", BOTH),
+    NameSource("Polish", "pl_PL", ("male_last_names", "unisex_last_names")),  # its last_names is a placeholder, "Doe"
+    NameSource("Portuguese", "pt_BR", BOTH),
+    NameSource("Portuguese", "pt_PT", BOTH),
+    NameSource("Russian", "ru_RU", ("last_names_male",)),
+    NameSource("Spanish", "es_ES"),
+    NameSource("Spanish", "es_MX"),
+    NameSource("Spanish", "es_CL"),
     # its first_names is a placeholder, "Jane" and "John"
-    Source("Vietnamese", "vi_VN", (*SURNAMES, "first_names_female", "first_names_male", "first_names_unisex")),
+    NameSource("Vietnamese", "vi_VN", (*SURNAMES, "first_names_female", "first_names_male", "first_names_unisex")),
 )
 
 

@@ -1,21 +1,22 @@
-"""`sam build --use-container` with all that it needs on this machine."""
+"""`sam build --use-container`, with all that it needs on this machine."""
 
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from lambda_torch import project
+from lambda_torch.errors import SamError
 from lambda_torch.sam import command, image_names, pip_settings
 from lambda_torch.sam.docker import has_image, host
-from lambda_torch.sam.runtime import Runtime, template_for
+from lambda_torch.sam.runtime import PythonRuntime, template_for
 
 BUILT_TEMPLATE = Path(".aws-sam", "build", "template.yaml")
 
 
-def build(runtime: Runtime, say: Callable[[str], None], root: Path = project.ROOT) -> None:
-    """Build function and layer in Amazon's build image, as far as they changed since the last build.
+def build(runtime: PythonRuntime, say: Callable[[str], None], root: Path = project.ROOT) -> None:
+    """Build the function and the layer in Amazon's build image, if they changed since the last build.
 
-    The output of SAM goes to this process's standard error.
+    The output of SAM goes to the standard error of this process.
 
     Raises:
         SamError: the build failed. SAM has then removed what an earlier build made.
@@ -33,18 +34,18 @@ def build(runtime: Runtime, say: Callable[[str], None], root: Path = project.ROO
         )
     if done.returncode or not (root / BUILT_TEMPLATE).is_file():
         if not has_image(image):
-            raise command.SamError(
+            raise SamError(
                 f"sam build needs the image {image}, and it cannot be pulled. "
-                "Next: connect to public.ecr.aws, or make images for a stand-in (Debian); make serve needs neither."
+                "Next: connect to public.ecr.aws, or run make images for a stand-in (Debian). make serve needs neither."
             )
-        raise command.SamError(
-            f"sam build failed with status {done.returncode}; its last lines say why. "
-            "Next: correct that and run it again; make serve works without a build."
+        raise SamError(
+            f"sam build failed with status {done.returncode}. Its last lines say why. "
+            "Next: correct that and run it again. make serve works without a build."
         )
 
 
-def arguments(runtime: Runtime, root: Path) -> list[str]:
-    """The arguments of `sam` that build for this runtime, without those that this machine needs."""
+def arguments(runtime: PythonRuntime, root: Path) -> list[str]:
+    """The arguments of `sam` for a build for this runtime, without the arguments for this machine."""
     template = template_for(runtime, root / project.TEMPLATE.name)
     if template.parent == root:
         return ["build", "--use-container"]

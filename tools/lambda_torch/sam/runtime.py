@@ -1,8 +1,7 @@
-"""Which Python is built for: the one place that decides.
+"""The Python version to build for. This module alone decides it.
 
-It is the template's runtime wherever PyTorch has a wheel for it in reach of this machine's pip. On a machine that is cut off
-from PyTorch's index, and has a wheel for its own Python only, it is that Python: then a copy of the template is built that names
-it.
+It is the template's runtime if this machine's pip finds a wheel of torch for it. A machine without access to PyTorch's
+index may have a wheel for its own Python only. Then it is that Python, and a copy of the template names it.
 """
 
 import os
@@ -15,23 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lambda_torch import project
+from lambda_torch.errors import UnknownRuntimeError
 
 VARIABLE = "LAMBDA_TORCH_RUNTIME"
 REQUIREMENTS = project.LAYER_SOURCE / "requirements.txt"
-# Where the "+cpu" builds are for a pip whose configuration names no mirror of them.
+# The index of the "+cpu" builds, for a pip whose configuration names no mirror of it.
 INDEX = "https://download.pytorch.org/whl/cpu"
 _SECONDS = 120
 
 
-class RuntimeUnknownError(Exception):
-    """No runtime can be built for; with the next step."""
-
-
 @dataclass(frozen=True)
-class Runtime:
+class PythonRuntime:
     """A Lambda runtime.
 
-    >>> Runtime("python3.13").version
+    >>> PythonRuntime("python3.13").version
     '3.13'
     """
 
@@ -43,30 +39,30 @@ class Runtime:
         return self.name.removeprefix("python")
 
 
-def of_template(template: Path = project.TEMPLATE) -> Runtime:
-    """The runtime that the template names. Raises `RuntimeUnknownError` unless it names exactly one."""
+def of_template(template: Path = project.TEMPLATE) -> PythonRuntime:
+    """The runtime that the template names. Raises `UnknownRuntimeError` if it does not name exactly one."""
     named = set(re.findall(r"\bpython3\.\d+\b", template.read_text()))
     if len(named) != 1:
-        raise RuntimeUnknownError(
+        raise UnknownRuntimeError(
             f"{template} names {' and '.join(sorted(named)) or 'no Python runtime'}. "
-            "Next: name one and the same in the function's Runtime and the layer's CompatibleRuntimes."
+            "Next: name the same one in the functions' Runtime and the layer's CompatibleRuntimes."
         )
-    return Runtime(named.pop())
+    return PythonRuntime(named.pop())
 
 
-def choose(say: Callable[[str], None], template: Path = project.TEMPLATE) -> Runtime:
-    """The runtime to build for on this machine. LAMBDA_TORCH_RUNTIME=python3.12 decides it without asking pip.
+def choose(say: Callable[[str], None], template: Path = project.TEMPLATE) -> PythonRuntime:
+    """The runtime to build for on this machine. LAMBDA_TORCH_RUNTIME=python3.12 sets it, and pip is not asked.
 
     Raises:
-        RuntimeUnknownError: pip has no wheel of torch for any; with what it said.
+        UnknownRuntimeError: pip finds no wheel of torch for any runtime. The message has pip's own words.
     """
     wanted = of_template(template)
     asked = os.environ.get(VARIABLE, "")
     if asked:
         if not re.fullmatch(r"python3\.\d+", asked):
-            raise RuntimeUnknownError(f"{VARIABLE}={asked} is no runtime. Next: give one such as {wanted.name}.")
-        return Runtime(asked)
-    own = Runtime(f"python{sys.version_info[0]}.{sys.version_info[1]}")
+            raise UnknownRuntimeError(f"{VARIABLE}={asked} is not a runtime. Next: give one such as {wanted.name}.")
+        return PythonRuntime(asked)
+    own = PythonRuntime(f"python{sys.version_info[0]}.{sys.version_info[1]}")
     said = ""
     for candidate in dict.fromkeys((wanted, own)):
         has, said = _has_wheel(candidate)
@@ -74,13 +70,13 @@ def choose(say: Callable[[str], None], template: Path = project.TEMPLATE) -> Run
             if candidate != wanted:
                 say(f"pip finds no wheel of torch for {wanted.name} here: building for {candidate.name} instead")
             return candidate
-    raise RuntimeUnknownError(
+    raise UnknownRuntimeError(
         f"pip finds no wheel of torch for {wanted.name} or {own.name}:\n{said}\nNext: check the network and pip's index."
     )
 
 
-def template_for(runtime: Runtime, template: Path = project.TEMPLATE) -> Path:
-    """A template for this runtime: the project's own, or a copy below build/ (its paths are relative to the project's folder)."""
+def template_for(runtime: PythonRuntime, template: Path = project.TEMPLATE) -> Path:
+    """A template for this runtime: the project's own, or a copy below build/ whose paths start at the project's folder."""
     named = of_template(template)
     if named == runtime:
         return template
@@ -92,8 +88,8 @@ def template_for(runtime: Runtime, template: Path = project.TEMPLATE) -> Path:
     return copy
 
 
-def _has_wheel(runtime: Runtime) -> tuple[bool, str]:
-    """Whether pip could install torch for this runtime, and what it says if not."""
+def _has_wheel(runtime: PythonRuntime) -> tuple[bool, str]:
+    """Whether pip could install torch for this runtime, and its message if it could not."""
     torch = next(line for line in REQUIREMENTS.read_text().splitlines() if line.startswith("torch=="))
     with tempfile.TemporaryDirectory() as target:
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run"]

@@ -1,0 +1,44 @@
+"""What boto3 raises, made into messages with the next step."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lambda_torch.errors import BucketError
+
+# The usual problems with AWS, and what helps. The names are error codes of botocore, or names of its exceptions.
+NEXT_STEPS = {
+    "NoSuchBucket": "Look up its name in the stack's outputs (sam list stack-outputs), or create it.",
+    "ParamValidationError": "Correct --bucket: give only the name, without s3://.",
+    "ResourceNotFoundException": "Look up its name in the stack's outputs (sam list stack-outputs), and check the region.",
+    "StateMachineDoesNotExist": "Look up its ARN in the stack's outputs (sam list stack-outputs), and check the region.",
+    "InvalidArn": "Look up its ARN in the stack's outputs (sam list stack-outputs).",
+    "NoCredentialsError": "Sign in (aws configure, or aws sso login), or set AWS_PROFILE.",
+    "PartialCredentialsError": "Sign in (aws configure, or aws sso login), or set AWS_PROFILE.",
+    "ProfileNotFound": "Set AWS_PROFILE to a profile in ~/.aws/config, or make it (aws configure --profile NAME).",
+    "NoRegionError": "Set AWS_DEFAULT_REGION, or a region in ~/.aws/config.",
+    "ExpiredToken": "Sign in again (aws sso login).",
+    "UnauthorizedSSOTokenError": "Sign in again (aws sso login).",
+    "InvalidAccessKeyId": "Sign in with an identity of the bucket's account.",
+    "AccessDenied": "Use an identity that may list, read and write the bucket (s3:ListBucket, GetObject, PutObject).",
+    "403": "Use an identity that may list, read and write the bucket (s3:ListBucket, GetObject, PutObject).",
+    "EndpointConnectionError": "Check the network, the region and AWS_ENDPOINT_URL_S3.",
+    "ConnectTimeoutError": "Check the network, the region and AWS_ENDPOINT_URL_S3.",
+    "SlowDown": "Wait a minute and run the command again. It continues where it stopped.",
+}
+
+
+@contextmanager
+def explained(name: str, kind: str = "bucket") -> Iterator[None]:
+    """Turn what boto3 raises into a BucketError with the next step. `kind` and `name` say what could not be used."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError, Boto3Error) as error:
+        code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+        names = [code, type(error).__name__]
+        # S3UploadFailedError has the cause only in its text.
+        step = next((text for name, text in NEXT_STEPS.items() if name in names or f"({name})" in str(error)), None)
+        advice = step or "Run the command again. It continues where it stopped."
+        raise BucketError(f"The {kind} {name} cannot be used: {error}\nNext: {advice}") from error
