@@ -17,6 +17,7 @@ from builder.python import archive_writer, bytecode, source_changes
 from builder.python.archive_writer import Blob, BlobGroup
 from builder.python.deferred import planning as plans
 from builder.python.import_table import import_table
+from builder.python.records import write_records
 from builder.python.tiers import PACKED, RecordedModules, Tiers, classify, module_name
 from builder.stage.prune import link
 from torch_layer import ARCHIVE_FILE
@@ -65,6 +66,7 @@ def bundle(
 
     _copy(staged, output, (path for path in files if path not in tiers.packed))
     texts = {path: (staged / path).read_bytes() for path in files if path.endswith(".py")}
+    write_records(staged, output, files)
     _write_bytecode_files(output, {path: texts[path] for path in texts if path not in set(tiers.modules)})
 
     codes = _compile(

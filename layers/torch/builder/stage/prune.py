@@ -75,9 +75,9 @@ RULES = (
     PruneRule("manual pages", r"share/man/", "read by people at a terminal"),
     PruneRule(
         "installer's notes",
-        r"[^/]+\.dist-info/(RECORD|REQUESTED|direct_url\.json|sboms/.*)$",
-        "hashes of the files in the wheel, paths of the build machine, and bills of materials (the wheels have them); "
-        "METADATA, entry points and licences stay",
+        r"[^/]+\.dist-info/(REQUESTED|direct_url\.json|sboms/.*)$",
+        "paths of the build machine, and bills of materials (the wheels have them); METADATA, entry points and licences "
+        "stay, and RECORD, without its hashes",
     ),
     PruneRule("bytecode", r"(.*/)?__pycache__/", "made again as unchecked-hash bytecode"),
 )
