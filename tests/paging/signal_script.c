@@ -12,6 +12,7 @@
  *     cold              call a few functions that were not called before
  *     fault@N           read a bad address with N KiB more stack in use; sigsetjmp with the mask before it
  *     bare@N            the same; sigsetjmp without the mask
+ *     overflow          call without end until the stack is used up, from which one comes back as from fault@0
  *     write             write to the library's code, from which one comes back as from fault@0
  *     jump              in a handler: siglongjmp to the last place
  *     skip              in a handler: step over the faulting instruction and return to it (SA_SIGINFO, first level only)
@@ -19,13 +20,17 @@
  *     tell              send SIGUSR1 to this thread
  *     block  unblock  fill  empty  mask    SIGSEGV's bit, the whole mask, print the mask (without SIGSTKFLT)
  *     hold  release     sighold and sigrelse
+ *     sigblock  sigsetmask  sigset  unset   BSD's functions for all signals, and sigset() with SIG_HOLD and SIG_DFL
+ *     interrupt         siginterrupt
  *     pending  wait     print whether SIGSEGV is pending; sigwait for it
  *     suspend  ppoll  pselect  epoll       wait for SIGUSR1, which is sent before, with all else blocked
  *     stack=N  stack    set an alternate stack of N bytes, or none; print it
  *     canary            print whether something was written below or above the last alternate stack
  *     thread  masked    the rest of the script runs in a new thread; masked: one that was started with all signals blocked
+ *     attribute         the same, with all signals blocked by the thread's attributes
  *     fork              the rest of the script runs in a child
  *     crowd             50 threads, one after another, set a small alternate stack; print how many mappings they leave
+ *     late  load        as the first step: the library is not loaded yet; load it now
  *     exit              _exit(7)
  */
 #define _GNU_SOURCE
@@ -47,10 +52,11 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { FUNCTIONS = 160, COLD_AT_ONCE = 3, PLACES = 16, MAX_DEPTH = 6, MAX_HANDLERS = 60, MARGIN = 32768, CANARY = 0xa5 };
+enum { FUNCTIONS = 160, COLD_AT_ONCE = 3, PLACES = 16, MAX_DEPTH = 6, MAX_HANDLERS = 60, MARGIN = 32768, CANARY = 0xa5, SEGV_BIT = 1 << (SIGSEGV - 1) };
 
 static uint64_t (*library_call)(int, uint64_t);
 static char *code;
+static const char *library_path;
 static const char *segv_steps = "", *usr1_steps = "";
 static _Thread_local sigjmp_buf places[PLACES];
 static _Thread_local int place, depth;
@@ -84,7 +90,8 @@ static void on_signal(int number, siginfo_t *information, void *context) {
     say("handler %d, %s, on stack %d, blocked %d", number, information ? "details" : "simple", now.ss_flags & SS_ONSTACK,
         sigismember(&mask, SIGSEGV));
     if (information)
-        say("  code %d, address %lx", information->si_code, information->si_code > 0 ? (long)information->si_addr & 0xfff : 0);
+        say("  code %d, address %lx", information->si_code, /* other addresses differ from run to run */
+            information->si_code > 0 && (uintptr_t)information->si_addr < 0x10000 ? (long)information->si_addr : 0);
     ucontext_t *before = context_now;
     context_now = context;
     run(number == SIGSEGV ? segv_steps : usr1_steps, ',');
@@ -140,6 +147,12 @@ static __attribute__((noinline)) int use_stack(int kilobytes, volatile char *add
     return pad[0];
 }
 
+static __attribute__((noinline)) int overflow(int number) {
+    volatile char pad[512];
+    pad[0] = (char)number;
+    return number < 0 ? 0 : overflow(number + 1) + pad[0];
+}
+
 static void touch(const char *what, int kilobytes, int with_mask, volatile char *address) {
     if (place == PLACES)
         _exit(96);
@@ -151,7 +164,9 @@ static void touch(const char *what, int kilobytes, int with_mask, volatile char 
         context_now = context_before;
         say("%s: came back by a jump", what);
     } else {
-        if (address == code)
+        if (!address)
+            overflow(0);
+        else if (address == code)
             *address = 1;
         else
             use_stack(kilobytes, address);
@@ -226,13 +241,20 @@ static void *on_thread(void *steps) {
     return NULL;
 }
 
-static void run_thread(const char *steps, int masked) {
+static void run_thread(const char *steps, int masked, int with_attribute) {
     pthread_t thread;
+    pthread_attr_t attributes;
     sigset_t all, old;
     sigfillset(&all);
+    pthread_attr_init(&attributes);
+    if (with_attribute) {
+        if (pthread_attr_setsigmask_np(&attributes, &all) || pthread_attr_getsigmask_np(&attributes, &old))
+            _exit(94);
+        say("attribute %d", sigismember(&old, SIGSEGV));
+    }
     if (masked)
         pthread_sigmask(SIG_SETMASK, &all, &old);
-    if (pthread_create(&thread, NULL, on_thread, (void *)(uintptr_t)steps))
+    if (pthread_create(&thread, &attributes, on_thread, (void *)(uintptr_t)steps))
         _exit(95);
     if (masked)
         pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -280,6 +302,16 @@ static void crowd(void) {
     say("crowd: %d failed, %d mappings left", failed, mappings() - before);
 }
 
+static void load(void) {
+    void *library = dlopen(library_path, RTLD_NOW);
+    if (!library) {
+        fprintf(stderr, "%s\n", dlerror());
+        _exit(2);
+    }
+    *(void **)&library_call = dlsym(library, "call");
+    code = dlsym(library, "f3");
+}
+
 /* One step. Returns 1 if it has run the rest of the script. */
 static int step(const char *word, const char *rest) {
     char name[16];
@@ -306,6 +338,8 @@ static int step(const char *word, const char *rest) {
         cold();
     else if (!strcmp(name, "fault") || !strcmp(name, "bare"))
         touch(name, atoi(value), !strcmp(name, "fault"), (volatile char *)0x6008);
+    else if (!strcmp(name, "overflow"))
+        touch(name, 0, 1, NULL);
     else if (!strcmp(name, "write"))
         touch(name, 0, 1, code);
     else if (!strcmp(name, "jump"))
@@ -339,6 +373,16 @@ static int step(const char *word, const char *rest) {
         sighold(SIGSEGV);
     else if (!strcmp(name, "release"))
         sigrelse(SIGSEGV);
+    else if (!strcmp(name, "sigblock"))
+        say("sigblock %x, %x", sigblock(~0) & SEGV_BIT, siggetmask() & SEGV_BIT);
+    else if (!strcmp(name, "sigsetmask"))
+        say("sigsetmask %x, %x", sigsetmask(~0) & SEGV_BIT, siggetmask() & SEGV_BIT);
+    else if (!strcmp(name, "sigset"))
+        say("sigset %d", sigset(SIGSEGV, SIG_HOLD) == SIG_HOLD);
+    else if (!strcmp(name, "unset"))
+        say("unset %d", sigset(SIGSEGV, SIG_DFL) == SIG_HOLD);
+    else if (!strcmp(name, "interrupt"))
+        siginterrupt(SIGSEGV, 1);
     else if (!strcmp(name, "pending")) {
         sigpending(&mask);
         say("pending %d", sigismember(&mask, SIGSEGV));
@@ -352,15 +396,17 @@ static int step(const char *word, const char *rest) {
         show_stack();
     else if (!strcmp(name, "canary"))
         canary();
-    else if (!strcmp(name, "thread") || !strcmp(name, "masked"))
-        return run_thread(rest, !strcmp(name, "masked")), 1;
+    else if (!strcmp(name, "thread") || !strcmp(name, "masked") || !strcmp(name, "attribute"))
+        return run_thread(rest, !strcmp(name, "masked"), !strcmp(name, "attribute")), 1;
     else if (!strcmp(name, "fork"))
         return run_child(rest), 1;
+    else if (!strcmp(name, "load"))
+        load();
     else if (!strcmp(name, "crowd"))
         crowd();
     else if (!strcmp(name, "exit"))
         _exit(7);
-    else
+    else if (strcmp(name, "late"))
         wait_for_usr1(name);
     return 0;
 }
@@ -379,13 +425,9 @@ static void run(const char *steps, char end) {
 int main(int count, char **arguments) {
     if (count != 3)
         return 2;
-    void *library = dlopen(arguments[1], RTLD_NOW);
-    if (!library) {
-        fprintf(stderr, "%s\n", dlerror());
-        return 2;
-    }
-    *(void **)&library_call = dlsym(library, "call");
-    code = dlsym(library, "f3");
+    library_path = arguments[1];
+    if (strncmp(arguments[2], "late", 4))
+        load();
     run(arguments[2], ' ');
     say("end");
     return 0;

@@ -13,7 +13,7 @@ import torch
 
 from program_kit import models
 from program_kit.archives import Entry, Layout, Records, layout_of, pack, records_of
-from serving.releases.programs.errors import Kind
+from serving.releases.programs.refusal import Kind
 
 EXPORT: Kind = "torch.export"
 SCRIPT: Kind = "torchscript"

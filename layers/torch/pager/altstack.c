@@ -1,17 +1,17 @@
 /* Alternate signal stacks: a small one that a thread sets is replaced by a roomier one.
  *
- * A handler that runs on an alternate stack may touch cold code. Then the kernel puts a second signal frame on the same stack.
- * The process did not count on it, and a frame is large: up to 3 KiB with AVX-512, 11 KiB with AMX. The kernel ends
- * the process if the frame does not fit. No handler hears of that, so there could not even be a message.
+ * A handler that runs on an alternate stack may touch cold code. Then the kernel puts a second signal frame on the same
+ * stack. The process did not count on it, and a frame is large: about 3 KiB with AVX-512, 11 KiB with AMX. The kernel
+ * ends the process if the frame does not fit. It asks no handler, so there could not even be a message.
  *
- * So the kernel gets a stack of ours in place of any that is smaller than AMPLE. It has the room that the process may use, and two
- * frames. Nothing is ever written to the memory that the process gave, and a handler has all the room that it
- * counts on, also where no frame would have fitted at all (2,048 bytes with AVX-512). sigaltstack() reports what the
- * process had set, since programs restore or free what it reports. A larger stack is used as it is: 64 KiB are sized with room to
- * spare.
+ * So the kernel gets a stack of the pager's in place of any that is smaller than AMPLE. It has room for two frames
+ * beside all that the process may use. Nothing is ever written to the memory that the process gave. A handler has all
+ * the room that it counts on, even where not one frame would have fitted (2,048 bytes with AVX-512). sigaltstack()
+ * reports what the process had set, since programs restore or free what it reports. A stack of AMPLE bytes or more is
+ * used as it is: it has room to spare.
  *
- * Each thread keeps one such stack until it ends. A stack that was set by a bare system call, or by another thread before the
- * pager was loaded, is not seen here.
+ * Each thread keeps one such stack until it ends. Not seen here are stacks that were set by a bare system call, or by
+ * another thread before the pager was loaded. They need room for one more frame than without the pager.
  */
 #define _GNU_SOURCE
 #include "pager.h"

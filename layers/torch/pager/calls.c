@@ -1,11 +1,11 @@
 /* What libc's signal functions do in a process with the pager.
  *
- * guard.c puts these functions in place of libc's. For everything but SIGSEGV and small alternate stacks they do what libc does.
- * SIGSEGV's action is the one that handler.c keeps, and where the process blocks SIGSEGV its stand-in is blocked (mask.c). The
- * pager's own calls are bound to libc.
+ * guard.c puts these functions in place of libc's. For everything but SIGSEGV and small alternate stacks they do what
+ * libc does. SIGSEGV's action is the one that handler.c keeps. Where the process blocks SIGSEGV, its stand-in is
+ * blocked (mask.c). The pager's own calls are bound to libc.
  *
- * Not all ways go through here. A bare system call does not. The loader and libc block all signals for moments in which they run
- * no code of others.
+ * Not every way goes through here. A bare system call does not. The loader and libc block all signals for moments, in
+ * which they run no code of others. signalfd() does not see a SIGSEGV that waits.
  */
 #define _GNU_SOURCE
 #include "pager.h"
@@ -195,7 +195,8 @@ static int call_ppoll(struct pollfd *files, nfds_t count, const struct timespec 
     return ppoll(files, count, timeout, asked ? &mask : NULL);
 }
 
-static int call_ppoll_chk(struct pollfd *files, nfds_t count, const struct timespec *timeout, const sigset_t *asked, size_t room) {
+static int call_ppoll_chk(struct pollfd *files, nfds_t count, const struct timespec *timeout, const sigset_t *asked,
+                          size_t room) {
     sigset_t mask;
     if (asked)
         mask_copy_to_kernel(&mask, asked);
@@ -210,7 +211,8 @@ static int call_epoll_pwait(int file, struct epoll_event *events, int room, int 
     return epoll_pwait(file, events, room, timeout, asked ? &mask : NULL);
 }
 
-static int call_epoll_pwait2(int file, struct epoll_event *events, int room, const struct timespec *timeout, const sigset_t *asked) {
+static int call_epoll_pwait2(int file, struct epoll_event *events, int room, const struct timespec *timeout,
+                             const sigset_t *asked) {
     sigset_t mask;
     if (asked)
         mask_copy_to_kernel(&mask, asked);

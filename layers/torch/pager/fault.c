@@ -1,8 +1,9 @@
 /* From a fault on a cold page to the page: look up, decompress elsewhere, move in.
  *
  * No thread ever waits for another without end. A thread that meets a block which another thread is bringing waits a
- * while, so as not to do the work twice, and then does it itself: two threads that move the same bytes to the same place
- * do no harm. So a claim that nobody will ever fulfil (its thread is not in this forked child) costs time, not a hang.
+ * while, so as not to do the work twice, and then does it itself: two threads that move the same bytes to the same
+ * place do no harm. So a claim that nobody will ever fulfil (its thread is not in this forked child) costs time, not a
+ * hang.
  */
 #define _GNU_SOURCE
 #include "pager.h"
@@ -39,8 +40,8 @@ static uint64_t now(void) {
 static void *memory(size_t bytes, int flags) {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
     if (p == MAP_FAILED)
-        fatal("no memory to bring back cold code from ", cold.path, " (mmap failed).\nNext: give the function more memory.",
-              NULL);
+        fatal("no memory to bring back cold code from ", cold.path,
+              " (mmap failed).\nNext: give the function more memory.", NULL);
     return p;
 }
 
@@ -169,7 +170,7 @@ int fault_serve(uintptr_t address, enum access access, void *workspace) {
 #endif
     uint64_t start = now();
     if (!ensure(where, fragment->block, workspace))
-        return readable(address); /* another thread was faster; if not, the fault is a real one, and not to be repeated */
+        return readable(address); /* another thread was faster; otherwise the fault is a real one, not to be repeated */
     add(&count.faults, 1);
     add(&count.nanoseconds, now() - start);
     return 1;

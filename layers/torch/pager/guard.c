@@ -1,13 +1,14 @@
 /* Keeping the handler: what asks libc later for another SIGSEGV action gets it from handler.c, not from the kernel.
  *
- * Without this, the first faulthandler.enable() would take the pager out. A library cannot interpose libc's functions when
- * it is loaded late (libc comes first in the search order), so the functions of calls.c are put in place where the loader
- * finds libc's:
- *   - in the dynamic symbol table of libc (and of libpthread, before glibc 2.34): whatever is bound, loaded or looked up
+ * Without this, the first faulthandler.enable() would take the pager out. A library cannot interpose libc's functions
+ * when it is loaded late (libc comes first in the search order), so the functions of calls.c are put in place where the
+ * loader finds libc's:
+ *   - in the dynamic symbol table of libc (and of libpthread, before glibc 2.34): whatever is bound, loaded or looked
+ *     up
  *     with dlsym from now on gets the replacement, also a library whose constructor calls sigaction();
  *   - in the bound slots (GOT) of the objects that are loaded already, where the slot holds the function's address.
- * Only data is changed, each word in one aligned store. What calls the kernel itself (Go's runtime does, and hands foreign
- * faults on) is not seen here; handler_check() looks for it.
+ *     Only data is changed, each word in one aligned store. What calls the kernel itself (Go's runtime does, and hands
+ *     foreign faults on) is not seen here; handler_check() looks for it.
  */
 #define _GNU_SOURCE
 #include "pager.h"

@@ -1,16 +1,17 @@
-/* SIGSEGV: the pager's faults are served, all others go to the action that the process believes it has.
+/* SIGSEGV: the pager serves its own faults. All others go to the action that the process believes it has.
  *
- * The kernel always has entry() (entry.S), which calls decide() below on a stack of the pager. What sigaction() was last asked
- * for by anybody else is kept here and acted out the way the kernel would. calls.c sends such requests to handler_swap(). The
- * idea is that of Android's libsigchain.
+ * The kernel always has entry() (entry.S), which calls decide() below on a stack of the pager. The action that the
+ * process last asked sigaction() for is kept here, and acted out the way the kernel would. calls.c sends such requests
+ * to handler_swap(). The idea is that of Android's libsigchain.
  *
  * Why a handler of the process runs as it would without the pager:
- *   - It is entered by a jump, on the stack that the kernel chose, with the kernel's arguments, at the kernel's stack pointer.
- *     The kernel's action has the SA_ONSTACK and the SA_RESTART that the process asked for.
- *   - It has the mask that the kernel would give it, with one exception: a stand-in is blocked in place of SIGSEGV (mask.c). So the
- *     handler may touch cold code, as a crash reporter does that unwinds the stack. The kernel would allow no fault there.
- *   - The pager keeps no record of it. Whether a fault is one inside a handler that blocks SIGSEGV, for which the kernel ends the
- *     process, is read from the mask that was interrupted, where it is right whatever way earlier handlers were left.
+ *   - It is entered by a jump, on the stack that the kernel chose, with the kernel's arguments and the kernel's stack
+ *     pointer. The kernel's action has the SA_ONSTACK and the SA_RESTART that the process asked for.
+ *   - It has the mask that the kernel would give it, with one exception: a stand-in is blocked in place of SIGSEGV
+ *     (mask.c). So the handler may touch cold code, as a crash reporter does when it unwinds the stack.
+ *   - The pager keeps no record of it. The kernel ends a process that faults while SIGSEGV is blocked, in a handler or
+ *     elsewhere. Whether it is blocked is read from the mask that the fault interrupted. That mask is right in whatever
+ *     way earlier handlers were left.
  */
 #define _GNU_SOURCE
 #include "pager.h"
@@ -31,8 +32,8 @@ static struct sigaction others; /* under `lock` */
 static atomic_flag lock = ATOMIC_FLAG_INIT;
 static _Atomic uint64_t recovered;
 
-/* Held for one or two system calls, and only with all signals blocked: no thread that spins here can have interrupted the
- * holder. A forked child could inherit it taken, if another thread forked in that time; so the wait has an end. */
+/* Held for one or two system calls, and only with all signals blocked: no thread that spins here can have interrupted
+ * the holder. A forked child could inherit it taken, if another thread forked in that time; so the wait has an end. */
 enum { SPINS = 1 << 20 };
 
 static void acquire(void) {
@@ -79,15 +80,16 @@ static int is_function(const struct sigaction *action) {
     return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
 }
 
-/* Give the kernel our action for `number`, with those flags of the process's action that it must see. All signals wait until
- * decide() is done, also the two that glibc keeps for itself, which sigfillset() leaves out. */
+/* Give the kernel our action for `number`, with those flags of the process's action that it must see. All signals wait
+ * until decide() is done, also the two that glibc keeps for itself, which sigfillset() leaves out. */
 static void install(int number, int flags) {
     struct sigaction action = {.sa_sigaction = entry, .sa_flags = SA_SIGINFO | (flags & (SA_ONSTACK | SA_RESTART))};
     memset(&action.sa_mask, 0xff, MASK_BYTES);
     sigaction(number, &action, NULL);
 }
 
-/* The kernel's own end for the process. A fault happens again, without a handler; a signal that was sent is sent again. */
+/* The kernel's own end for the process. A fault happens again, without a handler; a signal that was sent is sent
+ * again. */
 static void die_by_default(int number, const siginfo_t *information) {
     struct sigaction standard = {.sa_handler = SIG_DFL};
     sigaction(number, &standard, NULL);
@@ -95,8 +97,8 @@ static void die_by_default(int number, const siginfo_t *information) {
         syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), number);
 }
 
-/* A SIGSEGV that was sent while the process believes it is blocked must wait. It waits in the kernel, as the stand-in, which is
- * blocked, and comes back to decide() under that number. Returns 0 if the process uses the stand-in itself. */
+/* A SIGSEGV that was sent while the process believes it is blocked must wait. It waits in the kernel, as the stand-in,
+ * which is blocked, and comes back to decide() under that number. Returns 0 if the process uses the stand-in itself. */
 enum { PUT_OFF = 0x544c }; /* in si_errno, which the kernel leaves 0 in signals that are sent */
 
 static int put_off(siginfo_t *information, int flags) {
@@ -155,16 +157,17 @@ static struct decision decide(int number, siginfo_t *information, void *context,
     return decision;
 }
 
-/* Block every signal in this thread, and put back the mask from before, except that SIGSEGV becomes its stand-in. */
 static void block_all(sigset_t *before) {
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, before);
 }
 
+/* Put back the mask from before. Where SIGSEGV was blocked, which would end the process at its first cold page, its
+ * stand-in is blocked from now on. */
 static void unblock(const sigset_t *before) {
     sigset_t mask = *before;
-    if (sigismember(before, SIGSEGV)) /* a blocked SIGSEGV would end the process at its first cold page */
+    if (sigismember(before, SIGSEGV))
         mask_copy_to_kernel(&mask, before);
     sigprocmask(SIG_SETMASK, &mask, NULL);
 }

@@ -1,16 +1,17 @@
-/* Whether the process believes that SIGSEGV is blocked in a thread. The kernel keeps this, in the thread's own signal mask.
+/* Whether the process believes that SIGSEGV is blocked in a thread. The thread's own signal mask in the kernel says it.
  *
  * SIGSEGV must never be blocked for the kernel, which ends a process whose thread faults then: a thread that blocks all
- * signals could not touch cold code. But the process must find what it asked for. A real fault while SIGSEGV is blocked ends the
- * process, and a handler that blocks it must find it blocked. So another signal's bit stands in for it. Where the process
- * blocks SIGSEGV, the kernel blocks SIGSTKFLT, which Linux never sends and programs do not use.
+ * signals could not touch cold code. But the process must find what it asked for. A real fault while it has SIGSEGV
+ * blocked must end it, and SIGSEGV that is sent meanwhile must wait. So another signal's bit stands in: where the
+ * process blocks SIGSEGV, the kernel blocks SIGSTKFLT, which Linux never sends and programs do not use.
  *
- * The point is what needs no code. The kernel saves a thread's mask in every signal frame, and restores it when a handler
- * returns. sigsetjmp and getcontext save it, and siglongjmp and setcontext bring it back. New threads and forked children
- * inherit it. All of that is right for the stand-in without our doing anything, in whatever order handlers are entered and
- * left. Records of our own would go stale at the first longjmp.
+ * This needs little code, and that is its point. The kernel saves a thread's mask in every signal frame, and restores
+ * it when a handler returns. sigsetjmp and getcontext save it, and siglongjmp and setcontext bring it back. New threads
+ * and forked children inherit it. All of that is right for the stand-in too, in whatever order handlers are entered and
+ * left. A record of the pager's own would be wrong after the first longjmp.
  *
- * The price: a process cannot block SIGSTKFLT by itself.
+ * The price: a process cannot block SIGSTKFLT alone, and the mask in the context that a handler gets shows SIGSTKFLT
+ * where SIGSEGV was blocked.
  */
 #include "pager.h"
 

@@ -16,8 +16,9 @@ static void read_environment(void) {
     if (!strcmp(mode, "eager"))
         eager = 1;
     else if (!strcmp(mode, "off"))
-        fatal(MODE_VARIABLE "=off is refused: part of the libraries' code is compressed beside them, and they cannot run "
-              "without the pager.\nNext: unset " MODE_VARIABLE ", or set it to eager to bring everything in at load.",
+        fatal(MODE_VARIABLE "=off is refused: part of the libraries' code is compressed beside them, and they cannot "
+              "run without the pager.\nNext: unset " MODE_VARIABLE ", or set it to eager to bring everything in at "
+              "load.",
               NULL);
     else
         fatal(MODE_VARIABLE "=", mode, " is not known.\nNext: unset it, or set it to on (the default) or eager.", NULL);
@@ -59,8 +60,8 @@ EXPORTED void torch_layer_pager_load_all(void) {
     fault_load_all();
 }
 
-/* Gives back what only loading the libraries needed: tables of relocations and symbols, static initialisers. They count as
- * memory of the process as long as they are mapped; what is needed again comes from the page cache. */
+/* Gives back what only loading the libraries needed: tables of relocations and symbols, static initialisers. They count
+ * as memory of the process as long as they are mapped; what is needed again comes from the page cache. */
 EXPORTED void torch_layer_pager_trim(void) {
     attach_trim();
 }

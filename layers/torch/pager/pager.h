@@ -77,7 +77,8 @@ struct cold_block {
     uint32_t stored, bytes, first_fragment, fragments, protection, filter;
 };
 
-struct cold_fragment { /* by ascending address in a library; a block holds the bytes of its fragments one after another */
+/* By ascending address in a library. A block holds the bytes of its fragments one after another. */
+struct cold_fragment {
     uint64_t address;
     uint32_t bytes, block;
 };
@@ -115,7 +116,7 @@ extern _Atomic uint32_t attached_count;
 /* attach.c: find the split libraries that are new in the process. Not for the handler: it takes the loader's lock. */
 void attach_new(void);
 
-/* attach.c: unmap the libraries' pages that are as in their files; a touch maps them again. Not for the handler either. */
+/* attach.c: unmap the libraries' pages that are as in their files; a touch maps them again. Not for the handler. */
 void attach_trim(void);
 
 /* ---- workspaces (workspace.c): memory for zstd's decoder, and a stack ---- */
@@ -135,9 +136,11 @@ struct ZSTD_DCtx_s *workspace_decoder(void *workspace);
 
 enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE, ACCESS_UNKNOWN };
 
-void fault_prepare(void);                                                /* set aside what the handler needs */
-int fault_serve(uintptr_t address, enum access access, void *workspace); /* 1: try again, the page is there; 0: not ours */
-void fault_load_all(void);                                               /* bring in every block of every library */
+void fault_prepare(void);  /* set aside what the handler needs */
+void fault_load_all(void); /* bring in every block of every attached library */
+
+/* 1: try again, the page is there. 0: the fault is not the pager's. */
+int fault_serve(uintptr_t address, enum access access, void *workspace);
 
 struct torch_layer_pager_stats { /* torch_layer/pager.py mirrors this */
     uint64_t faults, blocks, bytes, nanoseconds, waits, libraries, guarded, recovered;
@@ -169,11 +172,13 @@ extern struct decision (*entry_decide)(int number, siginfo_t *information, void 
 void handler_install(void);       /* handler.c: take SIGSEGV over from whatever has it */
 void handler_check(void);         /* handler.c: take it back if something went round the guard */
 uint64_t handler_recovered(void); /* handler.c: how often that was needed */
-void handler_swap(const struct sigaction *, struct sigaction *); /* handler.c: the action that the process believes in */
-int handler_restart(int restart); /* handler.c: its SA_RESTART, as siginterrupt() sets it */
+int handler_restart(int restart); /* handler.c: set the SA_RESTART of that action, as siginterrupt() does */
 
-void altstack_prepare(void);                         /* altstack.c: also for the stack that this thread has already */
-int altstack_swap(const stack_t *, stack_t *);       /* altstack.c: what sigaltstack() does now */
+/* handler.c: the action that the process believes in, and has asked for. */
+void handler_swap(const struct sigaction *asked, struct sigaction *before);
+
+void altstack_prepare(void); /* altstack.c: also for the stack that this thread has already */
+int altstack_swap(const stack_t *asked, stack_t *before); /* altstack.c: what sigaltstack() does now */
 
 /* calls.c: the functions of libc that are replaced. */
 enum { ORIGINALS = 4 }; /* a name can have several versions, and libpthread one of its own */
@@ -186,7 +191,7 @@ struct call {
 extern struct call calls[];
 extern const int calls_count;
 
-void guard_install(void); /* guard.c: from now on, whoever calls one of these functions calls its replacement */
+void guard_install(void); /* guard.c: from now on, a call of one of these functions is a call of its replacement */
 int guard_complete(void); /* guard.c: 1 if every function could be replaced */
 
 /* ---- messages (message.c): put together without stdio, on standard error; lists of strings that end with NULL ---- */

@@ -1,11 +1,11 @@
 /* What one thread needs to bring cold code back: memory for zstd's decoder, and a stack.
  *
- * All of it is set aside at load. Pages that are never used cost nothing. The handler's entry (entry.S) claims a workspace for
- * each signal. It cannot leave by longjmp while it has one, and no signal can interrupt it, so every workspace comes back. One
- * exception is a fork in the middle: the child does not have the thread that would give it back. Then, and when more threads
- * fault at once than there are workspaces, fresh memory is mapped, so that no thread ever waits for a workspace.
+ * All of it is set aside at load. Pages that are never used cost nothing. The handler's entry (entry.S) claims a
+ * workspace for each signal. No signal can interrupt it while it has one, so every workspace comes back. The exception
+ * is a fork in the middle: the child does not have the thread that would give it back. Then, and when more threads
+ * fault at once than there are workspaces, fresh memory is mapped. No thread ever waits for a workspace.
  *
- * The stack is above the decoder's memory. zstd's decoder and everything else here use less than 4 KiB of it.
+ * The stack is above the decoder's memory. 2 KiB of it are in use at most, as measured with the layer.
  */
 #include "pager.h"
 

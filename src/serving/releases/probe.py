@@ -38,7 +38,7 @@ class ProbeError(ServingError):
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProbeLimits:
     """What the process may use once torch and the model's code are imported.
 
     Attributes:
@@ -53,7 +53,11 @@ class Limits:
 
 
 def check(
-    folder: Path, manifest: Manifest, classes: Mapping[str, type[Any]], limits: Limits, environment: Mapping[str, str]
+    folder: Path,
+    manifest: Manifest,
+    classes: Mapping[str, type[Any]],
+    limits: ProbeLimits,
+    environment: Mapping[str, str],
 ) -> None:
     """Try a release: load it, and let it answer its golden examples or the model's own example.
 

@@ -47,7 +47,7 @@ def _reason(facts: dict[str, Any]) -> str:
     from serving.releases.format import GoldenExample
     from serving.releases.loader import warm_up
     from serving.releases.programs import seen
-    from serving.releases.programs.errors import ProgramError
+    from serving.releases.programs.refusal import ProgramError
 
     model_class, request_class = (_found(*facts["classes"][role]) for role in ("Model", "Request"))
     _limit(**facts["limits"])

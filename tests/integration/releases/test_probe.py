@@ -19,8 +19,8 @@ from serving.settings import child_environment
 # TorchScript is deprecated in torch 2.13; it is still read.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 
-LIMITS = probe.Limits(probe.WORKING_BYTES, seconds=60)
-SHORT = probe.Limits(probe.WORKING_BYTES, seconds=12)
+LIMITS = probe.ProbeLimits(probe.WORKING_BYTES, seconds=60)
+SHORT = probe.ProbeLimits(probe.WORKING_BYTES, seconds=12)
 
 
 class Misbehaving:
@@ -80,7 +80,7 @@ def manifest_of(folder: Path, *golden: GoldenExample) -> Manifest:
     )
 
 
-def attempt(folder: Path, model: type[Any], limits: probe.Limits, *golden: GoldenExample) -> None:
+def attempt(folder: Path, model: type[Any], limits: probe.ProbeLimits, *golden: GoldenExample) -> None:
     """Try the release in the folder."""
     classes: dict[str, type[BaseModel] | type[Any]] = {"Model": model, "Request": Request}
     probe.check(folder, manifest_of(folder, *golden), classes, limits, child_environment())
@@ -136,6 +136,6 @@ def test_no_process_is_left(tmp_path: Path) -> None:
     """After a trial that ran into its time, no child of this process is left."""
     (tmp_path / "way").write_text("sleep")
     with pytest.raises(probe.ProbeError):
-        attempt(tmp_path, Misbehaving, probe.Limits(probe.WORKING_BYTES, seconds=3))
+        attempt(tmp_path, Misbehaving, probe.ProbeLimits(probe.WORKING_BYTES, seconds=3))
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

@@ -19,6 +19,8 @@ from lambda_torch.project import ROOT
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.publishing import golden_examples
 from model import Request
+from program_kit import models
+from program_kit.hostile import HOSTILE
 
 REQUEST = {"category": "Russian", "start_letters": "RUS"}
 
@@ -217,3 +219,17 @@ def test_a_folder_that_is_no_release_is_refused(cli: Cli, bucket: Bucket, folder
         assert outcome.status == 1
         assert reason in outcome.errors
     assert contents(bucket) == {}
+
+
+def test_who_publishes_a_program_is_told_what_it_takes(cli: Cli, folders: list[Path], tmp_path: Path) -> None:
+    """Publishing a program says that the function refuses it unless it is allowed, and how that is done; weights say nothing."""
+    folder = copytree(folders[0], tmp_path / "release")
+    (folder / "extra.pt2").write_bytes((models.written() / "mlp.pt2").read_bytes())
+    outcome = cli("publish", folder)
+    assert outcome.status == 0
+    said = " ".join(outcome.errors.split())
+    assert "extra.pt2: a program. The function refuses the release unless" in said
+    assert "AllowPrograms is true" in said
+    assert "AllowPrograms" not in cli("publish", folders[1]).errors
+    (folder / "extra.pt2").write_bytes(HOSTILE["tensor named metadata"].make(tmp_path / "marker"))
+    assert "extra.pt2 has a size that is not one of torch's" in cli("publish", folder).errors

@@ -145,6 +145,7 @@ def machine(
     from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.eval.resource_eval_s3 import (
         ResourceEvalS3,
     )
+    from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
     monkeypatch.setenv("MOTO_PORT", s3_url.rpartition(":")[2])
     monkeypatch.setitem(default_user_config["stepfunctions"], "execute_state_machine", True)
@@ -158,6 +159,14 @@ def machine(
         env.stack.append(json.dumps([items[at : at + BATCH] for at in range(0, len(items), BATCH)]))
 
     monkeypatch.setattr(reading, "_handle_get_object", staticmethod(batches_of_lines))
+    list_map_runs = StepFunctionsParserBackend.list_map_runs
+
+    def begun_map_runs(backend: Any, execution_arn: str) -> dict[str, Any]:
+        worker = backend.describe_execution(execution_arn=execution_arn).exec_worker
+        # An execution that has not begun has no map runs. moto fails on it.
+        return list_map_runs(backend, execution_arn) if worker and worker.env else {"mapRuns": []}
+
+    monkeypatch.setattr(StepFunctionsParserBackend, "list_map_runs", begun_map_runs)
     deploy(aws_client, served, monkeypatch)
     return Machine(aws_client("stepfunctions"), bucket.name)
 

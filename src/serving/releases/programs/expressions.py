@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from serving.releases.programs.errors import ProgramError
+from serving.releases.programs.refusal import ProgramError
 
 LONGEST: Final = 4_000
 DEEPEST: Final = 40

@@ -62,6 +62,12 @@ MASKS = [
     "usr1=f:cold,mask suspend ppoll pselect epoll cold mask",
     "usr1=s:cold,fault@0 segv=i:cold,skip suspend",
     "usr1=:cold,fault@0 segv=i:cold,skip epoll mask",
+    "sigblock mask cold sigblock unblock cold sigblock fault@0",
+    "sigsetmask cold sigsetmask mask",
+    "sigset mask cold sigset raise unset mask",
+    "segv=i:skip sigset fault@0",
+    "segv=i:skip action interrupt action fault@0",
+    "attribute mask cold unblock mask block fault@0",
 ]
 SENT = [
     "raise cold",
@@ -77,6 +83,17 @@ SENT = [
     "segv=ir:cold,raise,raise,cold raise",
     "ignore block raise pending unblock cold",
     "default block raise cold unblock cold",
+]
+BEFORE = [
+    # What was there before the library, and so before the pager.
+    "late segv=ik:cold,jump stack=40000 load cold fault@0 stack fault@3 stack canary action",
+    "late segv=ir:cold,skip load fault@0 action fault@0",
+    "late segv=d:jump load action fault@3 fault@9",
+    "late usr1=f:cold,mask,fault@0 load tell",
+    "late usr1=s:cold,mask,unblock,fault@0 segv=i:cold,skip load tell suspend",
+    "late fill load mask cold fault@0",
+    "late block load mask cold unblock mask fault@0",
+    "late ignore load action raise cold fault@0",
 ]
 REAL_FAULTS = [
     "fault@0",
@@ -95,6 +112,12 @@ STACKS = [
     "segv=ik:cold,jump stack=40000 thread stack fault@1 stack=50000 fault@2 stack canary",
     "segv=ik:cold,jump stack=40000 fork stack fault@1 stack=50000 fault@2 stack canary",
     "crowd cold",
+    # A used-up stack is reported on the alternate one, and nowhere without it.
+    "segv=ik:cold,jump stack=16384 overflow cold overflow fault@3",
+    "segv=ik:cold,jump stack=8192 thread stack=16384 overflow overflow",
+    "segv=ik:jump thread overflow",
+    "segv=i:jump stack=16384 overflow",
+    "overflow",
     "segv=ik:cold,jump stack=40000 stack=70000 fault@1 stack stack=30000 fault@2 stack",
 ]
 
@@ -115,7 +138,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return call
 
 
-@pytest.mark.parametrize("script", [*LEAVING, *NESTED, *MASKS, *SENT, *REAL_FAULTS, *STACKS])
+@pytest.mark.parametrize("script", [*LEAVING, *NESTED, *MASKS, *SENT, *BEFORE, *REAL_FAULTS, *STACKS])
 def test_a_script_ends_as_in_stock(run: Run, whole: Tree, split: Tree, script: str) -> None:
     """Handlers run, nest, are left and end the process as with the whole library, whatever cold code they touch."""
     assert run(split, script) == run(whole, script)
