@@ -77,6 +77,15 @@ class LayerLoader(SourceFileLoader):
                 raise
             return source
 
+    def get_resource_reader(self, name: str | None = None) -> Any:
+        """What `importlib.resources` asks: the package's folder, with sources that are no files. None if it is no package."""
+        from torch_layer.resources import LayerFolder, LayerResources
+
+        if not self.is_package(name or self.name):
+            return None
+        relative = os.path.dirname(str(self.path))[len(ROOT) + 1 :]  # noqa: PTH120
+        return LayerResources(LayerFolder(ROOT, relative, _TABLE, _ARCHIVE.source))
+
 
 class _LibraryLoader(ExtensionFileLoader):
     """Loads torch's extension module, and with it the libraries."""
