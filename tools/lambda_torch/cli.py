@@ -31,6 +31,7 @@ COMMANDS = {
     "openapi": ("openapi", "Print the OpenAPI document of the API."),
     "bulk": ("bulk", "Answer every line of a file, with the deployed stack or on this machine."),
     "tune": ("tune", "Measure memory sizes, compute their prices, and recommend one."),
+    "destroy": ("destroy", "Remove a stack with its releases, so that nothing of it is left to pay."),
     "layer": ("layer", "Show what is in a layer, record what your model uses of torch, and publish the layer."),
 }
 

@@ -16,15 +16,13 @@ from typing import Any
 
 import pytest
 
-from integration.layers.conftest import Ran
+from integration.aws_command import Clients, Run
 from integration.layers.sample_layers import write_layer
 from lambda_torch import project
 from lambda_torch.layers import versions
 from lambda_torch.layers.built import LICENSE_INFO_LIMIT, license_expression, opened_layer
 
 NAME = "lambda-torch-python313-x86_64"
-Run = Callable[..., Ran]
-Clients = Callable[..., Any]
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def _everywhere(
     for region in regions:
         try:
             with (
-                Progress(*columns, console=console, transient=True) as bar,
+                Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
                 explained(f"{publication.name} in {region}", "layer", LayerError, versions.STEPS),
             ):
                 task = bar.add_task(f"Uploading to {region}", total=publication.layer.zip_bytes)
