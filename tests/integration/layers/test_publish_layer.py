@@ -177,7 +177,8 @@ class _Recorder(http.server.BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.asked.append((self.command, self.path, json.loads(body) if body else {}))
-        status, answer = 200, {}
+        status = 200
+        answer: dict[str, Any] = {}
         if self.refuses and self.command == "POST":
             status, answer = 403, {"Message": "no", "Type": "User"}
             self.send_response(status)
