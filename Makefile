@@ -7,6 +7,7 @@ LAYER ?= auto
 # A folder with a package `model` that replaces src/model
 MODEL ?=
 SOAK_SECONDS ?= 600
+SECONDS ?= 600
 # pip searches this index for torch's CPU wheel if its own configuration finds none.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -76,6 +77,9 @@ audit-packages: $(VENV)/.ready ## Look for known vulnerabilities in the packages
 	@build/audit-packages/bin/pip-audit --disable-pip --no-deps --requirement src/requirements.txt
 	@build/audit-packages/bin/pip-audit --disable-pip --no-deps --requirement layers/torch/requirements.txt
 
+fuzz: $(VENV)/.ready ## Change programs and weights at random and hold the checks to their promise (SECONDS=600)
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m fuzz.programs --seconds $(SECONDS)
+
 bench: $(VENV)/.ready ## Run the benchmarks of the serving path; results in build/bench/
 	@$(BIN)/python -m benchmarks.serving
 
@@ -112,5 +116,5 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test test-fast check hooks dist audit audit-packages layer layer-record bench bench-layer \
+.PHONY: help setup serve local images images-remove test test-fast check fuzz hooks dist audit audit-packages layer layer-record bench bench-layer \
 	bench-coldstart bench-releases bench-serving lock clean

@@ -1,8 +1,8 @@
-"""Puts the function's code and the layer's builder into the wheel, below `lambda_torch/_app`, in the layout of a checkout.
+"""Puts the function's code and the layer's builder into the wheel, in `lambda_torch/_app`, in the layout of a checkout.
 
-Everything else about the package is in pyproject.toml. `serving`, `model` and `builder` are top-level packages in the function
-and in the layer's build. In site-packages such names could collide with other packages, so there they are data files, and
-`lambda_torch.project` puts their folders on `sys.path`.
+Everything else about the package is in pyproject.toml. `serving`, `model` and `builder` are top-level packages in the
+function and in the layer's build. In site-packages such names could collide with other packages, so there they are data
+files, and `lambda_torch.project` puts their folders on `sys.path`.
 """
 
 from pathlib import Path

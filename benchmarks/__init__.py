@@ -1,4 +1,4 @@
-"""Every figure in the documents, as a program that anyone can run: `make bench`, or `python -m benchmarks.NAME`."""
+"""Programs that measure every figure of the documents: `make bench`, or `python -m benchmarks.NAME`."""
 
 from lambda_torch import project
 

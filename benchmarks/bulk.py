@@ -1,10 +1,13 @@
-"""A bulk file through environments of the function, against a plain loop over `Model.predict` in batches of the same size.
+"""Compares a bulk file that environments of the function answer with a plain loop over `Model.predict`.
 
-The loop is what a person would write: it reads the file, makes requests of its lines, predicts batch after batch, and writes
-lines. It runs in a process of its own, once with as many threads as PyTorch takes by itself and once with one, since which of
-them is faster depends on the model and on what else the machine does; the ratio is to the faster. Two such loops at a time, each
-with half of the file, show how much there is to win: twice as much on two idle cores, nothing where others use them. All take
-turns and write the same responses; start-up is not counted: it is the same handful of seconds for any number of lines.
+Both use batches of the same size. The loop is what a person would write: it reads the file, makes requests of its
+lines, predicts batch after batch, and writes lines. It runs in a process of its own, once with the number of threads
+that PyTorch chooses and once with one thread. Which of the two is faster depends on the model and on the load of the
+machine. The ratio is to the faster one.
+
+Two such loops at the same time, each with half of the file, show how much there is to win: twice as much on two idle
+cores, nothing where other programs use them. All ways take turns and write the same responses. Start-up is not counted:
+it takes the same few seconds for any number of lines.
 """
 
 import json
@@ -28,7 +31,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def write_input(path: Path, release: Path, lines: int) -> None:
-    """So many requests for three names each, the same ones each time."""
+    """Write this many requests for three names each. They are the same each time."""
     config = json.loads((release / "model.json").read_text())
     letters = [letter for letter in config["letters"] if letter.isupper()]
     drawn = random.Random(0)
@@ -42,7 +45,10 @@ def write_input(path: Path, release: Path, lines: int) -> None:
 
 
 def plain_loop(release: Path, source: Path, target: Path) -> float:
-    """Seconds of the loop, start-up excluded. For a process of its own: it says when it is ready, and begins when it is told."""
+    """Seconds of the loop, without start-up.
+
+    It runs in a process of its own, which prints `ready` and begins after a line of input.
+    """
     project.use_function_code()
     from model import Model, Request
 
@@ -64,7 +70,7 @@ def plain_loop(release: Path, source: Path, target: Path) -> float:
 
 
 def _predict(model: Any, requests: list[Any], index: int, file: Any) -> int:
-    for index, response in enumerate(model.predict(requests), index):  # noqa: B020 (goes on from where it was)
+    for index, response in enumerate(model.predict(requests), index):  # noqa: B020 (the count continues)
         file.write(f'{{"index":{index},"response":{response.model_dump_json()}}}\n')
     return index + 1
 
@@ -78,7 +84,7 @@ def through_environments(release: Path, source: Path, target: Path) -> float:
     options = run.RunOptions(software.stock(), release, ENVIRONMENTS, memory_mb=1769, all_at_once=True)
     silent = run.Reports(step=lambda _: None, note=lambda _: None, log=lambda _: None)
     with run.running(options, b'{"httpMethod":"GET","path":"/health"}', silent) as running:
-        while running.pool.init_ms(ENVIRONMENTS) is None:  # the others are started beside the first
+        while running.pool.init_ms(ENVIRONMENTS) is None:  # the pool starts the others while the first one starts
             time.sleep(0.1)
         warm = [running.pool.submit(lines.Batch(0, [running.example.encode()] * BATCH).event()) for _ in range(8)]
         for each in warm:
@@ -92,7 +98,7 @@ def through_environments(release: Path, source: Path, target: Path) -> float:
 
 
 def loops(release: Path, files: list[tuple[Path, Path]], variables: dict[str, str]) -> float:
-    """Seconds of plain loops at the same time, one for each input and output, in processes with these variables."""
+    """Seconds of plain loops that run at the same time: for each input and output a process with these variables."""
     inherited = {name: value for name, value in os.environ.items() if name not in ONE_THREAD}
     running = [
         subprocess.Popen(
@@ -116,7 +122,7 @@ def loops(release: Path, files: list[tuple[Path, Path]], variables: dict[str, st
 
 
 def halves(source: Path) -> list[tuple[Path, Path]]:
-    """Two files with half of the lines each, and where their answers go."""
+    """Two files with half of the lines each, and the files for their answers."""
     lines = source.read_bytes().splitlines(keepends=True)
     parts = (lines[: len(lines) // 2], lines[len(lines) // 2 :])
     files = [(source.with_name(f"{number}.jsonl"), source.with_name(f"{number}.out.jsonl")) for number in (1, 2)]
@@ -126,7 +132,7 @@ def halves(source: Path) -> list[tuple[Path, Path]]:
 
 
 def measure(release: Path, lines: int = LINES) -> dict[str, Any]:
-    """All ways in turns: medians and their ratio, under the keys of build/bench/serving.json."""
+    """Run all ways in turns and return medians and their ratio, under the keys of build/bench/serving.json."""
     with tempfile.TemporaryDirectory() as scratch:
         source, plain, pooled = (Path(scratch, name) for name in ("in.jsonl", "plain.jsonl", "pooled.jsonl"))
         write_input(source, release, lines)
@@ -157,14 +163,14 @@ def measure(release: Path, lines: int = LINES) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Items a second of all ways."""
+    """Items per second of each way, as Markdown."""
     rows = [
         ("a plain loop", "loop_items_per_s", None),
         ("the same with one thread", "loop_one_thread_items_per_s", None),
-        ("two of them at a time", "two_loops_items_per_s", "two_loops_ratio"),
+        ("two such loops at the same time", "two_loops_items_per_s", "two_loops_ratio"),
         (f"bulk, {result['environments']} environments", "bulk_items_per_s", "ratio"),
     ]
-    title = f"| {result['lines']:,} lines, {result['batch']} in a batch | items/s | to the faster single loop |"
+    title = f"| {result['lines']:,} lines, {result['batch']} in a batch | items/s | ratio to the faster single loop |"
     cells = [f"| {name} | {result[key]:,} | {f'{result[ratio]} x' if ratio else ''} |" for name, key, ratio in rows]
     return "\n".join([title, "|---|---|---|", *cells])
 

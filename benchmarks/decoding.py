@@ -1,7 +1,8 @@
-"""Writing names the 2018 post's way, one letter of one name at a time, against the function's way: same weights, same names.
+"""Compares two ways to write names with the same weights: the 2018 post's way and the function's way.
 
-Both run in this process on one thread (two bring nothing to so small a network) and take turns, so a machine that slows
-down slows both. Reported are medians, in milliseconds, and the median of the rounds' own ratios.
+The post's way writes one letter of one name at a time. Both ways write the same names. Both run in this process on one
+thread, since a second thread does not help so small a network. They take turns, so a machine that slows down slows
+both. The table has medians in milliseconds, and the median of the ratios of the rounds.
 """
 
 import itertools
@@ -23,13 +24,13 @@ from model.config import WEIGHTS_FILE
 from model.network import RNN
 
 START_LETTERS = (1, 3, 26, 64)
-# Fewer rounds where a round takes longer: some seconds each.
+# Fewer rounds where a round takes longer, so that each row takes some seconds.
 ROUNDS = {1: 1000, 3: 500, 26: 100, 64: 50}
 WARM_UP = 10
 
 
 def milliseconds(call: Callable[[], object]) -> float:
-    """The wall time of one call."""
+    """The wall time of one call, in milliseconds."""
     start = time.perf_counter()
     call()
     return (time.perf_counter() - start) * 1e3
@@ -44,14 +45,14 @@ def tutorial_of(folder: Path, model: Model) -> Tutorial:
 
 
 def measure(model: Model, tutorial: Tutorial, count: int) -> dict[str, float | int]:
-    """One row of the table. Raises SystemExit if the two ways do not write the same names."""
+    """Measure one row of the table. Raises SystemExit if the two ways write different names."""
     category = "Russian" if "Russian" in model.config.categories else model.config.categories[0]
     capitals_first = sorted(filter(str.isalpha, model.config.letters), key=str.islower)
     letters = "".join(itertools.islice(itertools.cycle(capitals_first), count))
     request = Request(category=category, start_letters=letters)
     ours, theirs = model.predict([request])[0].root, tutorial.samples(category, letters)
     if ours != theirs:
-        raise SystemExit(f"The two ways differ for {letters!r}: {ours} and {theirs}")
+        raise SystemExit(f"The two ways write different names for {letters!r}: {ours} and {theirs}")
 
     pairs = [
         (milliseconds(lambda: tutorial.samples(category, letters)), milliseconds(lambda: model.predict([request])))

@@ -1,7 +1,8 @@
-"""Fetching 1 GB from a loopback S3: the function's way against boto3's `download_file`, and what loading it then takes.
+"""Compares two ways to fetch 1 GB from an S3 on this machine: the function's own and boto3's `download_file`.
 
-Each fetch is a process of its own, in turns with the other's; reported are the medians of the rounds' ratios. Ours hashes every
-byte on the way, boto3's checks nothing. Memory is the peak of the process (VmHWM) less what it had before it began.
+It also measures how much memory it takes to load the file afterwards. Each fetch is a process of its own. The two ways
+take turns, and the result is the median of the ratios of the rounds. Our way hashes every byte as it arrives; boto3's
+way checks nothing. Memory is the peak of the process (VmHWM) minus its memory before the fetch.
 """
 
 import json
@@ -23,13 +24,13 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing
 
 
 def peak_bytes(what: str = "VmHWM") -> int:
-    """This process's peak resident memory, or another line of /proc/self/status, in bytes."""
+    """This process's peak resident memory in bytes, or another line of /proc/self/status."""
     (kilobytes,) = re.findall(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(kilobytes) * 1024
 
 
 def child(way: str, target: str) -> None:
-    """One fetch (`ours`, `boto3`), or one load of what was fetched (`load`); prints seconds and memory as JSON."""
+    """Fetch the file (`ours`, `boto3`), or fetch and load it (`load`). Prints seconds and memory as JSON."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
     import boto3
 
@@ -49,7 +50,7 @@ def child(way: str, target: str) -> None:
         size, deadline = int(os.environ["OBJECT_BYTES"]), time.monotonic() + 600
         download.fetch(objects, "models", "weights.safetensors", size, Path(target), deadline)
     if way == "load":
-        # Every page of every tensor is touched, as a first prediction would.
+        # Touch every page of every tensor, as the first prediction does.
         tensors = load_file(target)
         assert all(float(tensor.sum()) == 0 for tensor in tensors.values())
     took = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
@@ -67,7 +68,11 @@ def _run(way: str, url: str, target: Path, size: int) -> dict[str, float]:
 
 
 def measure() -> dict[str, Any]:
-    """`speed_ratio`, `cpu_ratio` (boto3 over ours), `peak_ratio` (ours over boto3), `peak_of_size`, `load_peak_of_size`."""
+    """Measure both ways and one load.
+
+    `speed_ratio` and `cpu_ratio` are boto3's figure divided by ours, `peak_ratio` is ours divided by boto3's.
+    `peak_of_size` and `load_peak_of_size` are memory divided by the size of the file.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -80,7 +85,7 @@ def measure() -> dict[str, Any]:
         with serving("files", str(source)) as url:
             rounds = []
             for number in range(ROUNDS):
-                # In turns: who comes first meets a disk that is still writing back the file before.
+                # In turns, because the first one meets a disk that still writes back the file before.
                 ways = ("ours", "boto3") if number % 2 else ("boto3", "ours")
                 rounds.append({way: _run(way, url, target, size) for way in ways})
             load = _run("load", url, target, size)

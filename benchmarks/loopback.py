@@ -1,7 +1,8 @@
-"""S3 for benchmarks, each in a process of its own, so that the client's measurements do not contain the server.
+"""Runs an S3 for benchmarks in a process of its own, so that the client's figures do not include the server.
 
-`api` is moto's server, a whole S3 API that keeps everything in Python objects. `files` answers GET and HEAD, with ranges, for the
-files of a folder straight from the page cache (sendfile), since moto would be the bottleneck of a download and hold it in memory.
+`api` is moto's server: a whole S3 API that keeps everything in Python objects. `files` answers GET and HEAD, with
+ranges, for the files of a folder. It sends them directly from the page cache (sendfile). moto would be the bottleneck
+of a large download, and would keep the file in memory.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def serving(kind: str, *arguments: str) -> Iterator[str]:
-    """Run `api` or `files FOLDER`; gives its address."""
+    """Run `api` or `files FOLDER`. Gives its address."""
     command = [sys.executable, "-m", "benchmarks.loopback", kind, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -61,7 +62,7 @@ class _Files(BaseHTTPRequestHandler):
 
 
 def main(kind: str, *arguments: str) -> None:
-    """Serve, and print the address."""
+    """Print the address, and serve."""
     if kind == "files":
         _Files.folder = Path(arguments[0])
         server = ThreadingHTTPServer(("127.0.0.1", 0), _Files)

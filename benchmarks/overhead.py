@@ -1,7 +1,8 @@
-"""What a request costs inside the function beside the model: the handler's time less a bare `Model.predict`.
+"""Measures what a request costs inside the function besides the model: the handler's time minus `Model.predict`'s.
 
-The function runs in this process as Lambda would run it with 1,769 MB (one vCPU): its release comes from an S3 API over HTTP, its
-log goes to a file. Handler and model take turns, so a machine that slows down slows both; reported are medians, in milliseconds.
+The function runs in this process as Lambda runs it with 1,769 MB (one vCPU). Its release comes from an S3 API over
+HTTP, and its log goes to a file. Handler and model take turns, so a machine that slows down slows both. The table has
+medians in milliseconds.
 """
 
 import contextlib
@@ -32,17 +33,17 @@ ENVIRONMENT = {
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """The wall time of one call."""
+    """The wall time of one call, in seconds."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def measure(folder: Path, scratch: Path) -> list[dict[str, float | int]]:
-    """One row a number of start letters: medians of handler, model and their difference, in ms."""
+    """One row for each number of start letters: medians of handler, model and their difference, in ms."""
     from moto.server import ThreadedMotoServer
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # its line for every request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it writes a line for every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
@@ -58,16 +59,16 @@ def measure(folder: Path, scratch: Path) -> list[dict[str, float | int]]:
         from lambda_torch.releases.publishing import publish
 
         publish(folder, Bucket(boto3.client("s3"), "models"))
-        app.current.start()
+        app.service.follower.start()
         return [_row(app, letters) for letters in LETTERS]
     finally:
         server.stop()
 
 
 def _row(app: object, letters: str) -> dict[str, float | int]:
-    model = app.current.peek().model  # type: ignore[attr-defined]
+    model = app.service.follower.peek().model  # type: ignore[attr-defined]
     category = model.example().category
-    request = app.Request(category=category, start_letters=letters)  # type: ignore[attr-defined]
+    request = app.model.Request(category=category, start_letters=letters)  # type: ignore[attr-defined]
     event = json.loads((project.EVENTS / "api-v1.json").read_text())
     event["body"] = json.dumps({"category": category, "start_letters": letters})
     context = SimpleNamespace(aws_request_id="7b61c6af-0000-4000-8000-000000000000")
@@ -90,7 +91,7 @@ def main() -> None:
     from lambda_torch.names.default import a_release
 
     folder = a_release()
-    # The log is part of a request's cost; it goes where Lambda's goes, but not onto this terminal.
+    # The log is part of a request's cost, so it is written, but to a file and not to this terminal.
     with (
         tempfile.TemporaryDirectory() as scratch,
         (Path(scratch) / "log").open("w") as log,

@@ -1,13 +1,15 @@
-"""Seconds from saving an edit in src/ to the new answer, in AWS's container and under the emulator. Needs Docker.
+"""Measures the seconds from saving an edit in src/ to the new answer, in AWS's container and under the emulator.
 
-In a copy of the checkout (build/bench/quick_loop; its first run builds the layer, which takes minutes):
+The program needs Docker. It works in a copy of the checkout (build/bench/quick_loop). The first run builds the layer
+there, which takes minutes.
 
-    container   `sam build --use-container` after the save, while `sam local start-api` runs with warm containers
-    emulator    nothing: `lambda-torch serve`, on the same layer, starts the function again by itself
-    everything  what building function and layer anew takes, once: what the loop would cost if the cache did not keep the layer;
-                in the first run, and with --everything
+    container   after the save a person runs `sam build --use-container`; `sam local start-api` has warm containers
+    emulator    after the save a person does nothing: `lambda-torch serve`, on the same layer, starts the function again
+    everything  one build of function and layer without the cache, which otherwise keeps the layer;
+                measured in the first run, and with --everything
 
-Medians of ROUNDS rounds; each edit changes a header of the answer, and the clock stops when a request gets it.
+The figures are medians of ROUNDS rounds. Each edit changes a header of the answer. The clock stops when a request gets
+it.
 """
 
 import json
@@ -51,7 +53,7 @@ def save(source: Path, original: str, mark: str) -> None:
 
 
 def wait_for(url: str, mark: str) -> None:
-    """Ask until the answer carries the mark."""
+    """Send requests until the answer carries the mark."""
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
         try:
@@ -65,7 +67,10 @@ def wait_for(url: str, mark: str) -> None:
 
 
 def rounds(source: Path, after_save: Callable[[], str]) -> float:
-    """The median seconds from a save to the new answer; `after_save` does what a person does then, and returns the address."""
+    """The median seconds from a save to the new answer.
+
+    `after_save` does what a person does after the save, and returns the address.
+    """
     original = source.read_text()
     seconds = []
     try:
@@ -82,7 +87,7 @@ def rounds(source: Path, after_save: Callable[[], str]) -> float:
 
 @contextmanager
 def builder(folder: Path, image: str) -> Iterator[Callable[..., float]]:
-    """A function that runs `sam build --use-container`, in this image, in the folder and returns its seconds."""
+    """Give a function that runs `sam build --use-container` in the folder, with this image, and returns its seconds."""
     with pip_settings.for_containers(docker.host(), image) as variables:
         options = [f"--container-env-var={name}={value}" for name, value in variables.items()]
 
@@ -113,7 +118,7 @@ def in_container(folder: Path, build: Callable[..., float]) -> float:
 
 
 def under_emulator(folder: Path) -> float:
-    """Seconds of the loop with `lambda-torch serve`, which starts the function again by itself, on the layer that SAM built."""
+    """Seconds of the loop with `lambda-torch serve`, on the layer that SAM built."""
     layer = folder / ".aws-sam" / "build" / "TorchLayer"
     line = [sys.executable, "-c", "from lambda_torch.cli import main; main()", "serve", "--port", "0"]
     line += ["--layer", str(layer), "--release", str(project.RELEASE), "--concurrency", "1"]
@@ -146,7 +151,7 @@ def main() -> None:
     with builder(FOLDER, image_names.build(chosen.version)) as build:
         first = build()
         seconds = {"container": in_container(FOLDER, build), "emulator": under_emulator(FOLDER)}
-        # A first build that took so long found nothing of an earlier run.
+        # A first build that takes so long has not used the cache of an earlier run.
         if first > 100 or "--everything" in sys.argv[1:]:
             seconds["everything"] = first if first > 100 else build("--no-cached")
     print("| loop | seconds from save to the new answer | ratio to the container |\n|---|---|---|")

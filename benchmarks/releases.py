@@ -1,4 +1,7 @@
-"""Releases: what a swap costs the requests, what fetching 1 GB takes, and what looking at the channel adds to a request."""
+"""Measures what a swap of releases costs requests, what it costs to fetch 1 GB, and what a check of the channel adds.
+
+The channel is the small object in S3 that names the current release.
+"""
 
 import json
 import platform
@@ -20,8 +23,8 @@ def table(result: dict[str, Any]) -> str:
             "swap: p99 of a request during / before",
             f"{swap['p99_during_ms']} / {swap['p99_before_ms']} ms = {swap['p99_ratio']} x",
         ),
-        ("swap: promote to first answer of the new release", f"{swap['first_new_s']} s"),
-        ("swap: promote to last answer of the old release", f"{swap['last_old_s']} s"),
+        ("swap: from promote to the first answer of the new release", f"{swap['first_new_s']} s"),
+        ("swap: from promote to the last answer of the old release", f"{swap['last_old_s']} s"),
         ("fetch of 1 GB: boto3 / ours", f"{fetch['boto3_s']} / {fetch['ours_s']} s = {fetch['speed_ratio']} x"),
         ("fetch of 1 GB: CPU time, boto3 / ours", f"{fetch['cpu_ratio']} x"),
         (
@@ -31,7 +34,7 @@ def table(result: dict[str, Any]) -> str:
         ("fetch and load of 1 GB: peak memory / size", f"{fetch['load_peak_of_size']} x"),
         ("check: added to a request, median", f"{check['added_ms_median']} ms to {check['none_median_ms']} ms"),
         ("check: added to a request, p99", f"{check['added_ms_p99']} ms to {check['none_p99_ms']} ms"),
-        ("check: CPU of one look", f"{check['cpu_ms_a_check']} ms"),
+        ("check: CPU time of one check", f"{check['cpu_ms_a_check']} ms"),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {figure} |" for name, figure in rows)])
 
@@ -43,7 +46,7 @@ def main() -> None:
     folder = a_release()
     project.use_function_code()
     with tempfile.TemporaryDirectory() as scratch:
-        print("Swapping under load, and looking: two minutes", file=sys.stderr)
+        print("Swapping under load, and checking the channel: two minutes", file=sys.stderr)
         swap, check = swapping.measure(folder, Path(scratch))
     print("Fetching 1 GB: two minutes", file=sys.stderr)
     result = {"python": platform.python_version(), "swap": swap, "fetch": fetching.measure(), "check": check}

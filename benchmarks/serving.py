@@ -1,17 +1,17 @@
-"""The benchmarks of the serving path, one after the other: what `make bench` runs."""
+"""Runs the benchmarks of the serving path, one after the other: `make bench`."""
 
 import subprocess
 import sys
 
-# Each in a process of its own: the function sets torch's threads before torch is imported.
+# Each runs in a process of its own, because the function sets torch's threads before it imports torch.
 BENCHMARKS = {
-    "benchmarks.decoding": "Decoding: the post's way against ours",
-    "benchmarks.overhead": "Overhead: one request inside the function, less the bare model call",
+    "benchmarks.decoding": "Decoding: the post's way and ours",
+    "benchmarks.overhead": "Overhead: one request inside the function, minus the bare model call",
 }
 
 
 def main() -> None:
-    """Run all, even if one fails; exit with 1 if any did."""
+    """Run all of them, even if one fails. Exit with 1 if any failed."""
     failed = []
     for module, title in BENCHMARKS.items():
         print(f"\n{title}\n", flush=True)

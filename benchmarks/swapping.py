@@ -1,7 +1,7 @@
-"""Environments of the function under load: what swaps cost the requests, and what looking at the channel does.
+"""Measures environments of the function under load: what swaps cost requests, and what checks of the channel cost.
 
-Each environment is a process of its own that sends itself one request after the other (a closed loop), as Lambda does under
-load. The S3 API is another process.
+Each environment is a process of its own. It sends itself one request after the other (a closed loop), as Lambda does
+under load. The S3 API is another process.
 """
 
 import json
@@ -29,11 +29,11 @@ BLOCKS = 200
 EVENT = {"category": "Russian", "start_letters": "RUS"}
 
 Answered = tuple[float, float, str | None]
-"""When a request began, how long it took (both in seconds), and the release that answered; None: it failed."""
+"""The time when a request began, its duration (both in seconds), and the release that answered (None: it failed)."""
 
 
 def another(folder: Path, target: Path) -> Path:
-    """A second release: the same weights, another cap for start letters."""
+    """Make a second release: the same weights, and another limit of start letters."""
     copytree(folder, target)
     config = json.loads((target / "model.json").read_text())
     (target / "model.json").write_text(json.dumps(config | {"max_start_letters": 63}))
@@ -41,12 +41,12 @@ def another(folder: Path, target: Path) -> Path:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that this share of all is below."""
+    """The value that this share of all values is below."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 def start(cache: str, refresh_seconds: float) -> Any:
-    """Import the function as a new environment; its log goes nowhere."""
+    """Import the function as a new environment. Its log is discarded."""
     os.environ.update(
         CREDENTIALS, MODEL_BUCKET=BUCKET, RELEASE_CACHE=cache, RELEASE_REFRESH_SECONDS=str(refresh_seconds)
     )
@@ -60,7 +60,7 @@ def start(cache: str, refresh_seconds: float) -> Any:
 
 
 def environment(url: str, cache: str, parent: Connection) -> None:
-    """One environment: requests until the parent says stop; then all that was answered."""
+    """One environment. It sends requests until the parent says stop, and then returns all answers."""
     os.environ["AWS_ENDPOINT_URL_S3"] = url
     app = start(cache, REFRESH_SECONDS)
     parent.send("ready")
@@ -74,7 +74,7 @@ def environment(url: str, cache: str, parent: Connection) -> None:
 
 
 def measure_swaps(url: str, folder: Path, scratch: Path) -> dict[str, Any]:
-    """Closed loops while the channel moves between two releases."""
+    """Run closed loops while the channel moves between two releases."""
     import boto3
 
     from lambda_torch.releases import channels
@@ -113,7 +113,10 @@ def measure_swaps(url: str, folder: Path, scratch: Path) -> dict[str, Any]:
 
 
 def _swap_figures(answers: list[list[Answered]], first: float, promoted: list[tuple[float, str]]) -> dict[str, Any]:
-    """A swap lasts from the pointer's move to the last answer of the old release, in each environment by itself."""
+    """The figures of all swaps.
+
+    In each environment a swap lasts from the move of the pointer to the last answer of the old release.
+    """
     before = [took for loop in answers for began, took, _ in loop if first <= began < promoted[0][0]]
     during: list[float] = []
     first_new, last_old = [], []
@@ -147,15 +150,18 @@ def _swap_figures(answers: list[list[Answered]], first: float, promoted: list[tu
 
 
 def looking(url: str, cache: str, parent: Connection) -> None:
-    """One environment, in blocks of requests: in every other block looks follow each other, in the rest none is made."""
+    """One environment, in blocks of requests.
+
+    In every second block it checks the channel all the time, in the others never.
+    """
     os.environ["AWS_ENDPOINT_URL_S3"] = url
     app = start(cache, 0)
-    current = app.current
+    current = app.service.follower
     latencies: dict[bool, list[float]] = {False: [], True: []}
     for number in range(BLOCKS * 2):
         look = number % 2 == 1
         if not look:
-            # Let the last look end, and put the next one off.
+            # Wait until the last check has ended, and postpone the next one.
             while current._next_check == float("inf"):
                 time.sleep(0.001)
             current._next_check = float("inf")
@@ -168,12 +174,12 @@ def looking(url: str, cache: str, parent: Connection) -> None:
     checks = current.counters.checks
     cpu = time.process_time()
     for _ in range(BLOCKS):
-        current._refresh()
+        current.start()
     parent.send((latencies[False], latencies[True], checks, (time.process_time() - cpu) / BLOCKS))
 
 
 def measure_looks(url: str, scratch: Path) -> dict[str, Any]:
-    """Request latency with a look at every opportunity, and with none."""
+    """Request latency with as many checks as possible, and with none."""
     spawn = multiprocessing.get_context("spawn")
     mine, theirs = spawn.Pipe()
     child = spawn.Process(target=looking, args=(url, str(scratch / "cache-looks"), theirs), daemon=True)
@@ -194,7 +200,7 @@ def measure_looks(url: str, scratch: Path) -> dict[str, Any]:
 
 
 def measure(folder: Path, scratch: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Figures of swaps, and of looks."""
+    """Return the figures of swaps, and of checks."""
     from benchmarks.loopback import serving
 
     os.environ.update(CREDENTIALS)

@@ -1,7 +1,7 @@
-"""The tutorial's way of writing names, which the 2018 post served: what ours is measured and tested against.
+"""The tutorial's way to write names, which the 2018 post served. Benchmarks and tests compare our way with it.
 
-Source: https://pytorch.org/tutorials/intermediate/char_rnn_generation_tutorial.html. One-hot tensors, one letter a step,
-one start letter after another; the tutorial's globals are attributes here.
+Source: https://pytorch.org/tutorials/intermediate/char_rnn_generation_tutorial.html. It uses one-hot tensors, and
+writes one letter in each step, for one start letter after another. The tutorial's globals are attributes here.
 """
 
 import torch
@@ -34,7 +34,7 @@ class Tutorial:
         return tensor
 
     def sample(self, category: str, start_letter: str) -> str:
-        """One name, the likeliest letter at each step."""
+        """One name, with the likeliest letter at each step."""
         with torch.no_grad():
             category_tensor = self.category_tensor(category)
             letter_tensor = self.input_tensor(start_letter)
@@ -51,5 +51,5 @@ class Tutorial:
             return name
 
     def samples(self, category: str, start_letters: str) -> list[str]:
-        """One name a start letter."""
+        """One name for each start letter."""
         return [self.sample(category, letter) for letter in start_letters]

@@ -1,9 +1,9 @@
-"""The first answer of the sample function, from the start of its process, on each way to bring PyTorch to Lambda."""
+"""Measures the sample function's first answer, from process start, for each way to bring PyTorch to Lambda."""
 
 import sys
 
 from lambda_torch import project
 
-# Neither the builder nor the function is an installed package: SAM copies their folders, and so do these programs find them.
+# The builder and the function are no installed packages, because SAM copies their folders. So they are put on the path.
 sys.path.insert(0, str(project.LAYER_SOURCE))
 project.use_function_code()

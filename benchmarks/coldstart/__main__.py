@@ -1,8 +1,9 @@
-"""The first answer of the sample function on each way to bring PyTorch to Lambda: `make bench-coldstart`.
+"""Measures the first answer of the sample function, for each way to bring PyTorch to Lambda: `make bench-coldstart`.
 
-Every start is a new process under Lambda's own emulator, in the test box where the machine allows it, with the real handler, a
-release in an S3 API on this machine, and one request. Candidates take turns, so a machine that slows down slows all of them;
-medians are reported, with the half of the starts that lies in the middle. All but ONNX Runtime have the same function.
+Every start is a new process under Lambda's own emulator. It runs in the test box where the machine allows it. It has
+the real handler, a release in an S3 API on this machine, and one request. The candidates take turns, so a machine that
+slows down slows all of them. The tables show medians, and the range of the middle half of the starts. All candidates
+but ONNX Runtime have the same function.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def _series(
     variables: dict[str, dict[str, str]],
 ) -> dict[str, list[starts.Start]]:
     found: dict[str, list[starts.Start]] = {each.name: [] for each in chosen}
-    # The first round fills the page cache, and is not counted.
+    # The first round fills the page cache. It does not count.
     for number in range(0 if not setting.dropped else 1, runs + 1):
         for candidate in chosen:
             if setting.dropped:
@@ -65,23 +66,27 @@ def _series(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Make the candidates, measure all, print the tables, write JSON and the picture."""
+    """Make the candidates, measure them, print the tables, and write the JSON file and the picture."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coldstart", description=__doc__)
     parser.add_argument("--layer", type=Path, default=project.LAYER, help="the layer's folder (default: build/layer)")
     parser.add_argument(
-        "--runs", type=int, default=RUNS, help=f"counted starts each, page cache warm (default: {RUNS})"
+        "--runs", type=int, default=RUNS, help=f"counted starts for each candidate, page cache warm (default: {RUNS})"
     )
     parser.add_argument(
-        "--cold-runs", type=int, help=f"starts each, page cache dropped (default: as --runs, {COLD_RUNS})"
+        "--cold-runs", type=int, help=f"starts for each candidate, page cache dropped (default: as --runs, {COLD_RUNS})"
     )
     parser.add_argument(
-        "--quick", action="store_true", help=f"{QUICK_RUNS} starts each at 1,769 MB: a look, no figures to quote"
+        "--quick",
+        action="store_true",
+        help=f"only {QUICK_RUNS} starts each, at 1,769 MB: a first look, no figures to quote",
     )
     parser.add_argument(
-        "--only", action="append", help="only candidates whose name contains this, and ours (repeatable)"
+        "--only", action="append", help="only candidates whose name contains this text, and this layer (repeatable)"
     )
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="default: build/bench/coldstart.json")
-    parser.add_argument("--picture", type=Path, help="default: docs/coldstart.svg; with --quick or --only none")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="JSON file (default: build/bench/coldstart.json)")
+    parser.add_argument(
+        "--picture", type=Path, help="SVG file (default: docs/coldstart.svg; none with --quick or --only)"
+    )
     options = parser.parse_args(argv)
     runs = QUICK_RUNS if options.quick else options.runs
     cold_runs = runs if options.cold_runs is None or options.quick else options.cold_runs
@@ -97,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         if not series:
             raise
-        _say("  stopped: the settings that were measured to their end are reported")
+        _say("  stopped: the report has only the settings that were measured completely")
     _report(options, chosen, series, facts, runs)
     _say(f"written to {options.output}, after {(time.monotonic() - started) / 60:.1f} minutes")
 
@@ -109,7 +114,10 @@ def _measure(
     facts: dict[str, str],
     plan: dict[bool, tuple[tuple[int, ...], int]],
 ) -> None:
-    """Run the plan (page cache dropped or not: memory sizes, and how many starts each); fill `series` and `facts`."""
+    """Run the plan and fill `series` and `facts`.
+
+    The plan says, for the page cache dropped and not dropped: which memory sizes, and how many starts.
+    """
     with Processes() as processes, tempfile.TemporaryDirectory(prefix="coldstart-") as folder:
         Path(folder).chmod(0o755)
         storage = Storage(processes, Path(folder), "torch")
@@ -146,7 +154,7 @@ def _report(
     """Print the tables, write the JSON, draw the picture."""
     answers = {tuple(start.names) for each in series.values() for several in each.values() for start in several}
     if len(answers) != 1:
-        raise SystemExit(f"The candidates do not answer alike: {answers}")
+        raise SystemExit(f"The candidates give different answers: {answers}")
     found = {each.name: results.summary(each, series) for each in chosen}
     goals = results.ratios(found)
     machine = {
@@ -168,14 +176,14 @@ def _report(
         f"\n{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, torch {machine['torch']}; {where}."
     )
     if facts["page_cache"] != "dropped":
-        print(f"Nothing was read from storage: {facts['page_cache']}.")
+        print(f"There are no figures for reading from storage: {facts['page_cache']}.")
     target = options.picture or (None if options.quick or options.only else PICTURE)
     if target is not None:
         first = next(iter(series))
         bars = [
             picture.Bar(name, each["title"], each["settings"][first.name]["phases"]) for name, each in found.items()
         ]
-        words = f"{first.title}; the median of {runs} starts each, in turns, {where}"
+        words = f"{first.title}; median of {runs} starts of each, in turns, {where}"
         target.write_text(picture.draw(bars, "First answer of the sample function, from process start", words))
         _say(f"drawn in {target}")
 

@@ -1,4 +1,4 @@
-"""The candidates: each a layer's tree, a function's package, and a release, made below build/ unless they are there."""
+"""Makes the candidates below build/, unless they are there: each has a layer's tree, a package and a release."""
 
 import hashlib
 import importlib.util
@@ -25,10 +25,10 @@ class Candidate:
     """One way to bring the function and its PyTorch to Lambda.
 
     Attributes:
-        name: for programs.
-        title: for people.
-        opt: what is /opt, with `python/` in it.
-        task: what is /var/task.
+        name: the name that programs use.
+        title: the name that people read.
+        opt: the folder that becomes /opt, with `python/` in it.
+        task: the folder that becomes /var/task.
         release: the release folder that it serves.
     """
 
@@ -40,12 +40,12 @@ class Candidate:
 
     @property
     def unzipped_bytes(self) -> int:
-        """What Lambda counts: the function's package and its layer, without this benchmark's own files."""
+        """The bytes that Lambda counts: function and layer, without this benchmark's own files."""
         files = [path for tree in (self.opt, self.task) for path in tree.rglob("*") if path.is_file()]
         return sum(path.stat().st_size for path in files if not path.name.startswith("entry"))
 
 
-# Name, the peer of benchmarks.layer, and whether its way of packaging keeps valid bytecode in the function's package too.
+# The name, the peer of benchmarks.layer, and whether its packaging also keeps valid bytecode in the function's package.
 TREES = (
     ("stock", PEERS[0], True),
     ("stock-as-sam-ships-it", PEERS[1], False),
@@ -56,7 +56,7 @@ TREES = (
 
 
 def make(release: Path, layer: Path, say: Say, only: list[str] | None = None) -> list[Candidate]:
-    """All candidates, ours last; with `only`, those of the names that contain one of its texts, and ours.
+    """Make all candidates, this layer last. With `only`: those whose name contains one of its texts, and this layer.
 
     Raises:
         SystemExit: the layer is not built, or pip cannot install what a candidate needs.
@@ -92,7 +92,7 @@ def _site_packages() -> Path:
 
 
 def _opt(name: str, tree: Path) -> Path:
-    """A folder that is /opt, with the tree in it."""
+    """Make a folder that becomes /opt, with the tree in it."""
     opt = CACHE / f"opt-{name}"
     shutil.rmtree(opt, ignore_errors=True)
     opt.mkdir()
@@ -103,7 +103,7 @@ def _opt(name: str, tree: Path) -> Path:
 
 
 def _package(say: Say) -> Path:
-    """The function's package as `sam build` makes it, by the same Makefile."""
+    """Make the function's package with the Makefile that `sam build` uses."""
     digest = hashlib.sha256(sys.version.encode())
     for path in sorted(project.SRC.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -126,7 +126,10 @@ def _package(say: Say) -> Path:
 
 
 def _task(name: str, package: Path, peer: Peer | None, *, has_bytecode: bool = True, model: Path | None = None) -> Path:
-    """What is /var/task: the package, with this benchmark's entry; without bytecode where SAM's own build leaves none."""
+    """Make the folder that becomes /var/task: the package and this benchmark's entry.
+
+    It has no bytecode where SAM's own build leaves none.
+    """
     task = CACHE / f"task-{name}"
     shutil.rmtree(task, ignore_errors=True)
     ignored = () if has_bytecode else ("__pycache__",)

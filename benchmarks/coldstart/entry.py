@@ -1,6 +1,8 @@
-"""The handler of every candidate: it prepares torch as the candidate's users do, starts the function, and measures its process.
+"""The handler of every candidate.
 
-It is copied beside the function's `app.py` and runs as Lambda runs it. The answer is the function's own, with one more header.
+It prepares torch as the candidate's users do, starts the function, and measures its process. It is copied beside the
+function's `app.py`, and runs in the same way as on Lambda. The answer is the function's own answer with one more
+header.
 """
 
 import json
@@ -15,7 +17,7 @@ PRELUDE = Path(__file__).with_name("entry_prelude.txt")
 
 began = time.perf_counter()
 if PRELUDE.exists():
-    # Preludes look for their tree where `sys.path` begins.
+    # Preludes look for their tree in the first entry of `sys.path`.
     sys.path.insert(0, os.environ.get("COLDSTART_TREE", "/opt/python"))
     os.environ.setdefault("TMPDIR", "/tmp")
     exec(PRELUDE.read_text())
@@ -25,7 +27,7 @@ import app  # noqa: E402
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
-    """The function's answer, with what its process used so far."""
+    """Return the function's answer, with the resources that its process has used."""
     answer: dict[str, Any] = app.lambda_handler(event, context)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     with open("/proc/self/io") as io, open("/proc/self/status") as status:  # noqa: PTH123

@@ -1,4 +1,4 @@
-"""ONNX Runtime and the sample network for it, below build/: the floor that people compare PyTorch with."""
+"""Prepares ONNX Runtime and the sample network for it below build/: people compare PyTorch with it."""
 
 import compileall
 import hashlib
@@ -18,7 +18,7 @@ RUNTIME = "onnxruntime==1.32.0"
 EXPORTER = "onnx==1.23.2"
 NETWORK_FILE = "network.onnx"
 
-# Runs in a process of its own, since it needs packages that the project does not.
+# Runs in a process of its own, because it needs packages that the project does not use.
 _EXPORT = """
 import json, sys, warnings
 from pathlib import Path
@@ -27,7 +27,7 @@ import torch
 from safetensors.torch import load_file
 from model.config import read_config
 from model.network import RNN
-warnings.simplefilter("ignore")  # torch calls this exporter old; the other needs a package more
+warnings.simplefilter("ignore")  # torch calls this exporter old; the new one needs another package
 config = read_config(source)
 symbols, categories = len(config.letters) + 1, len(config.categories)
 network = RNN(categories, symbols, config.architecture.hidden_size)
@@ -42,12 +42,12 @@ torch.onnx.export(network, example, str(target), input_names=names, output_names
 
 
 def runtime_tree(cache: Path, say: Callable[[str], None]) -> Path:
-    """A folder with ONNX Runtime and what it needs, as a layer would have it in /opt/python, with valid bytecode."""
+    """A folder with ONNX Runtime and its requirements, as a layer has them in /opt/python, with valid bytecode."""
     return _installed(cache / RUNTIME.replace("==", "-"), RUNTIME, say)
 
 
 def export(release: Path, target: Path, cache: Path, code: Path, say: Callable[[str], None]) -> None:
-    """Make `target`, a release folder for the model on ONNX Runtime, of a release of the sample model."""
+    """Make the release folder `target`, for ONNX Runtime, from a release of the sample model."""
     tools = _installed(cache / EXPORTER.replace("==", "-"), EXPORTER, say)
     target.mkdir(parents=True)
     command = [
@@ -62,10 +62,10 @@ def export(release: Path, target: Path, cache: Path, code: Path, say: Callable[[
 
 
 def publish(release: Path, like: Manifest, bucket: Bucket) -> None:
-    """Put the exported release into a bucket of its own, and on its channel.
+    """Put the exported release into a bucket of its own, and make it the current release there.
 
-    `lambda-torch publish` would load it with src/model. Its golden examples are those of the release that it was exported from,
-    so that the function refuses it unless it gives the same answers.
+    `lambda-torch publish` would load it with src/model. The exported release has the golden examples (requests with
+    their right answers) of the original release. So the function refuses it if its answers differ.
     """
     files = format.describe(release)
     manifest = like.model_copy(update={"version": format.version_of(files), "files": files})

@@ -1,4 +1,4 @@
-"""The picture: a bar for each candidate, a colour for each phase, in seconds. Plain SVG, readable on a light and a dark page."""
+"""Draws the picture: a bar for each candidate, a colour for each phase. Plain SVG, for light and dark pages."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 WIDTH, LEFT, RIGHT = 960, 190, 70
 BAR, GAP, TOP = 26, 14, 96
-# Colours that people with any kind of colour vision can tell apart (Okabe and Ito, 2008), by phase in the order of time.
+# Phases in the order of time, each with a colour. People with any kind of colour vision can tell these colours apart
+# (Okabe and Ito, 2008).
 COLOURS = {
     "Lambda's emulator": "#bbbbbb",
     "Python and the runtime client": "#56b4e9",
@@ -22,7 +23,7 @@ OURS = "ours"
 
 
 class Bar(NamedTuple):
-    """One candidate: its name, title, and milliseconds by phase."""
+    """One candidate: its name, its title, and the milliseconds of each phase."""
 
     name: str
     title: str
@@ -30,12 +31,12 @@ class Bar(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Milliseconds in all."""
+        """All milliseconds together."""
         return sum(self.phases.values())
 
 
 def draw(bars: Sequence[Bar], title: str, subtitle: str) -> str:
-    """The SVG document."""
+    """Return the SVG document."""
     longest = max(bar.total for bar in bars)
     scale = (WIDTH - LEFT - RIGHT) / longest
     height = TOP + len(bars) * (BAR + GAP) + 40

@@ -1,4 +1,4 @@
-"""What the starts add up to: medians, how far they spread, ratios, and the tables."""
+"""Computes medians, ranges and ratios of the starts, and writes the tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,32 +8,31 @@ from typing import Any
 from benchmarks.coldstart.candidates import Candidate
 from benchmarks.coldstart.starts import Start
 
-LIMIT_BYTES = 262_144_000  # of function and layers together, "Lambda quotas"
+LIMIT_BYTES = 262_144_000  # for function and layers together ("Lambda quotas")
 MEASURES = ("wall_s", "cpu_s", "read_bytes", "peak_rss_bytes")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a series of starts is run."""
+    """The conditions of a series of starts."""
 
     memory_mb: int
     dropped: bool
 
     @property
     def title(self) -> str:
-        """For people."""
+        """The setting as people read it."""
         return f"{self.memory_mb:,} MB, page cache {'dropped' if self.dropped else 'warm'}"
 
     @property
     def name(self) -> str:
-        """For programs."""
+        """The setting as a key of the JSON file."""
         return f"{self.memory_mb}-{'dropped' if self.dropped else 'warm'}"
 
 
-# What is compared: our figure divided by another candidate's, and what the ratio is to reach.
 @dataclass(frozen=True)
 class Goal:
-    """A ratio that the project wants to reach."""
+    """A ratio that the project wants to reach: our figure divided by another candidate's, and its upper limit."""
 
     title: str
     other: str
@@ -51,13 +50,14 @@ GOALS = (
     Goal("bytes read against stock, page cache dropped", "stock", "read_bytes", 0.4),
 )
 
-Series = Mapping[str, Sequence[Start]]  # by candidate
+Series = Mapping[str, Sequence[Start]]  # by the candidate's name
 
 
 def summary(candidate: Candidate, series: Mapping[Setting, Series]) -> dict[str, Any]:
-    """A candidate's figures: for each setting, and the ones that stand for all.
+    """A candidate's figures: for each setting, and the main figures.
 
-    Time and memory are those of the first warm setting, bytes read those of the first one with the page cache dropped.
+    The main figures of time and memory are from the first warm setting. The bytes read are from the first setting with
+    the page cache dropped.
     """
     by = {setting.name: _figures(starts[candidate.name]) for setting, starts in series.items()}
     warm = next(each for each in by if each.endswith("warm"))
@@ -70,19 +70,19 @@ def summary(candidate: Candidate, series: Mapping[Setting, Series]) -> dict[str,
 def _figures(starts: Sequence[Start]) -> dict[str, Any]:
     values = {measure: [float(getattr(start, measure)) for start in starts] for measure in MEASURES}
     figures: dict[str, Any] = {measure: median(each) for measure, each in values.items()}
-    # Half of the starts were within these two.
+    # Half of the starts lie between these two.
     figures["middle_half"] = {
         measure: [*quantiles(each, n=4, method="inclusive")[::2]] if len(each) > 1 else each * 2
         for measure, each in values.items()
     }
     figures["starts"] = len(starts)
-    # The phases of one real start, so that they add up: the one whose time is the median.
+    # The phases are those of one real start, so that they add up: the start whose time is the median.
     figures["phases"] = sorted(starts, key=lambda start: start.wall_s)[len(starts) // 2].phases
     return figures
 
 
 def ratios(candidates: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The goals that this run can tell about, with what it found."""
+    """The goals that this run measured, with the results."""
     found = []
     for goal in GOALS:
         ours, other = candidates["ours"][goal.measure], candidates.get(goal.other, {}).get(goal.measure)
@@ -118,6 +118,6 @@ def _spread(figures: Mapping[str, Any], measure: str) -> str:
 
 def goals_table(found: Sequence[Mapping[str, Any]]) -> str:
     """The ratios, as Markdown."""
-    lines = ["| first answer of the sample function, from process start | ratio | reach |", "|---|---|---|"]
+    lines = ["| first answer of the sample function, from process start | measured | target |", "|---|---|---|"]
     lines += [f"| {each['title']} | {each['ratio']:.2f} | {each['reach']} or less |" for each in found]
     return "\n".join(lines)

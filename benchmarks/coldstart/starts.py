@@ -1,4 +1,4 @@
-"""One first answer, measured: in the test box where it can be had, and else under Lambda's emulator alone."""
+"""Measures one first answer: in the test box where the machine allows it, else under Lambda's emulator alone."""
 
 import contextlib
 import json
@@ -23,15 +23,15 @@ TIMEOUT_SECONDS = 120
 
 @dataclass(frozen=True)
 class Start:
-    """What one start cost, until its first answer was there.
+    """The cost of one start, up to its first answer.
 
     Attributes:
-        wall_s: from the event's sending, which starts the process, to its answer.
-        cpu_s: user and system time of the process.
-        read_bytes: from storage.
+        wall_s: seconds from sending the event, which starts the process, to the answer.
+        cpu_s: seconds of user and system time of the process.
+        read_bytes: bytes that the process read from storage.
         peak_rss_bytes: the largest resident set.
         names: the answer.
-        phases: milliseconds by name, one after the other, which add up to `wall_s`.
+        phases: milliseconds of each phase, in the order of time. They add up to `wall_s`.
     """
 
     wall_s: float
@@ -46,12 +46,12 @@ class Runner(Protocol):
     """Runs one start."""
 
     def __call__(self, candidate: Candidate, memory_mb: int, variables: Mapping[str, str]) -> Start:
-        """Start the candidate's function anew, and send it one event."""
+        """Start a new process of the candidate's function, and send it one event."""
         ...
 
 
 class _Files(Rootfs):
-    """A box's files as they lie, without a copy: their dates are right already."""
+    """A box that uses the files in their place, without a copy, because their dates are right."""
 
     def __init__(self, candidate: Candidate, runtime: Path, emulator: Path) -> None:
         self.folder = candidate.task
@@ -60,10 +60,10 @@ class _Files(Rootfs):
 
 @contextlib.contextmanager
 def runner(scratch: Path) -> Iterator[tuple[Runner, str]]:
-    """What runs starts on this machine, and where that is, in words."""
+    """Give a function that runs one start on this machine, and words that say where it runs."""
     reason = testbox.why_not()
     if reason is None:
-        # Lambda's own packages, and the bootstrap that puts `sys.path` into Lambda's order.
+        # Lambda's own packages, and the bootstrap that gives `sys.path` Lambda's order.
         with Rootfs(_empty(scratch / "task"), None, scratch) as files:
             yield _in_box(files), "in the test box, with Lambda's limits of memory and CPU"
         return
@@ -135,7 +135,7 @@ def _timed(candidate: Candidate, invoke: _Invoke, log: _Log) -> Start:
 
 
 def _phases(measured: Mapping[str, Any], wall_ms: float) -> dict[str, float]:
-    """The receipt as stretches that follow each other: what overlaps counts once."""
+    """The receipt as phases that follow each other. Time in which two phases overlap counts once."""
     phases = measured["start"]["phases"]
 
     def took(name: str) -> float:
@@ -155,5 +155,5 @@ def _phases(measured: Mapping[str, Any], wall_ms: float) -> dict[str, float]:
         "build and warm up the model": took("load") + took("warm-up"),
         "the request": float(request.split(";")[1].removeprefix("dur=")),
     }
-    # What is left is the emulator's: starting the process, and passing the event and the answer on.
+    # The rest is the emulator's time: it starts the process, and passes the event and the answer on.
     return found | {"Lambda's emulator": max(0.0, wall_ms - sum(found.values()))}

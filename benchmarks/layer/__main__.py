@@ -1,8 +1,9 @@
-"""The layer's size and speed beside its peers': `make bench-layer`, or `python -m benchmarks.layer`.
+"""Compares the layer's size and speed with its peers': `make bench-layer`, or `python -m benchmarks.layer`.
 
-Every candidate starts a fresh process that runs `import torch` and one LSTM forward, in turns, page cache warm; medians. A
-second round drops the page cache before each start and counts the bytes that the process read from storage. Sizes count
-every file as Lambda does; zip bytes are those of the archive that SAM would upload.
+Every candidate starts a new process that runs `import torch` and the forward pass of one LSTM. The candidates take
+turns, the page cache is warm, and the table has medians. A second round drops the page cache before each start, and
+counts the bytes that the process reads from storage. Sizes count every file, as Lambda does. Zip bytes are those of the
+archive that SAM would upload.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ OURS = Peer(
     "this layer",
     lambda _installed, _tree: None,
     "",
-    "nothing deleted: cold code compressed, brought back on first touch",
+    "cold code is compressed, and returns at the first touch",
 )
-Starts = dict[str, list[Start]]  # by the candidate's name
+Starts = dict[str, list[Start]]  # by candidate name
 
 
 def _say(text: str) -> None:
@@ -47,7 +48,7 @@ def _size(tree: Path) -> int:
 
 
 def _measure(candidates: list[tuple[Peer, Path]], runs: int, cold_runs: int) -> tuple[Starts, Starts, str]:
-    """Starts by candidate, warm and cold, and why there are no cold ones."""
+    """The starts of each candidate, warm and cold, and the reason if there are no cold ones."""
     warm: Starts = {peer.name: [] for peer, _ in candidates}
     cold: Starts = {peer.name: [] for peer, _ in candidates}
     for number in range(runs + 1):
@@ -87,7 +88,7 @@ def _row(peer: Peer, tree: Path, archive: Path, warm: list[Start], cold: list[St
 
 
 def table(rows: list[dict[str, object]], reason: str) -> str:
-    """The result as Markdown; ratios against the first row."""
+    """The result as Markdown, with ratios to the first row."""
     lines = [
         "| | unzipped, MB | zip, MB | CPU, s | ratio | wall, s | peak memory, MB | read from storage, MB |",
         "|---|---|---|---|---|---|---|---|",
@@ -104,19 +105,21 @@ def table(rows: list[dict[str, object]], reason: str) -> str:
             f"| {peak / 1e6:.0f} | {read} |"
         )
     if reason:
-        lines.append(f"\nNo figures for storage: {reason}.")
+        lines.append(f"\nThere are no figures for reading from storage: {reason}.")
     return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Make the peers, measure all, print the table, write JSON."""
+    """Make the peers, measure all candidates, print the table, and write the JSON file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layer", description=__doc__)
     parser.add_argument("--layer", type=Path, default=BUILD / "layer", help="the layer's folder (default: build/layer)")
     parser.add_argument("--zip", type=Path, default=BUILD / "layer.zip", help="its archive (default: build/layer.zip)")
-    parser.add_argument("--runs", type=int, default=9, help="counted starts each, page cache warm (default: 9)")
-    parser.add_argument("--cold-runs", type=int, default=3, help="starts each with the page cache dropped (default: 3)")
-    parser.add_argument("--only", action="append", help="only peers whose name contains this (repeatable)")
-    parser.add_argument("--output", type=Path, default=BUILD / "bench" / "layer.json")
+    parser.add_argument("--runs", type=int, default=9, help="counted starts for each, page cache warm (default: 9)")
+    parser.add_argument("--cold-runs", type=int, default=3, help="starts for each, page cache dropped (default: 3)")
+    parser.add_argument(
+        "--only", action="append", help="only peers with this text in the name, and the first (repeatable)"
+    )
+    parser.add_argument("--output", type=Path, default=BUILD / "bench" / "layer.json", help="JSON file")
     arguments = parser.parse_args(argv)
     tree = arguments.layer / "python"
     if not (tree / "torch").is_dir() or not arguments.zip.is_file():

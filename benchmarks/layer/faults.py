@@ -1,15 +1,15 @@
-"""What a touch of cold code costs, and what it saves: the tables behind the block size and the shortest cold run.
+"""Measures what a touch of cold code costs, and what it saves. The block size and the shortest cold run follow from it.
 
     PYTHONPATH=layers/torch python -m benchmarks.layer.faults [--torch FOLDER] [--megabytes 24] [--level 19] [--json FILE]
 
-For each block size it splits a copy of libtorch_cpu.so so that only a sample of its code is cold (extents of 1 MiB, spread
-evenly over .text), loads it in a process of its own, and touches each cold block once: a real SIGSEGV, served by the real
-pager. Side-file bytes are those of the sample, scaled to all of .text. Times are medians over the blocks, page cache warm: by
-the clock, and of the CPU alone, which other work on the machine disturbs less; the last column is the CPU time to bring the whole
-sample in, against the smallest block size.
+For each block size the program splits a copy of libtorch_cpu.so. Only a sample of its code becomes cold: extents of 1
+MiB, spread evenly over .text. It loads the copy in a process of its own and touches each cold block once. That is a
+real SIGSEGV, served by the real pager. The side file's bytes are those of the sample, scaled to all of .text. Times are
+medians over the blocks with a warm page cache: by the clock, and of the CPU alone, which other work on the machine
+disturbs less. The last column is the CPU time that brings in the whole sample, as a ratio to the smallest block size.
 
-The second table is about the shortest cold run: shorter ones stay hot and save a program header each. It is made of the
-recorded profiles, without compressing anything.
+The second table is about the shortest cold run. Shorter runs stay hot, and each of them saves a program header. The
+table comes from the recorded profiles, and nothing is compressed for it.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from typing import Any
 
 from builder import paths
 from builder.native.compile_pager import PAGER_NAME, build_pager
-from builder.native.elf import Library
+from builder.native.elf import SharedLibrary
 from builder.native.layout import plan_layout
 from builder.native.page_set import PAGE_BYTES, PageSet
 from builder.native.side_file import FILE_NAME, read_index
@@ -53,7 +53,7 @@ print(json.dumps(times))
 """
 
 
-def sample(library: Library, megabytes: int) -> tuple[frozenset[int], float]:
+def sample(library: SharedLibrary, megabytes: int) -> tuple[frozenset[int], float]:
     """The pages that stay hot, all but the sampled extents of .text, and the sample's share of .text."""
     text = next(section for section in library.sections if section.name == ".text")
     first, last = -(-text.address // PAGE_BYTES), text.end // PAGE_BYTES
@@ -65,13 +65,13 @@ def sample(library: Library, megabytes: int) -> tuple[frozenset[int], float]:
 
 
 def measure(source: Path, pager: Path, block_bytes: int, level: int, megabytes: int) -> dict[str, Any]:
-    """One row: a split with this block size, loaded and touched."""
+    """Measure one row: split with this block size, load, and touch."""
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
         tree = Path(scratch)
         shutil.copytree(source.parent, (tree / NAME).parent, ignore=shutil.ignore_patterns("libtorch_python*"))
         side_file = tree / "torch_layer" / FILE_NAME
         shutil.copytree(pager.parent, side_file.parent)
-        hot, share = sample(Library.read(source), megabytes)
+        hot, share = sample(SharedLibrary.read(source), megabytes)
         report = thin({NAME: LibraryPlan(hot)}, tree, side_file, block_bytes, level)
         blocks = read_index(side_file)[0].blocks
         times = touch(tree / NAME, [block.fragments[0].address for block in blocks])
@@ -91,9 +91,9 @@ def measure(source: Path, pager: Path, block_bytes: int, level: int, megabytes: 
 
 
 def touch(library: Path, addresses: list[int]) -> list[tuple[int, int]]:
-    """Nanoseconds, by the clock and of CPU, for the first touch of each address in a fresh process.
+    """Nanoseconds by the clock and of CPU time, for the first touch of each address in a new process.
 
-    Taken from a second run, so that the page cache is warm.
+    The figures are those of a second run, so that the page cache is warm.
     """
     command = [sys.executable, "-S", "-c", TOUCH, str(library)]
     for _ in range(2):
@@ -102,10 +102,10 @@ def touch(library: Path, addresses: list[int]) -> list[tuple[int, int]]:
 
 
 def shortest_runs(site: Path, pages: PageSet) -> Iterator[str]:
-    """What the shortest cold run decides, for all libraries of the profiles, as Markdown."""
+    """Program headers and cold bytes by shortest cold run, in all libraries of the profiles, as Markdown."""
     yield "| shortest cold run | program headers | cold bytes |"
     yield "|---|---|---|"
-    libraries = [(Library.read(site / name), pages.of(name)) for name in sorted(pages.pages)]
+    libraries = [(SharedLibrary.read(site / name), pages.of(name)) for name in sorted(pages.pages)]
     for pages_at_least in (1, 2, 3, 4, 8, 16):
         layouts = [plan_layout(library, hot, pages_at_least) for library, hot in libraries]
         headers = sum(len(runs) for layout in layouts for _, runs in layout.runs)
@@ -121,7 +121,7 @@ def recorded() -> PageSet:
 
 def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     """The rows as Markdown."""
-    yield "| block | side file for all of .text | of its size | median fault | of CPU | slowest | whole sample, ratio |"
+    yield "| block | side file for all of .text | compressed to | median fault | its CPU | slowest | whole sample, ratio |"
     yield "|---|---|---|---|---|---|---|"
     for row in rows:
         yield (
@@ -132,7 +132,7 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the table; with --json also write it."""
+    """Print both tables. With --json, also write the first one to a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     found = importlib.util.find_spec("torch")
     parser.add_argument("--torch", type=Path, default=Path(found.origin or "").parent if found else None)

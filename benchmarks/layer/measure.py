@@ -1,4 +1,4 @@
-"""One cold start in a process of its own: `import torch` and the forward pass of an LSTM."""
+"""Measures one cold start in a process of its own: `import torch` and the forward pass of an LSTM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-# The process asks for these itself: storage is counted by process, and wait4's peak starts at that of the parent
+# The process reads these figures itself. The kernel counts storage by process, and wait4's peak includes the parent's
 # (https://man7.org/linux/man-pages/man2/getrusage.2.html, ru_maxrss survives execve).
 PROGRAM = """
 import torch
@@ -29,16 +29,16 @@ DROP = Path("/proc/sys/vm/drop_caches")
 
 
 class Start(NamedTuple):
-    """What one start cost."""
+    """The cost of one start."""
 
     cpu_seconds: float  # user and system, children included
     wall_seconds: float
     peak_bytes: int  # largest resident set
-    read_bytes: int  # from storage; 0 where all was in the page cache
+    read_bytes: int  # from storage; 0 if all was in the page cache
 
 
 def start(tree: Path, prelude: str, variables: Mapping[str, str] = MappingProxyType({})) -> Start:
-    """Start a process with `tree` alone on its path, as Lambda has /opt/python, and wait for its end.
+    """Start a process that has only `tree` on its path, as Lambda has /opt/python, and wait for its end.
 
     Args:
         tree: The folder of packages.
@@ -46,7 +46,7 @@ def start(tree: Path, prelude: str, variables: Mapping[str, str] = MappingProxyT
         variables: Added to the environment.
 
     Raises:
-        RuntimeError: The process failed; its last words are in the message.
+        RuntimeError: The process failed. The message has the end of its output.
     """
     scratch = tempfile.mkdtemp(prefix="layer-bench-")
     environment = {
@@ -76,7 +76,7 @@ def start(tree: Path, prelude: str, variables: Mapping[str, str] = MappingProxyT
 
 
 def drop_page_cache() -> str:
-    """Make the kernel forget all file contents it holds; the reason why not, where that is not possible."""
+    """Make the kernel drop all file contents that it holds. Returns the reason if it cannot, else an empty text."""
     os.sync()
     try:
         DROP.write_text("3")

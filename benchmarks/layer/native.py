@@ -1,8 +1,8 @@
-"""What was tried to make the libraries' own start faster: `python -m benchmarks.layer.native` (needs `make layer`).
+"""Measures what was tried to load the libraries faster: `python -m benchmarks.layer.native` (needs `make layer`).
 
-Each row is the built layer with one thing changed, in processes of its own that import torch and run an LSTM forward, in
-turns with all others: CPU seconds and peak memory, medians, and the ratio of CPU seconds to the layer as it is. What is about
-reading is started once more with the page cache dropped.
+Each row is the built layer with one change. New processes import torch and run the forward pass of an LSTM, in turns
+with all other rows. The table has medians of CPU seconds and of peak memory, and the ratio of the CPU seconds to the
+layer as it is. Changes that are about reading are measured a second time with the page cache dropped.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ LAYER = Path(__file__).resolve().parents[2] / "build" / "layer" / "python"
 
 
 class Variant(NamedTuple):
-    """One thing changed.
+    """One change of the layer.
 
     Attributes:
-        title: what.
+        title: the name of the row.
         prelude: Python that runs before torch is imported.
-        variables: of the environment.
-        is_about_reading: whether it is tried with the page cache dropped as well.
+        variables: additions to the environment.
+        is_about_reading: whether it is also measured with the page cache dropped.
     """
 
     title: str
@@ -79,11 +79,11 @@ for name in libraries:
 def main(argv: list[str] | None = None) -> int:
     """Print both tables. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layer.native", description=__doc__)
-    parser.add_argument("--runs", type=int, default=15, help="starts of each row (default: %(default)s)")
-    parser.add_argument("--cold-runs", type=int, default=5, help="with the page cache dropped (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=15, help="starts for each row (default: %(default)s)")
+    parser.add_argument("--cold-runs", type=int, default=5, help="the same, page cache dropped (default: %(default)s)")
     options = parser.parse_args(argv)
     if not LAYER.is_dir():
-        print("there is no layer in build/layer. Next: make layer", file=sys.stderr)
+        print("There is no layer in build/layer. Next: make layer", file=sys.stderr)
         return 1
     warm = _starts(VARIANTS, options.runs)
     print("| | CPU, s | ratio | peak memory, MB |\n|---|---|---|---|")

@@ -1,4 +1,4 @@
-"""The other ways to bring torch to Lambda, made from the same wheels: each is a folder as it would lie in /opt/python."""
+"""Makes the other ways to bring torch to Lambda, from the same wheels. Each is a folder, as /opt/python would be."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from typing import NamedTuple
 import zstandard
 
 from builder.account.packaging import write_zip
-from builder.stage.policy import elf_files
+from builder.stage.needs import elf_files
 
 # As in layers/torch/requirements.txt.
 PACKAGES = (
     "torch", "numpy", "filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "setuptools", "sympy",
     "typing-extensions",
 )  # fmt: skip
-# SAM's zips give every file this date, so no bytecode's time stamp is ever that of its source.
+# SAM's zips give every file this date. So the time stamp in bytecode never equals that of its source.
 SAM_DATE = 315_532_800  # 1980-01-01, seconds since 1970
 
 
@@ -34,7 +34,7 @@ class Peer(NamedTuple):
     name: str
     make: Callable[[Path, Path], None]  # (folder of installed packages, empty folder to fill)
     prelude: str  # Python that its users run before `import torch`
-    what: str  # what is done, in a sentence
+    what: str  # what it does, in a sentence
 
 
 def installed_files() -> list[str]:
@@ -44,7 +44,7 @@ def installed_files() -> list[str]:
 
 
 def stock(installed: Path, tree: Path) -> None:
-    """What pip leaves, with bytecode that is valid where it was made."""
+    """What pip installs, with bytecode that is valid on the machine that compiled it."""
     for name in installed_files():
         target = tree / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def stock(installed: Path, tree: Path) -> None:
 
 
 def as_sam_ships_it(installed: Path, tree: Path) -> None:
-    """The same, with the date that SAM's zip gives to every file: no bytecode is valid, and /opt cannot be written to."""
+    """The same with the date that SAM's zip gives every file: no bytecode is valid, and Python cannot write to /opt."""
     stock(installed, tree)
     for path in tree.rglob("*"):
         os.utime(path, (SAM_DATE, SAM_DATE))
@@ -67,7 +67,7 @@ _DELETED = re.compile(
 
 
 def deleted_and_stripped(installed: Path, tree: Path) -> None:
-    """Tests, headers, metadata and bytecode are deleted, libraries are stripped; it has SAM's date like any zip."""
+    """Delete tests, headers, metadata and bytecode, and strip the libraries. Files have SAM's date, as in any zip."""
     for name in installed_files():
         if not _DELETED.match(name):
             target = tree / name
@@ -80,7 +80,7 @@ def deleted_and_stripped(installed: Path, tree: Path) -> None:
 
 
 def nested_zip(installed: Path, tree: Path) -> None:
-    """The deleted and stripped tree in one zip, which start-up unpacks."""
+    """Put the deleted and stripped tree into one zip, which every start unpacks."""
     inner = tree.with_name(tree.name + "-inner")
     inner.mkdir()
     try:
@@ -90,7 +90,7 @@ def nested_zip(installed: Path, tree: Path) -> None:
         shutil.rmtree(inner)
 
 
-# What serverless-python-requirements puts into a function as unzip_requirements.py, less its checks.
+# What serverless-python-requirements puts into a function as unzip_requirements.py, without its checks.
 UNZIP = """
 import os, sys, zipfile
 folder = os.path.join(os.environ["TMPDIR"], "sls-py-req")
@@ -103,7 +103,7 @@ _LIBRARY = "torch/lib/libtorch_cpu.so"
 
 
 def _compile_what_torch_imports(tree: Path) -> None:
-    """Bytecode that is valid whatever the date, for the modules that `import torch` runs and no others: all would not fit."""
+    """Compile the modules that `import torch` runs, for any date of the sources. All modules would not fit."""
     program = (
         "import sys, torch; print(*(m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', None)))"
     )
@@ -115,7 +115,7 @@ def _compile_what_torch_imports(tree: Path) -> None:
 
 
 def compressed_library(installed: Path, tree: Path) -> None:
-    """The deleted and stripped tree with its largest library under zstd -19, a decoder, and bytecode of what torch imports."""
+    """The deleted and stripped tree. Its largest library is under zstd -19, beside a decoder and torch's bytecode."""
     deleted_and_stripped(installed, tree)
     _compile_what_torch_imports(tree)
     library = tree / _LIBRARY
@@ -141,18 +141,26 @@ ctypes.CDLL(f"/proc/self/fd/{{file}}", mode=ctypes.RTLD_GLOBAL)
 """
 
 PEERS = (
-    Peer("stock, valid bytecode", stock, "", "what pip leaves, on a disk that keeps its bytecode"),
+    Peer("stock, valid bytecode", stock, "", "what pip installs, with its bytecode"),
     Peer(
-        "stock, as SAM ships it", as_sam_ships_it, "", "the same with SAM's 1980 dates: every module is compiled again"
+        "stock, as SAM ships it",
+        as_sam_ships_it,
+        "",
+        "the same with SAM's 1980 dates: Python compiles every module again",
     ),
-    Peer("delete and strip", deleted_and_stripped, "", "the 2018 recipe: tests, headers, metadata, bytecode go; strip"),
-    Peer("nested zip to /tmp", nested_zip, UNZIP, "the same in a zip that every cold start unpacks to /tmp"),
-    Peer("zstd into memfd", compressed_library, INFLATE, "the same, libtorch_cpu.so inflated whole at every start"),
+    Peer(
+        "delete and strip",
+        deleted_and_stripped,
+        "",
+        "the 2018 recipe: delete tests, headers, metadata, bytecode; strip",
+    ),
+    Peer("nested zip to /tmp", nested_zip, UNZIP, "the same in a zip, which every cold start unpacks to /tmp"),
+    Peer("zstd into memfd", compressed_library, INFLATE, "the same; every start decompresses all of libtorch_cpu.so"),
 )
 
 
 def prepare(peer: Peer, installed: Path, cache: Path, *, zipped: bool = True) -> Path:
-    """The peer's folder below `cache`, made unless it is there; if `zipped`, `FOLDER.zip` beside it is what would be uploaded."""
+    """Make the peer's folder below `cache`, unless it is there. If `zipped`, also make `FOLDER.zip` for the upload."""
     versions = "-".join(distribution(package).version for package in ("torch", "numpy"))
     name = f"{re.sub(r'[^a-z]+', '-', peer.name.lower())}-{versions}"
     tree = cache / name
@@ -168,5 +176,5 @@ def prepare(peer: Peer, installed: Path, cache: Path, *, zipped: bool = True) ->
 
 
 def zip_of(tree: Path) -> Path:
-    """Where the tree's upload lies."""
+    """The path of the tree's archive."""
     return tree.with_name(tree.name + ".zip")

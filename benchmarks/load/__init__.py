@@ -1,1 +1,1 @@
-"""The function under load: beside the bare model, beside FastAPI, through the local pool, and for ten minutes on end."""
+"""Measures the function under load, beside the bare model, FastAPI and the local pool, and for ten minutes."""

@@ -1,4 +1,4 @@
-"""What `make bench-serving` runs. Each part adds its keys to build/bench/serving.json."""
+"""Measures the serving path under load: `make bench-serving`. Each part adds its keys to build/bench/serving.json."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ def keep(part: dict[str, Any]) -> None:
 
 
 def overhead() -> dict[str, Any]:
-    """The handler beside the bare model: how many times as long a request of three letters takes. In a process of its own."""
+    """Compare the handler with the bare model, for a request of three letters. Runs in a process of its own."""
     subprocess.run([sys.executable, "-m", "benchmarks.overhead"], check=True, cwd=project.ROOT)
     rows = json.loads((RESULT.parent / "overhead.json").read_text())["rows"]
     (row,) = [row for row in rows if row["start_letters"] == 3]
@@ -32,7 +32,7 @@ def overhead() -> dict[str, Any]:
 
 
 def table(load: dict[str, Any]) -> str:
-    """Requests a second, p50 and p99, for each number of clients."""
+    """Requests per second, p50 and p99, for each number of clients, as Markdown."""
     lines = ["| clients | function: requests/s, p50, p99 | FastAPI | local pool |", "|---|---|---|---|"]
     for row in load["rows"]:
         cells = [
@@ -46,11 +46,11 @@ def table(load: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.option("--seconds", default=5.0, show_default=True, help="Of each measurement under load; there are 39.")
-@click.option("--bulk-lines", default=bulk.LINES, show_default=True, help="Of the bulk file; 0 leaves it out.")
-@click.option("--soak-seconds", default=600.0, show_default=True, help="Of the soak; 0 leaves it out.")
+@click.option("--seconds", default=5.0, show_default=True, help="Length of each measurement under load; there are 39.")
+@click.option("--bulk-lines", default=bulk.LINES, show_default=True, help="Lines of the bulk file; 0 skips this part.")
+@click.option("--soak-seconds", default=600.0, show_default=True, help="Length of the soak test; 0 skips it.")
 def main(seconds: float, bulk_lines: int, soak_seconds: float) -> None:
-    """Measure the serving path under load; results in build/bench/serving.json."""
+    """Measure the serving path under load. The results are in build/bench/serving.json."""
     from lambda_torch.names.default import a_release
 
     release = a_release()
@@ -60,12 +60,12 @@ def main(seconds: float, bulk_lines: int, soak_seconds: float) -> None:
     keep({"load": load, "fastapi_ratio": load["fastapi_ratio"]})
     print(table(load))
     if bulk_lines:
-        print(f"Answering {bulk_lines:,} lines, three times each way", file=sys.stderr)
+        print(f"Answering {bulk_lines:,} lines, three times in each way", file=sys.stderr)
         part = bulk.measure(release, bulk_lines)
         keep(part)
         print(bulk.table(part["bulk"]))
     if soak_seconds:
-        print(f"Soaking for {soak_seconds:.0f} s", file=sys.stderr)
+        print(f"Soak test for {soak_seconds:.0f} s", file=sys.stderr)
         keep({"soak": soak.measure(release, soak_seconds)})
     print(RESULT.read_text())
 

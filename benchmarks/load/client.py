@@ -1,4 +1,4 @@
-"""Clients that each send one request after the other (closed loops), over HTTP/1.1 and in one thread: it must cost little."""
+"""Clients that each send one request after the other (closed loops), over HTTP/1.1. One thread runs them all."""
 
 import asyncio
 import statistics
@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Sent:
-    """What came back: seconds of each answer with status 200, and how many others there were."""
+    """The answers: seconds of each answer with status 200, and the number of all others."""
 
     took: list[float] = field(default_factory=list)
     errors: int = 0
 
 
 def figures(sent: Sent, seconds: float) -> dict[str, float | int]:
-    """Requests a second, median and 99th percentile in ms, and errors."""
+    """Requests per second, median and 99th percentile in ms, and errors."""
     cuts = statistics.quantiles(sent.took, n=100)
     return {
         "rps": round(len(sent.took) / seconds, 1),
@@ -28,7 +28,7 @@ def figures(sent: Sent, seconds: float) -> dict[str, float | int]:
 
 
 def load(urls: Sequence[str], body: bytes, clients: int, seconds: float) -> dict[str, float | int]:
-    """`clients` closed loops of `POST /predict` for so many seconds, spread over the addresses in turn."""
+    """Run `clients` closed loops of `POST /predict` for this many seconds, spread evenly over the addresses."""
     sent = Sent()
     began = time.perf_counter()
     asyncio.run(_all([urls[number % len(urls)] for number in range(clients)], body, sent, began + seconds))
@@ -40,7 +40,7 @@ async def _all(urls: Sequence[str], body: bytes, sent: Sent, end: float) -> None
 
 
 async def _loop(url: str, body: bytes, sent: Sent, end: float) -> None:
-    """One client. A server that closes its connections is connected to again, within the time of the request."""
+    """One client. If the server closes the connection, the client connects again, within the time of the request."""
     address = urlsplit(url)
     host, port = address.hostname, address.port
     head = f"POST /predict HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"

@@ -1,7 +1,8 @@
-"""The same model behind the same server (uvicorn, as many workers): once as the function, once as a FastAPI route.
+"""Serves the same model behind the same server: as the function, and as a FastAPI route.
 
-What differs is what is compared: this project's way from an HTTP event to an answer, and FastAPI's. Each is written the way that
-serves a small model fastest, on the event loop itself. Uvicorn imports these by name, in its workers.
+The server is uvicorn with the same number of workers. Only the way from an HTTP request to an answer differs: this
+project's, and FastAPI's. Both run on the event loop itself, which is the fastest way for a small model. Uvicorn's
+workers import these by name.
 """
 
 import functools
@@ -23,10 +24,11 @@ Asgi = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 def function() -> Asgi:
-    """The function, given each request as an HTTP API's event (payload 2.0). Its log goes nowhere.
+    """The function. It gets each request as an event of an HTTP API (payload 2.0). Its log is discarded.
 
-    It reads the event's text and writes the answer's, which Lambda's runtime client does for every request. The event's text is
-    API Gateway's work, as is taking the answer apart: it is made once for each different request.
+    The measured time includes reading the event's JSON and writing the answer's JSON, because Lambda's runtime client
+    does both for every request. It does not include writing the event's JSON, because API Gateway does that. So the
+    event's text is made once for each different request.
     """
     project.use_function_code()
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (open as long as this process lives)
@@ -85,7 +87,7 @@ def fastapi() -> Any:
 
 
 def bare(release: str, seconds: str, body: str) -> None:
-    """Print how many requests a second `Model.predict` alone does, in a loop."""
+    """Print how many requests per second `Model.predict` alone answers in a loop."""
     import time
 
     project.use_function_code()

@@ -1,4 +1,4 @@
-"""Requests a second and latencies at 1, 2, 8 and 32 clients: the function, FastAPI and the local pool beside the bare model."""
+"""Measures requests per second and latencies of the function, FastAPI, the local pool and the bare model."""
 
 import contextlib
 import os
@@ -26,16 +26,17 @@ WORKERS = 2
 ROUNDS = 3
 BUCKET = "models"
 BODY = b'{"category":"Russian","start_letters":"RUS"}'
-# One thread of torch in each worker, as the function has with the memory of one vCPU.
+# One thread of torch in each worker. The function has one with the memory of one vCPU.
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769"}
 
 
 @contextlib.contextmanager
 def uvicorn(name: str, environment: dict[str, str]) -> Iterator[str]:
-    """One worker with `benchmarks.load.peers:NAME` behind uvicorn; gives its address as soon as it answers.
+    """Run one worker with `benchmarks.load.peers:NAME` behind uvicorn. Gives its address as soon as it answers.
 
-    Not uvicorn's own `--workers`: with it, uvicorn leaves Nagle's algorithm on and writes head and body apart, so that each
-    answer waits 40 ms for the client's delayed acknowledgement (tcp(7)), and nothing else can be seen.
+    This does not use uvicorn's own `--workers`. With that option uvicorn leaves Nagle's algorithm on and writes head
+    and body separately. Each answer then waits 40 ms for the client's delayed acknowledgement (tcp(7)), which hides
+    everything else.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -71,7 +72,7 @@ def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
 
 @contextlib.contextmanager
 def pool(release: Path) -> Iterator[str]:
-    """`lambda-torch serve`: the local gateway and AWS's emulator before two environments."""
+    """Run `lambda-torch serve`: the local gateway and AWS's emulator with two environments. Gives its address."""
     program = str(Path(sys.executable).with_name("lambda-torch"))
     options = ["--port", "0", "--layer", "stock", "--memory", "1769", "--concurrency", str(WORKERS)]
     command = [program, "serve", *options, "--release", str(release)]
@@ -86,7 +87,7 @@ def pool(release: Path) -> Iterator[str]:
 
 
 def bare(release: Path, seconds: float) -> float:
-    """Requests a second of as many processes as there are workers, each with the bare model in a loop."""
+    """Requests per second of the bare model in a loop, in as many processes as there are workers."""
     command = [sys.executable, "-m", "benchmarks.load.peers", str(release), str(seconds), BODY.decode()]
     loops = [
         subprocess.Popen(command, cwd=project.ROOT, env=os.environ | THREADS, stdout=subprocess.PIPE, text=True)
@@ -96,7 +97,7 @@ def bare(release: Path, seconds: float) -> float:
 
 
 def measure(release: Path, scratch: Path, seconds: float) -> dict[str, Any]:
-    """All of it, in turns: for each number of clients the medians of the rounds."""
+    """Measure all services in turns. Returns the medians of the rounds for each number of clients."""
     project.use_function_code()
     import boto3
 
@@ -123,7 +124,7 @@ def measure(release: Path, scratch: Path, seconds: float) -> dict[str, Any]:
         "workers": WORKERS,
         "rows": [_row(clients, several) for clients, several in rounds.items()],
         "bare_rps": round(statistics.median(bare(release, seconds) for _ in range(ROUNDS)), 1),
-        # Of measurements that followed each other at once: what else the machine does changes by the minute.
+        # The ratios are of measurements next to each other, because other load on the machine changes by the minute.
         "fastapi_ratio": round(statistics.median(ours / theirs for ours, theirs in pairs), 3),
     }
 
@@ -131,7 +132,7 @@ def measure(release: Path, scratch: Path, seconds: float) -> dict[str, Any]:
 def _round(
     services: dict[str, list[str]], clients: int, seconds: float, turn: int
 ) -> dict[str, dict[str, float | int]]:
-    """Each service once, in an order that turns."""
+    """Measure each service once. Every other round has the reverse order."""
     names = list(services)[:: -1 if turn % 2 else 1]
     figures = {name: load(services[name], BODY, clients, seconds) for name in names}
     print(

@@ -1,4 +1,4 @@
-"""Two environments under Lambda's emulator, busy for minutes with all that the API takes: no error, and memory that stays."""
+"""Keeps two environments under Lambda's emulator busy with all kinds of requests, and counts errors and memory."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from lambda_torch.emulator.run import Reports, RunOptions, running
 
 ENVIRONMENTS = 2
 SAMPLE_SECONDS = 1.0
-# The first part of the run warms allocators and caches up; growth is what follows, from its first tenth to its last.
+# The first part of the run warms up allocators and caches. Growth is that from the first tenth of the rest to the last.
 WARM_SHARE = 0.1
 
 GOOD = {"category": "Russian", "start_letters": "RUS"}
-# method, path, body, the status that is right
+# method, path, body, expected status
 MIX: list[tuple[str, str, Any, int]] = [
     ("POST", "/predict", GOOD, 200),
     ("POST", "/predict", GOOD | {"temperature": 0.8}, 200),
@@ -38,13 +38,13 @@ MIX: list[tuple[str, str, Any, int]] = [
 
 
 def event(method: str, path: str, body: Any) -> bytes:
-    """As a REST API sends it."""
+    """An event as a REST API sends it."""
     text = None if body is None else json.dumps(body)
     return json.dumps({"httpMethod": method, "path": path, "headers": {}, "body": text}).encode()
 
 
 def function_bytes() -> int:
-    """Resident memory of the function's processes, which are descendants of this one."""
+    """Resident memory of the function's processes in bytes. They are descendants of this process."""
     found, parents = [], {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -65,14 +65,14 @@ def function_bytes() -> int:
 
 
 def measure(release: Path, seconds: float) -> dict[str, Any]:
-    """Run the mix; errors are answers with another status than the right one, and environments that were lost."""
+    """Run the mix of requests. Errors are answers with an unexpected status, and lost environments."""
     notes: list[str] = []
     reports = Reports(step=lambda _: None, note=notes.append, log=lambda _: None)
     counts = [0, 0]
     samples: list[tuple[float, int]] = []
     options = RunOptions(software.stock(), release, ENVIRONMENTS, memory_mb=1769)
     with running(options, event("GET", "/health", None), reports) as run:
-        # All at once, so that every environment starts.
+        # All at the same time, so that every environment starts.
         for early in [run.pool.submit(event("POST", "/predict", GOOD)) for _ in range(20)]:
             early.result()
         began = time.monotonic()
@@ -87,7 +87,7 @@ def measure(release: Path, seconds: float) -> dict[str, Any]:
                     counts[0] += 1
                     counts[1] += not right
 
-        # One more than environments, so that none idles; a count may be lost to another thread, an error never makes none.
+        # One client more than environments, so that none is idle. Threads that count at the same time may lose a count.
         clients = [threading.Thread(target=client) for _ in range(ENVIRONMENTS + 1)]
         for each in clients:
             each.start()

@@ -1,6 +1,9 @@
-"""The sample model: a character-level RNN that writes names. This is the one folder to replace with a model of your own.
+"""The sample model: a character-level RNN that writes names.
 
-`serving` uses three names of it and nothing else: `Model`, `Request` and `Response`. It knows torch, and nothing of AWS.
+This is the one folder to replace with a model of your own.
+
+`serving` uses three names of it and nothing else: `Model`, `Request` and `Response`. It knows torch, but not
+AWS.
 """
 
 from model.names import Model

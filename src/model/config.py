@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 CONFIG_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 
-# A release is data from outside: bounds keep a wrong number from becoming a huge table or an endless name.
+# A release is data from outside: without bounds, a wrong number could become a huge table or an endless name.
 HiddenSize = Annotated[int, Field(ge=1, le=65_536)]
 NameLength = Annotated[int, Field(ge=1, le=1_000)]
 StartLetters = Annotated[int, Field(ge=1, le=10_000)]
@@ -26,7 +26,7 @@ class Architecture(_Strict):
 
 
 class Config(_Strict):
-    """The release's `model.json`. `training` holds figures for people; nothing is computed from them."""
+    """The release's `model.json`. `training` holds figures for people; no code uses them."""
 
     architecture: Architecture
     categories: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
@@ -40,12 +40,12 @@ class Config(_Strict):
         for what, items in (("categories", self.categories), ("letters", list(self.letters))):
             twice = sorted({item for item in items if items.count(item) > 1}) if len(set(items)) < len(items) else []
             if twice:
-                raise ValueError(f"{what}: {', '.join(map(repr, twice))} is there more than once")
+                raise ValueError(f"{what}: {', '.join(map(repr, twice))} occurs more than once")
         return self
 
     @property
     def end(self) -> int:
-        """The index of the end marker, which follows the letters' own indices."""
+        """The index of the end marker: the one after the letters' indices."""
         return len(self.letters)
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:

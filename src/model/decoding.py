@@ -1,11 +1,11 @@
-"""Writing names quickly: the network folded into two tables and one matrix, all names of a batch step by step together.
+"""Writes names fast: the network becomes two tables and one matrix, and the names of a batch take each step together.
 
 The network has no nonlinearity between its input and log_softmax, so with M = its layers multiplied out,
 
     [next hidden | logits] = category row of M + letter row of M + hidden @ recurrent part of M + bias
 
-holds exactly. A step is therefore a table lookup, one matrix product and an argmax. The folding is done in float64 and
-rounded once; log_softmax never changes which letter is the largest, so it is left out.
+holds exactly. So a step is a table lookup, one matrix product and an argmax. The layers are multiplied out in float64
+and rounded once. log_softmax never changes which letter is the largest, so it is left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ class Decoder:
         Args:
             categories: the category of each row, by index.
             letters: the start letter of each row, by index; as many as categories.
-            steps: at most so many letters follow a start letter.
+            steps: at most this many letters follow a start letter.
             noise: (rows, steps, symbols), added to the logits before the largest is taken. None takes the likeliest
                 letter; Gumbel noise times a temperature draws letters (see `gumbel_noise`).
 
@@ -75,7 +75,7 @@ class Decoder:
         # A batch of one category, the usual one, needs no offset into the table.
         offsets = None if len(present) == 1 else torch.tensor([present.index(each) * symbols for each in categories])
 
-        # Every tensor of the loop is made before it: at these sizes, making one costs as much as computing it.
+        # Every tensor of the loop is made before it: for tensors this small, making one costs as much as computing it.
         chosen = torch.tensor(letters)
         buffers = [
             (each, each[:, :hidden_size], each[:, hidden_size:]) for each in torch.empty(2, rows, width).unbind()
@@ -112,5 +112,5 @@ def gumbel_noise(rows: int, steps: int, symbols: int, temperature: float, genera
 
 def scaled_gumbel(uniform: Tensor, temperature: float) -> Tensor:
     """Turn numbers drawn evenly from [0, 1) into Gumbel noise times the temperature, in place; always finite."""
-    # An exact 0, one draw in 2**24, would be -inf, and NaN where the temperature is so small that float32 has it as 0.
+    # An exact 0 (one draw in 2**24) would become -inf, and NaN where the temperature is 0 in float32.
     return uniform.clamp_(min=torch.finfo(uniform.dtype).tiny).log_().neg_().log_().mul_(-temperature)

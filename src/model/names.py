@@ -14,11 +14,12 @@ from model.decoding import Decoder, gumbel_noise
 from model.schema import Request, Response
 from model.weights import read_weights
 
-# Names that are decoded at a time. More of them than a core's cache has room for take a third longer each.
+# Names that are decoded at a time. Of more names than fit into a core's cache, each one takes longer
+# (`python -m benchmarks.decoding`).
 ROWS = 600
-# How much of a client's own text an error repeats.
+# How many characters of a client's own text an error repeats.
 ECHO = 40
-# What a regular expression's character class must have escaped (ECMA-262, "ClassEscape").
+# The characters that a character class of a regular expression must escape (ECMA-262, "ClassEscape").
 SPECIAL_IN_CLASS = "\\]^-"
 
 
@@ -52,13 +53,13 @@ class Model:
 
         Raises:
             PydanticCustomError: of type unknown_category, empty_start_letters, too_many_start_letters or
-                unknown_letters; its context has what a client needs to do better.
+                unknown_letters. Its context has what a client needs to correct the request.
         """
         config = self.config
         if request.category not in self._categories:
             raise PydanticCustomError(
                 "unknown_category",
-                # The client's own text is filled in, never part of the template: its braces must not be taken for ours.
+                # The client's text is a value and no part of the template, since it may have braces.
                 f"Unknown category '{{category}}'; this release knows {', '.join(config.categories)}",
                 {"categories": config.categories, "category": _shortened(request.category)},
             )
@@ -82,7 +83,7 @@ class Model:
             )
 
     def predict(self, requests: list[Request]) -> list[Response]:
-        """Write the names of a batch of requests, each of which `check` let through.
+        """Write the names of a batch of requests that `check` accepted.
 
         The start letters of all requests are decoded together. A request's names depend on the request alone: each
         draws from its own generator.
@@ -106,7 +107,7 @@ class Model:
         return Request(category=self.config.categories[0], start_letters="".join(letters[:count]))
 
     def hints(self) -> dict[str, dict[str, JsonValue]]:
-        """What only this release knows about the request's fields, as JSON Schema keywords: its categories and its letters."""
+        """What only this release knows about the request's fields: its categories and letters, as JSON Schema keywords."""
         letters = "".join(f"\\{letter}" if letter in SPECIAL_IN_CLASS else letter for letter in self.config.letters)
         return {
             "category": {"enum": list(self.config.categories)},
@@ -114,7 +115,7 @@ class Model:
         }
 
     def _noise(self, requests: Sequence[Request]) -> Tensor | None:
-        """What `Decoder.decode` adds to the logits of each row: nothing, if no request of the batch draws letters."""
+        """What `Decoder.decode` adds to the logits of each row; None if no request of the batch draws letters."""
         if all(each.temperature is None for each in requests):
             return None
         steps, symbols = self.config.max_length, self.config.end + 1
@@ -136,7 +137,7 @@ class Model:
 def _generator(seed: int | None) -> torch.Generator:
     generator = torch.Generator()
     if seed is None:
-        # From the system's entropy, not from torch's own state: copies of one memory snapshot must not draw alike.
+        # From the system's entropy, not from torch's own state: copies of one memory snapshot must not draw the same.
         generator.seed()
     else:
         generator.manual_seed(seed)

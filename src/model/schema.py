@@ -1,4 +1,4 @@
-"""What a client sends and gets: the request's and the answer's JSON, its validation and its documentation."""
+"""What a client sends and gets: the JSON of requests and responses, its validation and its documentation."""
 
 from typing import Annotated, Self
 
@@ -15,7 +15,7 @@ class Request(BaseModel):
     """Names to write: one for each start letter, in the style of one category.
 
     Types are strict (`"3"` is not a number, `true` is not a string) and unknown keys are errors, so that a misspelt
-    option is never silently ignored. What only a release knows (its categories, its alphabet) is `Model.check`'s.
+    option is never ignored in silence. `Model.check` checks what only a release knows: its categories and its letters.
     """
 
     model_config = ConfigDict(
@@ -27,7 +27,7 @@ class Request(BaseModel):
                 {"category": "Russian", "start_letters": "RUS"},
                 {"category": "Russian", "start_letters": "RUS", "temperature": 0.8, "seed": 1},
             ],
-            # What `_seed_has_something_to_do` refuses, said in JSON Schema.
+            # What `_seed_has_something_to_do` refuses, in JSON Schema.
             "if": {"required": ["seed"], "properties": {"seed": {"type": "integer"}}},
             "then": {"required": ["temperature"], "properties": {"temperature": {"type": "number"}}},
         },
@@ -66,11 +66,11 @@ class Request(BaseModel):
 
     @model_validator(mode="after")
     def _seed_has_something_to_do(self) -> Self:
-        # Ignoring it would make a client who tries seed after seed wonder why the names stay the same.
+        # If it were ignored, a client that tries several seeds would get the same names and no reason.
         if self.seed is not None and self.temperature is None:
             raise PydanticCustomError(
                 "seed_without_temperature",
-                "A seed only matters when letters are drawn: give a temperature (for example 0.8) with it, or leave it out",
+                "A seed only matters when letters are drawn: give a temperature (such as 0.8) with it, or leave it out",
             )
         return self
 

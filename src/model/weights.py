@@ -1,4 +1,4 @@
-"""Reading a release's weights: by memory map, without pickle, and only if they are what `model.json` says."""
+"""Reads a release's weights: by memory map, without pickle, and only if they are what `model.json` says."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from model.config import WEIGHTS_FILE, Config
 
 
 def read_weights(release: Path, config: Config) -> dict[str, Tensor]:
-    """The tensors of `weights.safetensors`, mapped from the file (pages are read when they are touched).
+    """The tensors of `weights.safetensors`, mapped from the file: a page is read when something touches it.
 
     Raises:
         ValueError: the file is missing, broken or truncated, or its names, types, shapes or values are not those of
@@ -25,9 +25,9 @@ def read_weights(release: Path, config: Config) -> dict[str, Tensor]:
                 header = file.get_slice(name)
                 found, kind = tuple(header.get_shape()), header.get_dtype()
                 if kind != "F32":
-                    raise ValueError(f"{path}: {name} is {kind}, and this network is F32")
+                    raise ValueError(f"{path}: {name} is {kind}, but this network needs F32")
                 if found != shape:
-                    raise ValueError(f"{path}: {name} has shape {found}, and model.json's sizes need {shape}")
+                    raise ValueError(f"{path}: {name} has shape {found}, but model.json needs {shape}")
             weights = {name: file.get_tensor(name) for name in expected}
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error

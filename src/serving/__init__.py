@@ -1,1 +1,4 @@
-"""Everything behind the door: settings, releases, events and answers. Knows AWS, and nothing of names or networks."""
+"""The serving side of the function: settings, releases, events and answers.
+
+It knows AWS, but neither names nor networks.
+"""

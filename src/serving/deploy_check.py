@@ -1,7 +1,8 @@
 """The check before a deploy: the new version of the function must give the current release's recorded answers.
 
-CodeDeploy calls this function when the new version is there and no request goes to it yet ("AppSpec 'hooks' section for an AWS
-Lambda deployment", BeforeAllowTraffic), and waits for its report: `Succeeded` moves requests, `Failed` rolls the deploy back.
+CodeDeploy calls this function after it made the new version and before it sends requests there ("AppSpec 'hooks'
+section for an AWS Lambda deployment", BeforeAllowTraffic), and waits for the report: `Succeeded` moves requests,
+`Failed` rolls the deploy back.
 """
 
 import json
@@ -10,26 +11,26 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from serving.errors import ReleaseUnavailableError, ServingError
 from serving.releases import golden
 from serving.releases.format import Manifest
-from serving.releases.store import ReleaseError, ReleaseStore
-from serving.settings import AwsEnvironment, Settings
-from serving.storage import signed
+from serving.releases.store import ReleaseStore, open_store
+from serving.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
-# The first invocation is a cold start; one that fails on it (an S3 that is slow just now) is no verdict about the code.
+# The first invocation is a cold start. One failure there, for example since S3 is slow, says nothing about the code.
 ATTEMPTS = 3
 PAUSE_SECONDS = 5.0
-# A release may be published while its predecessor's examples are tried.
+# Another release may be published while the examples of the one before are tried.
 ROUNDS = 3
 
 logger = logging.getLogger("deploy-check")
 
 
-class CheckError(Exception):
-    """The new version must not get requests; the message says why."""
+class CheckError(ServingError):
+    """The new version must not get requests. The message says why."""
 
 
 def lambda_handler(event: dict[str, Any], _context: Any) -> dict[str, str]:
@@ -52,7 +53,7 @@ def lambda_handler(event: dict[str, Any], _context: Any) -> dict[str, str]:
 
 
 def report(client: Any, event: dict[str, Any], status: Any) -> None:
-    """Tell CodeDeploy `Succeeded` or `Failed`."""
+    """Report `Succeeded` or `Failed` to CodeDeploy."""
     client.put_lifecycle_event_hook_execution_status(
         deploymentId=event["DeploymentId"],
         lifecycleEventHookExecutionId=event["LifecycleEventHookExecutionId"],
@@ -61,21 +62,21 @@ def report(client: Any, event: dict[str, Any], status: Any) -> None:
 
 
 def check(settings: Settings, client: "LambdaClient", sleep: Callable[[float], None] = time.sleep) -> int:
-    """Invoke the new version with the golden examples of the channel's releases; how many were right.
+    """Invoke the new version with the golden examples of the channel's releases.
 
-    Where nothing was published yet there is nothing to compare with, and 0 is the answer.
+    Returns:
+        How many answers were right. Before the first release there is nothing to compare with, and the result is 0.
 
     Raises:
-        CheckError: an answer is wrong, or there is none.
+        CheckError: an answer is wrong or missing.
     """
     if settings.bucket is None or settings.checked_function is None:
         raise CheckError("the variables MODEL_BUCKET and CHECKED_FUNCTION must be set")
-    objects = signed.open_objects(AwsEnvironment.from_environment())
-    store = ReleaseStore(objects, settings.bucket, settings.cache, settings.fetch_seconds)
+    store = open_store(settings)
     for _ in range(ROUNDS):
         try:
             manifests = {each.version: each for each in _manifests(store, settings.channel)}
-        except ReleaseError as error:
+        except ReleaseUnavailableError as error:
             if error.code == "no_release":
                 return 0
             raise CheckError(str(error)) from error
@@ -88,14 +89,14 @@ def check(settings: Settings, client: "LambdaClient", sleep: Callable[[float], N
 def _compare(
     client: "LambdaClient", function: str, manifests: dict[str, Manifest], sleep: Callable[[float], None]
 ) -> int | None:
-    """How many answers were right; None where one came from a release that is not among these, as after a publish just now."""
+    """How many answers were right. None where another release answered, as happens after a publish."""
     right = 0
     for manifest in manifests.values():
         for number, example in enumerate(manifest.golden, 1):
             release, response = _ask(client, function, example.request, sleep)
             if release not in manifests:
                 return None
-            # While a canary runs either release may answer, and each has answers of its own.
+            # While a canary runs, either release may answer, and each one has its own answers.
             if release != manifest.version:
                 continue
             difference = golden.compare(response, example.response, example.tolerance)
@@ -115,7 +116,7 @@ def _manifests(store: ReleaseStore, channel: str) -> Iterator[Manifest]:
 
 
 def _ask(client: "LambdaClient", function: str, request: Any, sleep: Callable[[float], None]) -> tuple[str | None, Any]:
-    """The release that answered, and what."""
+    """The release that answered, and its answer."""
     event = {"httpMethod": "POST", "path": "/predict", "headers": {}, "body": json.dumps(request)}
     problem = ""
     for attempt in range(ATTEMPTS):

@@ -1,6 +1,6 @@
-"""Every environment variable that the function reads, read once into a typed object.
+"""Every environment variable that the function reads, as a typed object.
 
-No other module of the function looks at `os.environ`.
+No other module of the function reads `os.environ`.
 """
 
 import os
@@ -12,76 +12,91 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
-# AWS Lambda gives one vCPU at this memory size and a proportional share below and above it (Lambda developer guide, "Memory").
+from serving.errors import ServingError
+
+# AWS Lambda gives one vCPU at this memory size, and a proportional share below and above it (Lambda developer guide,
+# "Memory").
 MEGABYTES_PER_CPU = 1769
 
 
 def _comma_separated(value: object) -> object:
-    """`"a, b"` to `("a", "b")`, as environment variables carry lists."""
+    """`"a, b"` becomes `("a", "b")`: environment variables hold lists in this form."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 
 
-class SettingsError(Exception):
-    """An environment variable has a value that cannot be used. The message names the variable and the rule it breaks."""
+class SettingsError(ServingError):
+    """An environment variable has a value that cannot be used.
+
+    The message names the variable and the rule it breaks.
+    """
 
 
 class Settings(BaseModel):
-    """What the environment says. Aliases are the variables' names; the defaults are what a bare deployment gets."""
+    """The function's settings. Aliases are the names of the environment variables; each one has a default."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     bucket: Annotated[str | None, Field(alias="MODEL_BUCKET", min_length=1)] = None
-    """The bucket that holds the releases. Without it the function starts and answers 503 with what to do."""
+    """The bucket that holds the releases. Without it the function starts, and answers 503 with the next step."""
 
     cors_origins: Annotated[
         tuple[str, ...], BeforeValidator(_comma_separated), Field(alias="CORS_ORIGINS", min_length=1)
     ] = ("*",)
-    """Origins that browsers may call from: `*`, or a comma-separated list such as `https://a.example,https://b.example`."""
+    """Origins that browsers may call from: `*`, or a list with commas: `https://a.example,https://b.example`."""
 
     max_body_bytes: Annotated[PositiveInt, Field(alias="MAX_BODY_BYTES")] = 1_048_576
-    """Largest request body in bytes, after base64 decoding. Lambda itself takes 6 MB, API Gateway 10 MB."""
+    """Largest request body in bytes, after base64 decoding. Lambda itself takes 6 MB, and API Gateway 10 MB."""
 
     max_batch_items: Annotated[PositiveInt, Field(alias="MAX_BATCH_ITEMS")] = 100
-    """Most requests in one list. What they may cost together must fit into the function's timeout, and API Gateway's 29 s."""
+    """Most requests in one list.
+
+    All of them together must fit into the function's timeout, and into API Gateway's 29 s.
+    """
 
     channel: Annotated[str, Field(alias="RELEASE_CHANNEL", pattern="^[a-z0-9][a-z0-9-]{0,62}$")] = "live"
-    """The channel whose release is served."""
+    """The channel whose release serves."""
 
     refresh_seconds: Annotated[float, Field(alias="RELEASE_REFRESH_SECONDS", ge=0, allow_inf_nan=False)] = 15.0
-    """Seconds between two looks at the channel's pointer, while requests come."""
+    """Seconds between two looks at the channel's pointer, while requests arrive."""
 
     fetch_seconds: Annotated[float, Field(alias="RELEASE_FETCH_SECONDS", gt=0, allow_inf_nan=False)] = 60.0
     """How long fetching one release may take in all."""
 
     retry_seconds: Annotated[float, Field(alias="RELEASE_RETRY_SECONDS", ge=0, allow_inf_nan=False)] = 5.0
-    """Seconds between two looks into the bucket while there is no usable release: a storm of requests is not one of S3 calls."""
+    """Seconds between two looks at the channel while no release can serve, however many requests come."""
 
     cache: Annotated[Path, Field(alias="RELEASE_CACHE")] = Path(tempfile.gettempdir()) / "releases"
-    """Where fetched releases are kept; on Lambda only /tmp can be written."""
+    """Where fetched releases are kept. On Lambda, programs can write only to /tmp."""
 
     memory_mb: Annotated[PositiveInt, Field(alias="AWS_LAMBDA_FUNCTION_MEMORY_SIZE")] = MEGABYTES_PER_CPU
     """The function's memory in MB, which decides its share of CPU. Set by Lambda."""
 
     function_name: Annotated[str, Field(alias="AWS_LAMBDA_FUNCTION_NAME", min_length=1)] = "local"
-    """The function's name, which its metrics carry. Set by Lambda."""
+    """The function's name, a dimension of its metrics. Set by Lambda."""
 
     initialization: Annotated[str, Field(alias="AWS_LAMBDA_INITIALIZATION_TYPE")] = "on-demand"
-    """How Lambda came to start this environment: `on-demand`, `provisioned-concurrency` or `snap-start`. Set by Lambda."""
+    """How Lambda came to start this environment: `on-demand`, `provisioned-concurrency` or `snap-start`.
+
+    Set by Lambda.
+    """
 
     log_requests: Annotated[bool, Field(alias="LOG_REQUESTS")] = False
-    """Whether the log also has what was asked and answered. It may be personal, so it is off unless asked for."""
+    """Whether the log also has requests and answers. They may be personal, so this is off by default."""
+
+    allow_programs: Annotated[bool, Field(alias="ALLOW_PROGRAMS")] = False
+    """Whether a release may hold programs, `torch.export` and TorchScript. Weights as safetensors need it not."""
 
     checked_function: Annotated[str | None, Field(alias="CHECKED_FUNCTION", min_length=1)] = None
-    """The ARN of the version that the check before a deploy invokes; only the check's own function has it."""
+    """The ARN of the version that the check before a deploy invokes. Only the function of that check has it."""
 
     log_level: Annotated[str, Field(alias="LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")] = "INFO"
-    """Level of the structured log. What it leaves out still counts in the metrics."""
+    """Level of the structured log. Lines below the level still count in the metrics."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read the settings; an empty variable counts as unset, as SAM's `Parameters` produce them.
+        """Read the settings. An empty variable counts as unset, since a template's empty parameter makes one.
 
         Raises:
             SettingsError: a variable's value breaks its rule.
@@ -94,11 +109,11 @@ class Settings(BaseModel):
 
     @property
     def threads(self) -> int:
-        """Threads worth starting: one a whole vCPU that the memory size pays for (two are visible from 128 to 3,008 MB)."""
+        """Threads for torch: one for each whole vCPU of this memory size (two are visible from 128 to 3,008 MB)."""
         return max(1, self.memory_mb // MEGABYTES_PER_CPU)
 
 
-# Whoever sets one of these wants what only boto3 knows.
+# Each of these asks for something that only boto3 can do.
 SPECIAL = (
     *("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"),
     *("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
@@ -108,13 +123,13 @@ SPECIAL = (
 
 @dataclass(frozen=True)
 class AwsEnvironment:
-    """Where S3 is and what signs for it, as Lambda and the AWS SDKs name it.
+    """Where S3 is and what signs requests to it, by the variables that Lambda and the AWS SDKs use.
 
     Attributes:
-        region: of the function, and of its bucket.
-        endpoint: another S3 than AWS's; empty for AWS's.
-        key, secret, token: the function's credentials; empty with SnapStart, where
-        container_url, container_token: say where they can be read.
+        region: the region of the function and its bucket.
+        endpoint: the address of another S3 than AWS's; empty for AWS's.
+        key, secret, token: the function's credentials; empty with SnapStart.
+        container_url, container_token: with SnapStart, where the credentials can be read.
         special: the variables of SPECIAL that are set.
     """
 
@@ -129,7 +144,7 @@ class AwsEnvironment:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read it anew: credentials may have changed since the process began."""
+        """Read the variables as they are now: credentials may have changed since the process began."""
 
         def first(*names: str) -> str:
             return next((environment[name] for name in names if environment.get(name)), "")
@@ -146,7 +161,24 @@ class AwsEnvironment:
         )
 
 
+# What a process that tries a release gets of the environment: where programs and libraries are, and no credentials.
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR")
+PASSED_ON_PREFIXES = ("OMP_", "MKL_", "TORCH_LAYER", "PYTORCH_")
+
+
+def child_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables for a process that tries a release: those that torch and the interpreter need."""
+    passed = {
+        name: value for name, value in environment.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
+    }
+    # One arena of the allocator: each reserves 64 MB of addresses, which the limit on memory counts.
+    return {**passed, "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "1"}
+
+
 def limit_threads(threads: int) -> None:
-    """Tell OpenMP and MKL their thread count; takes effect only before torch is imported. What the user set stays."""
+    """Set the thread count of OpenMP and MKL, which they read when torch is imported.
+
+    A variable that is set already stays.
+    """
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, str(threads))

@@ -56,7 +56,7 @@ def images(python_runtime: PythonRuntime) -> None:
         pytest.skip(f"container tests: {error}")
 
 
-class Done(NamedTuple):
+class SamResult(NamedTuple):
     """What a sam command left."""
 
     status: int
@@ -74,7 +74,7 @@ class Project(NamedTuple):
 
     folder: Path
 
-    def sam(self, *arguments: str, variables: Mapping[str, str] | None = None) -> Done:
+    def sam(self, *arguments: str, variables: Mapping[str, str] | None = None) -> SamResult:
         """Run `sam` with these arguments in the folder, as if typed there."""
         done = subprocess.run(
             [command.executable(), *arguments],
@@ -85,7 +85,7 @@ class Project(NamedTuple):
             text=True,
             timeout=SAM_SECONDS,
         )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return SamResult(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="session")

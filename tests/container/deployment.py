@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pexpect
 
-from container.conftest import Done, Project
+from container.conftest import Project, SamResult
 from lambda_torch.emulator.processes import Processes, free_port
 from lambda_torch.emulator.storage import CREDENTIALS, REGION
 from lambda_torch.project import ROOT
@@ -106,7 +106,9 @@ def invoke(
     return answer
 
 
-def typed(project: Project, arguments: list[str], answers: list[tuple[str, str]], variables: dict[str, str]) -> Done:
+def typed(
+    project: Project, arguments: list[str], answers: list[tuple[str, str]], variables: dict[str, str]
+) -> SamResult:
     """Run a sam command at a terminal, typing an answer at each question (a regular expression) whenever it is asked."""
     child = pexpect.spawn(
         command.executable(),
@@ -132,4 +134,4 @@ def typed(project: Project, arguments: list[str], answers: list[tuple[str, str]]
     finally:
         child.close(force=True)
     text = re.sub(r"\x1b\[[0-9;]*m", "", "".join(said))
-    return Done(child.exitstatus if child.exitstatus is not None else -1, text, "")
+    return SamResult(child.exitstatus if child.exitstatus is not None else -1, text, "")

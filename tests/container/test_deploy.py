@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from container.conftest import Done, Project
+from container.conftest import Project, SamResult
 from container.deployment import STACK, Cloud, cloud, invoke, typed
 from lambda_torch.project import EVENTS
 from lambda_torch.sam import command
@@ -51,7 +51,7 @@ def to(images: None) -> Iterator[Cloud]:
 
 
 @pytest.fixture(scope="module")
-def deployed(built: Project, to: Cloud) -> Done:
+def deployed(built: Project, to: Cloud) -> SamResult:
     """`sam deploy` with samconfig.toml's defaults."""
     done = built.sam("deploy", "--no-confirm-changeset", variables=to.variables)
     assert done.status == 0, done.said[-4000:]
@@ -72,12 +72,12 @@ def publish(to: Cloud, stack: str, release: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def published(deployed: Done, to: Cloud, release: Path) -> str:
+def published(deployed: SamResult, to: Cloud, release: Path) -> str:
     """The bucket of the deployed stack, with a release in it."""
     return publish(to, STACK, release)
 
 
-def build(project: Project, container_pip: list[str]) -> Done:
+def build(project: Project, container_pip: list[str]) -> SamResult:
     """Build what changed."""
     done = project.sam("build", "--use-container", *container_pip)
     assert done.status == 0, done.said[-4000:]
@@ -92,7 +92,7 @@ def edit(project: Project, container_pip: list[str], line: str) -> None:
     assert "Valid cache found, copying previously built resources for following layers (TorchLayer)" in done.said
 
 
-def changes(done: Done) -> set[tuple[str, str]]:
+def changes(done: SamResult) -> set[tuple[str, str]]:
     """What a deploy changed: pairs of operation and logical id, without the hash in a version's."""
     lines = [line.split()[1:3] for line in done.stdout.splitlines() if line.startswith(("+ ", "* ", "- "))]
     return {(operation, re.sub(r"(?<=Version)[0-9a-f]{10}$", "", name)) for operation, name in lines}
@@ -131,7 +131,7 @@ def test_package_uploads_function_and_layer(built: Project, to: Cloud, tmp_path:
     assert all(text.count(f"s3://packages/{key}") == 1 for key in to.keys("packages"))
 
 
-def test_the_outputs_are_printed(deployed: Done, to: Cloud) -> None:
+def test_the_outputs_are_printed(deployed: SamResult, to: Cloud) -> None:
     """After a deploy the terminal shows the URL, the bucket and the command that publishes a model."""
     outputs = to.outputs()
     shown = "".join(deployed.stdout.split())
@@ -140,7 +140,9 @@ def test_the_outputs_are_printed(deployed: Done, to: Cloud) -> None:
         assert "".join(outputs[name].split()) in shown
 
 
-def test_without_a_release_the_deployed_function_says_how_to_publish(built: Project, deployed: Done, to: Cloud) -> None:
+def test_without_a_release_the_deployed_function_says_how_to_publish(
+    built: Project, deployed: SamResult, to: Cloud
+) -> None:
     """A new stack has no model yet: its function answers 503 with the command."""
     answer = invoke(built, to, EVENTS / "api-v1.json")
     assert answer["statusCode"] == 503
@@ -154,7 +156,7 @@ def test_the_deployed_function_answers(built: Project, published: str, to: Cloud
     assert len(answer["headers"]["X-Model-Version"]) == 64
 
 
-def test_a_second_deploy_with_nothing_changed_says_so(built: Project, deployed: Done, to: Cloud) -> None:
+def test_a_second_deploy_with_nothing_changed_says_so(built: Project, deployed: SamResult, to: Cloud) -> None:
     """Deploying again succeeds, and changes nothing."""
     done = built.sam("deploy", "--no-confirm-changeset", variables=to.variables)
     assert done.status == 0, done.said

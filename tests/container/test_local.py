@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from container.conftest import Done, Project
+from container.conftest import Project, SamResult
 from integration.serving.test_handler import STATUS
 from lambda_torch.project import EVENTS
 from lambda_torch.sam.start_api import Api, Variables
@@ -19,10 +19,10 @@ RUS = {"category": "Russian", "start_letters": "RUS"}
 
 
 @pytest.fixture(scope="session")
-def invocations(built: Project, variables: Variables) -> dict[str, Done]:
+def invocations(built: Project, variables: Variables) -> dict[str, SamResult]:
     """`sam local invoke` with every file of events/, two at a time."""
 
-    def invoke(name: str) -> Done:
+    def invoke(name: str) -> SamResult:
         event = str(EVENTS / f"{name}.json")
         return built.sam("local", "invoke", "--event", event, "--env-vars", str(variables.path))
 
@@ -37,7 +37,7 @@ def model(release: Path) -> Model:
 
 
 @pytest.mark.parametrize("name", sorted(STATUS))
-def test_sam_local_invoke_answers_every_event_as_documented(name: str, invocations: dict[str, Done]) -> None:
+def test_sam_local_invoke_answers_every_event_as_documented(name: str, invocations: dict[str, SamResult]) -> None:
     """In AWS's container each sample event gets its status; the payload tells, since SAM's exit status does not."""
     done = invocations[name]
     answer = json.loads(done.stdout)
@@ -46,7 +46,9 @@ def test_sam_local_invoke_answers_every_event_as_documented(name: str, invocatio
 
 
 @pytest.mark.parametrize("name", ["api-v1", "api-v1-base64", "api-v1-root", "api-v1-sampled", "api-v2", "bare"])
-def test_the_names_from_the_container_are_the_models(name: str, invocations: dict[str, Done], model: Model) -> None:
+def test_the_names_from_the_container_are_the_models(
+    name: str, invocations: dict[str, SamResult], model: Model
+) -> None:
     """What comes out of AWS's container, the layer and S3 is what the model of the same release says here."""
     event = json.loads((EVENTS / f"{name}.json").read_text())
     body = event.get("body", json.dumps(event))
@@ -55,7 +57,7 @@ def test_the_names_from_the_container_are_the_models(name: str, invocations: dic
     assert json.loads(json.loads(invocations[name].stdout)["body"]) == expected.model_dump()
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """An HTTP answer."""
 
     status: int
@@ -63,17 +65,17 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def call(url: str, body: Any = None, method: str | None = None, **headers: str) -> Answer:
+def call(url: str, body: Any = None, method: str | None = None, **headers: str) -> HttpAnswer:
     """Send a request; a body that is not bytes goes as JSON."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
     request = urllib.request.Request(url, data, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=300) as answer:
-            return Answer(answer.status, answer.headers, answer.read())
+            return HttpAnswer(answer.status, answer.headers, answer.read())
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(error.code, error.headers, error.read())
+            return HttpAnswer(error.code, error.headers, error.read())
 
 
 def test_post_gets_names_from_the_release_in_s3(api: Api) -> None:

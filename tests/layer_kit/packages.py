@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from builder.native.compile_pager import COMPANION_NAME
-from builder.native.side_file import ColdFileWriter
+from builder.native.side_file import SideFileWriter
 from builder.python import bundle
+from builder.python.tiers import RecordedModules
 from paging.kit import compiled_pager
 
 FILES = {
@@ -28,7 +29,7 @@ FILES = {
     "lake-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: lake\nVersion: 1.0\n",
 }
 PACKED = frozenset({"lake", "hill"})
-TEMPERATURES = bundle.Temperatures(("lake", "lake.fish"), frozenset({"lake.deep", "lake.deep.eel"}), frozenset())
+RECORDED = RecordedModules(("lake", "lake.fish"), frozenset({"lake.deep", "lake.deep.eel"}), frozenset())
 
 
 def make_tree(root: Path) -> Path:
@@ -40,14 +41,14 @@ def make_tree(root: Path) -> Path:
     return root
 
 
-def make_bundle(staged: Path, output: Path, temperatures: bundle.Temperatures = TEMPERATURES) -> Path:
+def make_bundle(staged: Path, output: Path, recorded: RecordedModules = RECORDED) -> Path:
     """Bundle the tree, and put the pager there, which has the archive's decoder."""
-    bundle.bundle(staged, output, temperatures, packed=PACKED)
+    bundle.bundle(staged, output, recorded, packed=PACKED)
     folder = output / "torch_layer"
     for path in compiled_pager().iterdir():
         if path.name != COMPANION_NAME:
             shutil.copy(path, folder / path.name)
     machine = {"x86_64": 62, "aarch64": 183}[platform.machine()]  # e_machine
-    with ColdFileWriter(folder / "libraries.cold", machine):
+    with SideFileWriter(folder / "libraries.cold", machine):
         pass  # no library is split
     return output

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from filelock import FileLock
 
 from builder import paths
@@ -27,14 +28,15 @@ PLAIN, THROWING = "package/lib/libplain.so", "package/lib/libthrowing.so"
 LAYOUTS = {"two segments": ["-Wl,-z,noseparate-code"], "four segments": ["-Wl,-z,separate-code"]}
 
 
-def compiled_pager(recording: bool = False, arch: str = "") -> Path:
-    """The folder of a pager, compiled once for these sources and kept below build/."""
-    digest = hashlib.sha256(repr((recording, arch)).encode())
+def compiled_pager(recording: bool = False, arch: str = "", flags: str = "-O2") -> Path:
+    """The folder of a pager, compiled once for these sources and flags and kept below build/."""
+    digest = hashlib.sha256(repr((recording, arch, flags)).encode())
     for path in sorted(paths.PAGER.iterdir()):
         digest.update(path.read_bytes())
     folder = KEPT / f"pager-{digest.hexdigest()[:16]}"
     KEPT.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CFLAGS", flags)
         if not (folder / COMPANION_NAME).exists():
             partial = folder.with_name(f"{folder.name}.{os.getpid()}")
             build_pager(partial / PAGER_NAME, arch=arch or platform.machine(), recording=recording)

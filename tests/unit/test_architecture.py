@@ -1,11 +1,17 @@
-"""The arrows of docs/architecture.md, held by the imports that the code really has."""
+"""Who may import whom: the table of docs/architecture.md, compared with the imports that the code really has."""
 
 import ast
+import importlib
+import inspect
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from lambda_torch.project import ROOT
+from serving import errors
+from serving.errors import ServingError
 
 AWS = {"boto3", "botocore", "aws_lambda_powertools", "awslambdaric"}
 OURS = {"app", "serving", "model", "lambda_torch", "builder", "torch_layer"}
@@ -20,21 +26,72 @@ FORBIDDEN = {
     "the tools know nothing of tests": ("tools/lambda_torch/**/*.py", {"tests", "integration", "unit", "pytest"}),
 }
 
+# Two modules of the process that tries a release with programs ask torch what it read, and have torch start its threads.
+# And one file reads what the layer reports about itself, where there is a layer.
+ALLOWED = {
+    "src/serving/releases/programs/seen.py": {"torch"},
+    "src/serving/releases/probe_process.py": {"torch"},
+    "src/serving/telemetry/layer.py": {"torch_layer"},
+}
 
-def imported(path: Path) -> set[str]:
-    """The top-level packages that a module imports, wherever in it."""
+# The packages and modules of src/serving, and why each imports no more of the others than this.
+SERVING: dict[str, tuple[set[str], str]] = {
+    "errors": (set(), "every other module raises them"),
+    "contract": (set(), "it is the interface to src/model, and has no code"),
+    "settings": ({"errors"}, "the environment is read once, before anything else exists"),
+    "snapshot": (set(), "its hooks are functions that app.py gives it"),
+    "telemetry": (set(), "it measures all others, so that any module may import it"),
+    "storage": ({"errors", "settings"}, "it reads objects, and does not know that they are releases"),
+    "releases": (
+        {"contract", "errors", "settings", "storage", "telemetry"},
+        "jobs, the check before a deploy and the tools use releases too, so releases know no HTTP",
+    ),
+    "http": (
+        {"contract", "errors", "releases", "settings", "telemetry"},
+        "its Service is the list of the started function's parts; storage and jobs are not among them",
+    ),
+    "jobs": (
+        {"errors", "http", "settings", "storage"},
+        "a message and a line of a bulk file are answered as HTTP is, and the answers are written to S3",
+    ),
+    "deploy_check": (
+        {"errors", "releases", "settings"},
+        "a function of its own: it asks the other one over the network",
+    ),
+}
+# Beside the standard library, telemetry imports only this: pydantic_core writes a log line in less time than `json`, which
+# `python -m benchmarks.overhead` shows.
+TELEMETRY_LIBRARIES = {"pydantic_core"}
+
+
+def modules(path: Path) -> set[str]:
+    """The modules that a file imports, wherever in it, by their full names; for `from a import b` both `a` and `a.b`."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module.split(".")[0])
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
 
-# What looks into torch's program files asks torch's own reader, so that it sees what torch would see; only files that are
-# declared as programs bring it in. And the receipt of a start holds what the layer's pager counted, where there is one.
-ALLOWED = {"src/serving/releases/programs.py": {"torch"}, "src/serving/telemetry/receipts.py": {"torch_layer"}}
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a module imports, wherever in it."""
+    return {name.partition(".")[0] for name in modules(path)}
+
+
+def serving_part(name: str) -> str | None:
+    """The part of `serving` that a module's name begins with, as SERVING lists them."""
+    top, _, rest = name.partition(".")
+    part = rest.partition(".")[0]
+    return part if top == "serving" and part in SERVING else None
+
+
+def serving_files() -> list[tuple[str, Path]]:
+    """Every file of src/serving with its part; the package's own `__init__` aside."""
+    folder = ROOT / "src" / "serving"
+    paths = [path for path in sorted(folder.rglob("*.py")) if path != folder / "__init__.py"]
+    return [(path.relative_to(folder).parts[0].removesuffix(".py"), path) for path in paths]
 
 
 @pytest.mark.parametrize("rule", FORBIDDEN)
@@ -45,6 +102,76 @@ def test_imports_follow_the_arrows(rule: str) -> None:
     assert files
     found = {path.relative_to(ROOT).as_posix(): imported(path) & forbidden for path in files}
     assert {name: names for name, each in found.items() if (names := each - ALLOWED.get(name, set()))} == {}
+
+
+def test_every_part_of_serving_is_in_the_table() -> None:
+    """A new package or module of src/serving comes with what it may import, and why."""
+    assert {part for part, _ in serving_files()} == set(SERVING)
+    assert all(reason for _, reason in SERVING.values())
+
+
+@pytest.mark.parametrize("part", SERVING)
+def test_parts_of_serving_import_what_the_table_says(part: str) -> None:
+    """Each part imports exactly the others that the table lists: a row that is too wide is a fault too."""
+    files = [path for each, path in serving_files() if each == part]
+    found = {other for path in files for name in modules(path) if (other := serving_part(name)) not in (None, part)}
+    assert found == SERVING[part][0]
+
+
+def test_the_arrows_of_serving_go_one_way() -> None:
+    """From no part of serving do the table's arrows lead back to it."""
+    arrows = {part: targets for part, (targets, _) in SERVING.items()}
+    while free := {part for part, targets in arrows.items() if not targets & arrows.keys()}:
+        arrows = {part: targets for part, targets in arrows.items() if part not in free}
+    assert arrows == {}
+
+
+def test_telemetry_imports_the_standard_library() -> None:
+    """What measures a start is imported first, so it brings nothing along that it would then not measure."""
+    files = [path for part, path in serving_files() if part == "telemetry"]
+    found = {name for path in files for name in imported(path)} - {"serving"}
+    allowed = TELEMETRY_LIBRARIES | ALLOWED["src/serving/telemetry/layer.py"]
+    assert found - set(sys.stdlib_module_names) == allowed
+    first = modules(ROOT / "src" / "serving" / "telemetry" / "receipts.py")
+    assert {name.partition(".")[0] for name in first} - set(sys.stdlib_module_names) == {"serving"}
+
+
+def test_no_modules_of_src_import_each_other_in_a_circle() -> None:
+    """From no module do imports lead back to it, imports inside functions included."""
+    src = ROOT / "src"
+    paths = {".".join(path.relative_to(src).with_suffix("").parts): path for path in sorted(src.rglob("*.py"))}
+    names = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    arrows = {name: {each for each in modules(path) if each in names} - {name} for name, path in names.items()}
+    while free := {name for name, targets in arrows.items() if not targets & arrows.keys()}:
+        arrows = {name: targets for name, targets in arrows.items() if name not in free}
+    assert arrows == {}
+
+
+def classes() -> list[ast.ClassDef]:
+    """Every class of src/."""
+    return [
+        node
+        for path in sorted((ROOT / "src").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
+
+
+def test_what_is_read_at_once_stays_short() -> None:
+    """No class of src/ is longer than 200 lines, and no module longer than 350."""
+    long_classes = [node.name for node in classes() if (node.end_lineno or 0) - node.lineno + 1 > 200]
+    files = sorted((ROOT / "src").rglob("*.py"))
+    long_modules = [path.name for path in files if len(path.read_text().splitlines()) > 350]
+    assert (long_classes, long_modules) == ([], [])
+
+
+def test_the_errors_of_serving_are_the_tree_in_its_docstring() -> None:
+    """serving/errors.py draws every public error of the package, each below ServingError."""
+    for _, path in serving_files():
+        if path.name != "__init__.py":
+            importlib.import_module(".".join(path.relative_to(ROOT / "src").with_suffix("").parts))
+    found = {each.__name__ for each in ServingError.__subclasses__()}
+    assert set(re.findall(r"^ +x (\w+)", inspect.getdoc(errors) or "", re.MULTILINE)) == found
 
 
 def test_one_module_reads_the_functions_environment() -> None:

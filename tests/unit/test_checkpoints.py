@@ -85,7 +85,7 @@ def test_tensors_that_share_memory_are_written_apart_and_named(tmp_path: Path) -
     assert same(tmp_path / "b", {"encoder": whole, "decoder": whole, "half": whole[:3], "own": torch.ones(1)})
 
 
-class Evil:
+class MakesFolder:
     """Makes a folder when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
@@ -99,7 +99,7 @@ class Evil:
 def test_hostile_pickles_are_refused_and_not_run(tmp_path: Path, form: str) -> None:
     """A file that names a function or a class is refused with the next step, whatever is around it; nothing of it runs."""
     marker, path = tmp_path / "marker", tmp_path / "evil.pth"
-    evil: Any = {"a": torch.ones(1), "b": Evil(marker)} if form == "in a state dict" else Evil(marker)
+    evil: Any = {"a": torch.ones(1), "b": MakesFolder(marker)} if form == "in a state dict" else MakesFolder(marker)
     if form == "plain":
         path.write_bytes(pickle.dumps(evil))
     else:
@@ -142,7 +142,7 @@ def test_an_output_that_is_there_stays(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(1)}, tmp_path / "a.pth")
     (tmp_path / "b").write_text("mine")
     assert convert(tmp_path / "a.pth", tmp_path / "b").exit_code == 1
-    (tmp_path / "evil").write_bytes(pickle.dumps(Evil(tmp_path / "marker")))
+    (tmp_path / "evil").write_bytes(pickle.dumps(MakesFolder(tmp_path / "marker")))
     assert convert(tmp_path / "evil", tmp_path / "b", "--force").exit_code == 1
     assert (tmp_path / "b").read_text() == "mine"
     assert convert(tmp_path / "a.pth", tmp_path / "b", "--force").exit_code == 0

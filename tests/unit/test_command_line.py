@@ -3,13 +3,16 @@
 import errno
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from lambda_torch.cli import COMMANDS, main
 from lambda_torch.commands._model import sample_model
+from lambda_torch.commands._running import options_of, run_options
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -47,3 +50,23 @@ def test_a_defect_keeps_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lambda_torch.commands.openapi.document", broken)
     done = CliRunner().invoke(main, ["openapi"])
     assert isinstance(done.exception, OSError)
+
+
+@pytest.mark.parametrize(("words", "expected"), [((), None), (("--allow-programs",), "true")])
+def test_programs_are_allowed_by_a_flag(words: tuple[str, ...], expected: str | None, tmp_path: Path) -> None:
+    """`--allow-programs` reaches the function as ALLOW_PROGRAMS, beside the variables of --env."""
+    found: dict[str, str] = {}
+
+    @click.command()
+    @run_options
+    @click.pass_context
+    def command(context: click.Context, /, **options: Any) -> None:
+        """Make the options of a run."""
+        found.update(options_of(context, Console(), **options).variables)
+
+    done = CliRunner().invoke(
+        command, [*words, "--layer", "stock", "--release", str(tmp_path), "--env", "A=1"], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.output
+    assert found.pop("ALLOW_PROGRAMS", None) == expected
+    assert found == {"A": "1"}

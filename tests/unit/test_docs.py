@@ -46,9 +46,11 @@ def test_every_parameter_of_the_stack_is_documented_with_its_default() -> None:
 
 def test_every_error_code_is_documented_with_its_status() -> None:
     """docs/api.md lists exactly the codes that the function can answer with."""
-    with_status = set(re.findall(r'ServiceError\(\s*(\d{3}),\s*"(\w+)"', source("*.py", "serving/**/*.py")))
+    with_status = set(re.findall(r'HttpError\(\s*(\d{3}),\s*"(\w+)"', source("*.py", "serving/**/*.py")))
     of_model = {("400", code) for code in re.findall(r'PydanticCustomError\(\s*"(\w+)"', source("model/names.py"))}
-    of_releases = {("503", code) for code in re.findall(r'ReleaseError\(\s*"(\w+)"', source("*.py", "serving/**/*.py"))}
+    of_releases = {
+        ("503", code) for code in re.findall(r'ReleaseUnavailableError\(\s*"(\w+)"', source("*.py", "serving/**/*.py"))
+    }
     assert documented("api.md", r"^\| (\d{3}) \| `(\w+)` \|") == with_status | of_model | of_releases
 
 

@@ -1,1 +1,1 @@
-"""The command line for people: train, import, publish, serve, invoke, and look into layers."""
+"""The command line: train, import, publish, serve, invoke, and inspect layers."""

@@ -20,8 +20,8 @@ The tree:
         + UnknownRuntimeError    no Python version fits the template and the packages at hand
       x NeedsCheckoutError       the command needs the project's files, and only the package is installed
 
-`lambda-torch` prints a `LambdaTorchError` as one message and ends with status 1 (`lambda_torch.cli`). Two errors are not in
-the tree, because no user sees them: `PayloadTooLargeError` and `MalformedAnswerError` become HTTP answers.
+`lambda-torch` prints a `LambdaTorchError` as one message and ends with status 1 (`lambda_torch.cli`). Two errors are
+not in the tree, because no user sees them: `PayloadTooLargeError` and `MalformedAnswerError` become HTTP answers.
 """
 
 
@@ -30,7 +30,7 @@ class LambdaTorchError(Exception):
 
 
 class BucketError(LambdaTorchError):
-    """A release cannot be published, or the bucket of releases cannot be used. Functions still serve what they served."""
+    """A release cannot be published, or the bucket of releases cannot be used. Functions serve the same as before."""
 
 
 class ConflictError(BucketError):
@@ -46,7 +46,7 @@ class StackError(LambdaTorchError):
 
 
 class BulkError(LambdaTorchError):
-    """A bulk run cannot start or continue. The lines that it has written are good, and the same command continues there."""
+    """A bulk run cannot start or continue. Its written lines are good, and the same command continues after them."""
 
 
 class EmulatorError(LambdaTorchError):

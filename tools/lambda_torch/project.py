@@ -1,8 +1,8 @@
 """Where the project's files are, and how the tools import the function's own code.
 
-There are two cases. In a checkout (`make setup` installs the package in editable form) everything is below the root of the
-checkout. From an installed wheel, the function's and the builder's code lie in the folder `_app` beside this file, in the
-layout of a checkout; the commands that need more than that ask for a checkout (`need_checkout`).
+There are two cases. In a checkout (`make setup` installs the package in editable form) everything is below the root of
+the checkout. From an installed wheel, the function's and the builder's code lie in the folder `_app` beside this file,
+in the layout of a checkout; the commands that need more than that ask for a checkout (`need_checkout`).
 """
 
 import sys
@@ -57,8 +57,8 @@ def use_function_code(model: Path | None = None) -> None:
     """Make `model` and `serving` (the function's packages in src/) importable, as Lambda does with its task root.
 
     Args:
-        model: a folder whose package `model` replaces src/model. Other files of that folder are not importable, as in the
-            function. None changes nothing.
+        model: a folder whose package `model` replaces src/model. Other files of that folder are not importable, as in
+            the function. None changes nothing.
 
     Raises:
         ValueError: the folder has no such package.

@@ -9,7 +9,8 @@ from builder import paths
 from builder.account import table
 from builder.console import Console
 from builder.errors import BuildError
-from builder.pipeline import Build, Options
+from builder.options import BuildOptions, is_current
+from builder.pipeline import Build
 from builder.stage import policy
 
 
@@ -17,19 +18,21 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
         prog="python -m builder",
-        description="Build the torch layer: install, prune, strip, record, split, verify, and account for every byte. "
-        "It is built for the Python and the architecture that run this.",
+        description="Build the torch layer: install, prune, strip, forecast, record, split, verify, and account for every byte. "
+        "The layer is for the Python version and the architecture that run this command.",
     )
     result.add_argument("--output", type=Path, required=True, help="folder that becomes /opt; its python/ is replaced")
     result.add_argument(
-        "--work", type=Path, help="folder for what a later build can use again (default: OUTPUT/../cache/layer)"
+        "--work", type=Path, help="folder for files that a later build can use again (default: OUTPUT/../cache/layer)"
     )
     result.add_argument(
         "--requirements", type=Path, action="append",
-        help="pip requirements file (repeatable; default: requirements.txt and, if it is there, extra-requirements.txt)",
+        help="pip requirements file (repeatable; default: requirements.txt, and extra-requirements.txt if it exists)",
     )  # fmt: skip
-    result.add_argument("--profiles", type=Path, default=paths.PROFILES, help="folder of recorded profiles")
-    result.add_argument("--zip", type=Path, help="write the layer as a zip file too")
+    result.add_argument(
+        "--profiles", type=Path, default=paths.PROFILES, help="folder of recorded profiles (default: %(default)s)"
+    )
+    result.add_argument("--zip", type=Path, help="also write the layer as a zip file")
     result.add_argument("--report", type=Path, help="write the ledger as JSON")
     result.add_argument("--treemap", type=Path, help="write the ledger as a picture (HTML)")
     result.add_argument(
@@ -37,50 +40,51 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=policy.BUDGET_BYTES,
         metavar="BYTES",
-        help="fail above this (default: %(default)s)",
+        help="refuse a layer that is larger, unzipped (default: %(default)s; Lambda allows 262144000 for all)",
     )
-    result.add_argument("--record", action="store_true", help="record the workload again even where a profile fits")
-    result.add_argument("--eager-imports", action="store_true", help="hold no module of torch back until it is touched")
+    result.add_argument("--record", action="store_true", help="record the workload again, even if a profile fits")
+    result.add_argument(
+        "--eager-imports", action="store_true", help="run every module of torch at import, as stock torch does"
+    )
     result.add_argument("--no-verify", action="store_true", help="do not compare the result with stock torch")
     return result
 
 
 def default_requirements() -> list[Path]:
-    """The layer's own requirements, and the user's additions if there are any."""
+    """The layer's own requirements, and the user's extra-requirements.txt if it exists."""
     extra = paths.LAYER / "extra-requirements.txt"
     return [paths.LAYER / "requirements.txt", *([extra] if extra.is_file() else [])]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return 0 when the layer is built, 1 when it cannot be (the reason is on standard error)."""
+    """Return 0 if the layer was built, 1 if not (standard error has the reason), 130 if it was stopped."""
     arguments = parser().parse_args(argv)
     output = arguments.output.resolve()
-    options = Options(
-        requirements=arguments.requirements or default_requirements(),
-        output=output,
-        work=(arguments.work or output.parent / "cache" / "layer").resolve(),
-        profiles=arguments.profiles,
-        zip=arguments.zip,
-        report=arguments.report,
-        treemap=arguments.treemap,
-        verify=not arguments.no_verify,
-        record=arguments.record,
-        eager_imports=arguments.eager_imports,
-        budget_bytes=arguments.budget,
-    )
-    # As Ctrl-C does it: what is half built is removed on the way out.
+    # SIGTERM ends the build as Ctrl-C does: what is half built is removed on the way out.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     try:
-        build = Build(options, Console())
-        if not arguments.requirements and arguments.profiles == paths.PROFILES and build.is_current():
-            sys.stdout.write(f"{output} is what these inputs give already (lambda-torch layer inspect shows it)\n")
+        options = BuildOptions(
+            requirements=arguments.requirements or default_requirements(),
+            output=output,
+            work=(arguments.work or output.parent / "cache" / "layer").resolve(),
+            profiles=arguments.profiles,
+            zip=arguments.zip,
+            report=arguments.report,
+            treemap=arguments.treemap,
+            verify=not arguments.no_verify,
+            record=arguments.record,
+            eager_imports=arguments.eager_imports,
+            budget_bytes=arguments.budget,
+        )
+        if not arguments.requirements and arguments.profiles == paths.PROFILES and is_current(options):
+            sys.stdout.write(f"{output} is up to date (lambda-torch layer inspect shows what is in it)\n")
             return 0
-        report = build.run()
+        report = Build(options, Console()).run()
     except BuildError as error:
         sys.stderr.write(f"\nThe layer was not built: {error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. The layer that was there before, if any, is unchanged.\n")
+        sys.stderr.write("\nStopped. The earlier layer, if there was one, is unchanged.\n")
         return 130
     sys.stdout.write(f"{table.text(report)}\n")
     return 0

@@ -1,8 +1,8 @@
-"""Python processes that find one tree and the builder on their path, and nothing else of this machine's packages.
+"""Runs Python processes that can import one tree and the builder, and no other package of this machine.
 
-This is how the function sees the layer: `/opt/python` is a plain entry of sys.path, no `site` module runs, no variable of the
-shell helps. The builder itself is reached through a folder that holds a link to it and nothing more, so that a missing file of
-the tree cannot be found beside the builder by chance.
+The function sees the layer in the same way: `/opt/python` is a plain entry of sys.path, no `site` module runs, and no
+variable of the shell helps. The builder lies in a folder that holds only a link to it. So a file that the tree lacks
+cannot be found beside the builder by chance.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from builder import paths
 
-# What a process needs to run at all; everything else would make one machine's result differ from another's. Python in the
-# runtime's own images finds its libpython by LD_LIBRARY_PATH.
+# A process needs these to run at all. Any other variable could make one machine's result differ from another's. Python
+# in the runtime's own images finds its libpython by LD_LIBRARY_PATH.
 _KEPT_VARIABLES = ("PATH", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
 
@@ -26,13 +26,13 @@ _KEPT_VARIABLES = ("PATH", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 def environment(
     tree: Path, extra: Mapping[str, str] | None = None, beside: Sequence[Path] = ()
 ) -> Iterator[dict[str, str]]:
-    """The environment in which `tree` (a folder of packages), the `builder` package and those `beside` it are importable."""
+    """The environment in which `tree` (a folder of packages), the builder and the packages `beside` it can be imported."""
     with tempfile.TemporaryDirectory(prefix="layer-path-") as folder:
         for package in (paths.BUILDER, *beside):
             Path(folder, package.name).symlink_to(package, target_is_directory=True)
         variables = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         variables["PYTHONPATH"] = f"{tree.resolve()}{os.pathsep}{folder}"
-        variables["PYTHONDONTWRITEBYTECODE"] = "1"  # a tree under test is not changed by testing it
+        variables["PYTHONDONTWRITEBYTECODE"] = "1"  # testing a tree must not change it
         yield variables | dict(extra or {})
 
 
@@ -43,13 +43,14 @@ def run(
     beside: Sequence[Path] = (),
     timeout: float | None = 600,
 ) -> subprocess.CompletedProcess[str]:
-    """Run this interpreter with `arguments` (`-m`, `-c`, a file ...) where only `tree` and the builder are importable.
+    """Run this interpreter with `arguments` (`-m`, `-c`, a file ...) where only `tree` and the builder can be imported.
 
     Args:
         tree: Folder with the packages (`build/layer/python`, a staging tree, a site-packages folder).
         arguments: What follows `python` on a command line.
         extra: Further environment variables (a CPU capability, a recording file).
-        beside: Folders of further packages, each linked by its name; the rest of where they lie stays out of reach.
+        beside: Folders of further packages. Each is linked by its name, so nothing else in its parent folder can be
+            imported.
         timeout: Seconds; `subprocess.TimeoutExpired` is raised after that.
     """
     with environment(tree, extra, beside) as variables:

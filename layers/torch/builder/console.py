@@ -1,4 +1,4 @@
-"""What the person who runs the build sees: one line a step, and how far a long step is."""
+"""What the person who runs the build sees: one line for each step, and the progress of long steps."""
 
 import sys
 import time
@@ -8,7 +8,10 @@ from typing import TextIO
 
 
 class Console:
-    """Prints steps to a stream. On a terminal the running step's line is written over; elsewhere a line a quarter is printed."""
+    """Prints steps to a stream.
+
+    On a terminal the line of the running step is overwritten. Elsewhere a line is printed for each quarter of a step.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -17,7 +20,7 @@ class Console:
 
     @contextmanager
     def step(self, name: str, what: str) -> Iterator["Step"]:
-        """A step of the build: says what begins, and at its end what came of it and how long it took."""
+        """A step of the build: prints what begins, and at the end the result and the time."""
         step = Step(name, self._write, live=self._live)
         start = time.monotonic()
         self._write(f"{name:<8} {what} ..." + ("" if self._live else "\n"))
@@ -30,7 +33,7 @@ class Console:
         self._write(f"{step.clear}{name:<8} {step.result or what} ({self.seconds[name]:.0f} s)\n")
 
     def line(self, text: str) -> None:
-        """A line of its own."""
+        """Print one line."""
         self._write(f"{text}\n")
 
     def _write(self, text: str) -> None:
@@ -39,20 +42,20 @@ class Console:
 
 
 class Step:
-    """The step that is running."""
+    """The step that is running. `result` is what its last line says."""
 
     def __init__(self, name: str, write: Callable[[str], None], *, live: bool) -> None:
         self._name, self._write, self._live = name, write, live
-        self._told = 0.0
+        self._shown = 0.0
         self.result = ""
         self.clear = "\r\033[K" if live else ""
 
     def progress(self, part: float) -> None:
-        """Tell how much is done, 0 to 1."""
-        if part - self._told >= (0.01 if self._live else 0.25) and part < 1:
-            self._told = part
+        """Show how much is done, 0 to 1."""
+        if part - self._shown >= (0.01 if self._live else 0.25) and part < 1:
+            self._shown = part
             self._write(f"{self.clear}{self._name:<8} {part:4.0%}" + ("" if self._live else "\n"))
 
     def say(self, text: str) -> None:
-        """Tell what is being done."""
+        """Show what is being done."""
         self._write(f"{self.clear}{self._name:<8} {text} ..." + ("" if self._live else "\n"))

@@ -1,4 +1,14 @@
-"""The builder's errors: every one names the cause and the next step."""
+"""The builder's errors. Every one names the cause and the next step.
+
+BuildError
+├── RequirementsError     packages that pip cannot install, or that Lambda cannot load
+├── LayerSizeError        a layer that is too large for Lambda, or for its budget
+├── ProfileError          a recorded profile that is damaged, or of another builder
+├── ElfError              a library that is damaged, or that the splitter cannot rewrite
+├── SideFileError         a `libraries.cold` that is damaged, or of another build
+├── OutputsFileError      a file of outputs that is damaged
+└── VerifyError           a finished tree that does not do what the staged tree does
+"""
 
 
 class BuildError(Exception):
@@ -6,7 +16,7 @@ class BuildError(Exception):
 
     Args:
         cause: What went wrong, with the file or package it went wrong with.
-        next_step: What a person can do about it, as a sentence; shown after "Next:".
+        next_step: What a person can do about it; shown after "Next:".
     """
 
     def __init__(self, cause: str, next_step: str = "") -> None:
@@ -18,9 +28,29 @@ class BuildError(Exception):
         return f"{self.cause}\nNext: {self.next_step}" if self.next_step else self.cause
 
 
+class RequirementsError(BuildError):
+    """pip cannot install the requirements, or they bring what a Lambda function cannot load."""
+
+
+class LayerSizeError(BuildError):
+    """The layer has, or will have, more bytes than its budget or than Lambda allows."""
+
+
+class ProfileError(BuildError):
+    """A recorded profile is missing, damaged, or of another version of the builder."""
+
+
 class ElfError(BuildError):
-    """An ELF file is damaged, or laid out in a way that the splitter does not know how to rewrite."""
+    """An ELF file is damaged, or has a layout that the splitter cannot rewrite."""
 
 
-class ColdFileError(BuildError):
+class SideFileError(BuildError):
     """A side file is damaged, or belongs to another build."""
+
+
+class OutputsFileError(BuildError):
+    """A file of outputs is cut short, or is no such file."""
+
+
+class VerifyError(BuildError):
+    """The finished tree does not do what the staged tree does."""

@@ -1,4 +1,4 @@
-"""What a layer is made from, as one digest: a layer whose report carries the same digest need not be built again."""
+"""One digest of everything that a layer is made from. A layer whose report has the same digest need not be built again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder import paths
 
-# Made by builds, never read by one; and documents.
+# Builds write these and never read them; and documents.
 _PRODUCTS = (".pyc", ".so", ".o", ".a", ".md")
 
 

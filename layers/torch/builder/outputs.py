@@ -1,8 +1,8 @@
-"""The named outputs of a workload run, kept in a safetensors file so that two runs can be compared bit for bit.
+"""The named outputs of a workload run, in a safetensors file, so that two runs can be compared bit for bit.
 
-The file has the public safetensors layout (https://github.com/huggingface/safetensors#format): eight bytes of header length,
-a JSON header, the data. Reading and writing it takes the standard library alone, so the process that compares two trees never
-imports torch from either of them.
+The file has the public safetensors layout (https://github.com/huggingface/safetensors#format): eight bytes of header
+length, a JSON header, the data. The standard library is enough to read and write it, so the process that compares two
+trees imports torch from neither. That is why this module lies outside the package `workload`, which imports torch.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from builder.errors import OutputsFileError
 
-class ResultError(ValueError):
-    """A results file that is cut short or is none at all; run the workload again."""
+_AGAIN = "run the workload again (python -m builder.workload --output FILE)"
 
 
-class Result(NamedTuple):
+class FrozenOutput(NamedTuple):
     """One output: safetensors dtype name (`F32`, `BF16`, ...), shape, and the bytes in row-major order."""
 
     dtype: str
@@ -26,7 +26,7 @@ class Result(NamedTuple):
     data: bytes
 
 
-def write_results(path: Path, results: Mapping[str, Result], metadata: Mapping[str, str]) -> None:
+def write_outputs(path: Path, results: Mapping[str, FrozenOutput], metadata: Mapping[str, str]) -> None:
     """Write `results` in sorted order, with `metadata` under safetensors' `__metadata__`."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     offset = 0
@@ -41,8 +41,8 @@ def write_results(path: Path, results: Mapping[str, Result], metadata: Mapping[s
             file.write(result.data)
 
 
-def read_results(path: Path) -> tuple[dict[str, Result], dict[str, str]]:
-    """Read what `write_results` wrote: (outputs by name, metadata). Raises `ResultError` for anything else."""
+def read_outputs(path: Path) -> tuple[dict[str, FrozenOutput], dict[str, str]]:
+    """Read what `write_outputs` wrote: (outputs by name, metadata). Raises `OutputsFileError` for anything else."""
     content = path.read_bytes()
     try:
         (length,) = struct.unpack_from("<Q", content)
@@ -53,15 +53,15 @@ def read_results(path: Path) -> tuple[dict[str, Result], dict[str, str]]:
         for name, entry in header.items():
             start, end = entry["data_offsets"]
             if not 0 <= start <= end <= len(data):
-                raise ResultError(f"{path}: {name} lies outside the file, which was cut short")
-            results[name] = Result(entry["dtype"], tuple(entry["shape"]), bytes(data[start:end]))
-    except (struct.error, json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise ResultError(f"{path} is not a results file of the workload: {error}") from error
+                raise OutputsFileError(f"{path} was cut short: {name} lies outside it", _AGAIN)
+            results[name] = FrozenOutput(entry["dtype"], tuple(entry["shape"]), bytes(data[start:end]))
+    except (struct.error, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise OutputsFileError(f"{path} is not a file of the workload's outputs: {error}", _AGAIN) from error
     return results, metadata
 
 
-def differences(expected: Mapping[str, Result], actual: Mapping[str, Result]) -> list[str]:
-    """One line for each output that is missing, new, or not the same bit for bit; empty if all are equal."""
+def differences(expected: Mapping[str, FrozenOutput], actual: Mapping[str, FrozenOutput]) -> list[str]:
+    """One line for each output that is missing, new, or different in any bit; empty if all are equal."""
     lines = [f"{name}: missing" for name in sorted(expected.keys() - actual.keys())]
     lines += [f"{name}: not in the reference" for name in sorted(actual.keys() - expected.keys())]
     for name in sorted(expected.keys() & actual.keys()):
@@ -73,7 +73,7 @@ def differences(expected: Mapping[str, Result], actual: Mapping[str, Result]) ->
     return lines
 
 
-def _first_difference(want: Result, got: Result) -> str:
+def _first_difference(want: FrozenOutput, got: FrozenOutput) -> str:
     if want.dtype == "U8" and _is_text(want.data) and _is_text(got.data):
         return f"{got.data.decode()!r} where {want.data.decode()!r} was expected"
     differing = [i for i, (a, b) in enumerate(zip(want.data, got.data, strict=True)) if a != b]

@@ -1,4 +1,4 @@
-"""Step 6: the finished tree gives what the staged tree gives, bit for bit, in hot code and in cold code.
+"""Step 6: the finished tree computes what the staged tree computes, bit for bit, in hot code and in cold code.
 
 python -m builder.verify --staged STAGING/python --finished build/layer/python
 """
@@ -17,14 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from builder import clean
-from builder.errors import BuildError
-from builder.outputs import Result, differences, read_results
+from builder.errors import BuildError, VerifyError
+from builder.outputs import FrozenOutput, differences, read_outputs
 
 _SHOWN = 12  # differences named in an error; the rest are counted
-
-
-class VerifyError(BuildError):
-    """The finished tree does not do what the staged tree does."""
 
 
 class Verified(NamedTuple):
@@ -32,12 +28,12 @@ class Verified(NamedTuple):
 
     version: str  # torch.__version__ of the finished tree
     outputs: int  # outputs of the workload
-    checks: int  # checks of untouched code
+    checks: int  # checks of code that the workload does not touch
     check_outputs: int  # their outputs
 
 
 def verify(staged: Path, finished: Path, progress: Callable[[str], None] = lambda _text: None) -> Verified:
-    """Import from `finished` in a clean process, replay the workload, then run the checks of untouched code.
+    """Import from `finished` in a clean process, replay the workload, then run the checks of cold code.
 
     Args:
         staged: Folder of packages before anything was split or moved.
@@ -66,7 +62,7 @@ def verify(staged: Path, finished: Path, progress: Callable[[str], None] = lambd
 
 
 def _import(tree: Path) -> str:
-    """torch's version, after making sure that it is this tree's torch that was imported."""
+    """torch's version. Makes sure that this tree's torch was imported."""
     program = (
         "import json, sys, torch, numpy; finder = sys.modules.get('torch_layer.finder'); "
         "completed = finder.imports().reason if finder else ''; "
@@ -75,44 +71,44 @@ def _import(tree: Path) -> str:
     completed, version, *files = json.loads(_succeed(tree, "import torch, numpy", "-c", program).splitlines()[-1])
     if completed:
         raise VerifyError(
-            f"modules that should wait were needed by `import torch` itself: {completed}",
-            "Record which modules can wait anew (--record), or build with --eager-imports.",
+            f"`import torch` itself needed a module that should wait: {completed}",
+            "record again which modules can wait (--record), or build with --eager-imports",
         )
     for file in files:
         if not Path(file).resolve().is_relative_to(tree.resolve()):
             raise VerifyError(
-                f"{file} was imported instead of {tree}'s", f"See which files of it are missing in {tree}."
+                f"{file} was imported instead of the one in {tree}", f"see which of its files {tree} lacks"
             )
     return str(version)
 
 
-def _workload(tree: Path, file: Path) -> dict[str, Result]:
+def _workload(tree: Path, file: Path) -> dict[str, FrozenOutput]:
     _succeed(tree, "the workload", "-m", "builder.workload", "--output", str(file))
-    return read_results(file)[0]
+    return read_outputs(file)[0]
 
 
-def _checks(tree: Path, folder: Path) -> dict[str, dict[str, Result]]:
-    """The outputs of every check by its name; raises `VerifyError` with the failed checks and how they failed."""
+def _checks(tree: Path, folder: Path) -> dict[str, dict[str, FrozenOutput]]:
+    """The outputs of every check by its name. Raises `VerifyError` with the failed checks and their errors."""
     process = clean.run(tree, "-m", "builder.cold_checks", "--output", str(folder), "--jobs", "1", timeout=1200)
     errors = folder / "errors.json"
     if not errors.exists():
-        raise VerifyError(_ending(tree, "the checks of untouched code", process), _NEXT)
+        raise VerifyError(_ending(tree, "the checks of code that the workload does not touch", process), _NEXT)
     failed = json.loads(errors.read_text())
     if failed:
         texts = "\n".join(f"{name}: {text.rstrip()}" for name, text in failed.items())
         raise VerifyError(f"{len(failed)} checks failed on {tree}:\n{texts}", _NEXT)
-    return {file.stem: read_results(file)[0] for file in sorted(folder.glob("*.safetensors"))}
+    return {file.stem: read_outputs(file)[0] for file in sorted(folder.glob("*.safetensors"))}
 
 
-def _compare(what: str, expected: dict[str, Result], actual: dict[str, Result]) -> None:
+def _compare(what: str, expected: dict[str, FrozenOutput], actual: dict[str, FrozenOutput]) -> None:
     lines = differences(expected, actual)
     if lines:
         more = f"\n... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
         listed = "\n".join(f"  {line}" for line in lines[:_SHOWN])
-        raise VerifyError(f"{what}: {len(lines)} outputs differ from the staged tree's:\n{listed}{more}", _NEXT)
+        raise VerifyError(f"{what}: {len(lines)} outputs differ from those of the staged tree:\n{listed}{more}", _NEXT)
 
 
-_NEXT = "Run `python -m builder.workload` or `python -m builder.cold_checks` on the tree by hand, and see which step broke it."
+_NEXT = "run `python -m builder.workload` or `python -m builder.cold_checks` on the tree by hand, and see which step broke it"
 
 
 def _succeed(tree: Path, what: str, *arguments: str) -> str:
@@ -123,7 +119,7 @@ def _succeed(tree: Path, what: str, *arguments: str) -> str:
 
 
 def _ending(tree: Path, what: str, process: subprocess.CompletedProcess[str]) -> str:
-    """How a process ended, with the end of what it said."""
+    """How a process ended, with the last lines that it printed."""
     code = process.returncode
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
     said = "\n".join(process.stderr.rstrip().splitlines()[-20:])
@@ -147,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         verified = verify(arguments.staged, arguments.finished, _say)
-    except VerifyError as error:
+    except BuildError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(

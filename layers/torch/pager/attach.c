@@ -2,7 +2,7 @@
  *
  * Each split library needs (DT_NEEDED) a small companion of its own, whose constructor calls attach_new() below. The
  * loader runs it before any code of the library, and outside the fault handler, where dl_iterate_phdr is allowed.
- * Libraries are told by a note that the builder puts into them, never by their names.
+ * Libraries are known by a note that the builder puts into them, never by their names.
  */
 #define _GNU_SOURCE
 #include "pager.h"
@@ -11,8 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static const char note_name[] = "torch-layer";
-enum { NOTE_SPLIT_LIBRARY = 1 };
+static const char note_name[] = NOTE_NAME;
 enum { TRIMMED_BYTES = 8 * PAGE_BYTES }; /* shorter runs are more calls than they are memory */
 
 struct attached attached[MAX_ATTACHED];
@@ -49,7 +48,9 @@ static int attach_one(struct dl_phdr_info *object, size_t size, void *unused) {
         fatal("the compressed half of the libraries, ", cold.path, ", is of another build than ", object->dlpi_name,
               ".\nNext: build the layer again, and deploy all of it together.", NULL);
     if (count == MAX_ATTACHED)
-        fatal("there are too many split libraries in this process.\nNext: report this; the pager's table needs more room.", NULL);
+        fatal("there are too many split libraries in this process.\n"
+              "Next: report this; the pager's table needs more room.",
+              NULL);
     const struct cold_library *l = &cold.libraries[which];
     const struct cold_fragment *last = &cold.fragments[l->first_fragment + l->fragments - 1];
     attached[count] = (struct attached){
@@ -73,8 +74,8 @@ static int trim_one(struct dl_phdr_info *object, size_t size, void *unused) {
         return 0;
     for (int i = 0; i < object->dlpi_phnum; i++) {
         const ElfW(Phdr) *p = &object->dlpi_phdr[i];
-        /* Only pages of the file that nobody can have written: not data, which a relocation may have, and not holes, where
-         * cold code lies that has come back. */
+        /* Only pages of the file that nobody can have written: not data, which a relocation may have, and not holes,
+         * where cold code lies that has come back. */
         if (p->p_type == PT_LOAD && !(p->p_flags & PF_W) && p->p_filesz >= TRIMMED_BYTES && p->p_filesz == p->p_memsz)
             madvise((void *)(object->dlpi_addr + p->p_vaddr), p->p_filesz, MADV_DONTNEED);
     }

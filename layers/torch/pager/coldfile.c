@@ -1,7 +1,6 @@
 /* Opening the side file: every number that the fault path uses is checked here, once. */
 #include "pager.h"
 
-#define ZSTD_STATIC_LINKING_ONLY
 #include "zstd.h"
 
 #include <errno.h>
@@ -14,8 +13,6 @@
 enum { MACHINE = 62 };
 #elif defined __aarch64__
 enum { MACHINE = 183 };
-#else
-#error "the pager knows x86_64 and aarch64"
 #endif
 
 enum { MAX_BLOCK_BYTES = 16 << 20, MAX_INDEX_BYTES = 64 << 20 };
@@ -25,13 +22,6 @@ struct cold_file cold;
 static _Noreturn void damaged(const char *why) {
     fatal("the compressed half of the libraries, ", cold.path, ", ", why,
           ".\nNext: build the layer again, and deploy all of it together.", NULL);
-}
-
-static void *anonymous(size_t bytes) {
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
-        fatal("no memory for the index of ", cold.path, ".\nNext: give the function more memory.", NULL);
-    return memory;
 }
 
 static void map_file(void) {
@@ -65,11 +55,13 @@ static void read_index(void) {
     if (h->index_offset > h->file_bytes || h->index_stored > h->file_bytes - h->index_offset ||
         h->index_bytes > MAX_INDEX_BYTES || h->index_bytes < sizeof cold.count || h->flags)
         damaged("has a damaged header");
-    size_t workspace_bytes = ZSTD_estimateDCtxSize();
-    uint8_t *index = anonymous(h->index_bytes + 1), *workspace = anonymous(workspace_bytes);
-    ZSTD_DCtx *context = ZSTD_initStaticDCtx(workspace, workspace_bytes);
-    size_t got = ZSTD_decompressDCtx(context, index, h->index_bytes, cold.image + h->index_offset, h->index_stored);
-    munmap(workspace, workspace_bytes);
+    uint8_t *index = mmap(NULL, h->index_bytes + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (index == MAP_FAILED)
+        fatal("no memory for the index of ", cold.path, ".\nNext: give the function more memory.", NULL);
+    void *workspace = workspace_new();
+    size_t got = ZSTD_decompressDCtx(workspace_decoder(workspace), index, h->index_bytes, cold.image + h->index_offset,
+                                     h->index_stored);
+    workspace_delete(workspace);
     if (got != h->index_bytes)
         damaged("has a damaged index");
     memcpy(&cold.count, index, sizeof cold.count);
@@ -124,7 +116,7 @@ static void check_index(void) {
 }
 
 void cold_open(const char *directory) {
-    static const char name[] = "/libraries.cold";
+    static const char name[] = "/" SIDE_FILE_NAME;
     size_t length = strlen(directory);
     if (length + sizeof name > sizeof cold.path)
         fatal("the path of the layer is too long: ", directory, NULL);

@@ -1,13 +1,13 @@
 /* From a fault on a cold page to the page: look up, decompress elsewhere, move in.
  *
  * No thread ever waits for another without end. A thread that meets a block which another thread is bringing waits a
- * while, so as not to do the work twice, and then does it itself: two threads that move the same bytes to the same place
- * do no harm. So a claim that nobody will ever fulfil (its thread is not in this forked child) costs time, not a hang.
+ * while, so as not to do the work twice, and then does it itself: two threads that move the same bytes to the same
+ * place do no harm. So a claim that nobody will ever fulfil (its thread is not in this forked child) costs time, not a
+ * hang.
  */
 #define _GNU_SOURCE
 #include "pager.h"
 
-#define ZSTD_STATIC_LINKING_ONLY
 #include "zstd.h"
 
 #include <errno.h>
@@ -19,13 +19,9 @@
 #include <unistd.h>
 
 enum { ABSENT, CLAIMED, READY };
-enum { CONTEXTS = 16, WAIT_MILLISECONDS = 20, WAIT_ROUNDS = 10 };
+enum { WAIT_MILLISECONDS = 20, WAIT_ROUNDS = 10 };
 
 static _Atomic uint32_t *state; /* per block */
-
-static size_t context_bytes;
-static uint8_t *context_memory; /* CONTEXTS decompression contexts; pages that are never used cost nothing */
-static _Atomic int context_taken[CONTEXTS];
 
 static struct {
     _Atomic uint64_t faults, blocks, bytes, nanoseconds, waits;
@@ -44,47 +40,21 @@ static uint64_t now(void) {
 static void *memory(size_t bytes, int flags) {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
     if (p == MAP_FAILED)
-        fatal("no memory to bring back cold code from ", cold.path, " (mmap failed).\nNext: give the function more memory.",
-              NULL);
+        fatal("no memory to bring back cold code from ", cold.path,
+              " (mmap failed).\nNext: give the function more memory.", NULL);
     return p;
 }
 
 void fault_prepare(void) {
-    context_bytes = (ZSTD_estimateDCtxSize() + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
-    context_memory = memory(CONTEXTS * context_bytes, MAP_NORESERVE);
     state = memory((cold.count.blocks + 1) * sizeof *state, 0);
 }
 
-/* A context of the pool, or a fresh one if all are in use, so that nobody queues for one. */
-static int take_context(uint8_t **where) {
-    for (int i = 0; i < CONTEXTS; i++) {
-        int is_free = 0;
-        if (atomic_compare_exchange_strong(&context_taken[i], &is_free, 1)) {
-            *where = context_memory + (size_t)i * context_bytes;
-            return i;
-        }
-    }
-    *where = memory(context_bytes, 0);
-    return CONTEXTS;
-}
-
-static void give_back_context(int which, uint8_t *where) {
-    if (which == CONTEXTS)
-        munmap(where, context_bytes);
-    else
-        atomic_store_explicit(&context_taken[which], 0, memory_order_release);
-}
-
-static void decompress(const struct cold_block *b, uint8_t *to) {
+static void decompress(const struct cold_block *b, uint8_t *to, void *workspace) {
     const uint8_t *from = cold.image + b->offset;
     uintptr_t first_page = (uintptr_t)from / PAGE_BYTES * PAGE_BYTES;
     /* One read of the whole block, not a page fault every few pages, where it is not in the page cache yet. */
     madvise((void *)first_page, (uintptr_t)from + b->stored - first_page, MADV_WILLNEED);
-    uint8_t *workspace;
-    int which = take_context(&workspace);
-    ZSTD_DCtx *context = ZSTD_initStaticDCtx(workspace, context_bytes);
-    size_t got = ZSTD_decompressDCtx(context, to, b->bytes, from, b->stored);
-    give_back_context(which, workspace);
+    size_t got = ZSTD_decompressDCtx(workspace_decoder(workspace), to, b->bytes, from, b->stored);
     if (got != b->bytes) {
         char number[NUMBER_TEXT];
         fatal("the compressed half of the libraries, ", cold.path, ", is damaged: block ",
@@ -96,9 +66,9 @@ static void decompress(const struct cold_block *b, uint8_t *to) {
 
 /* Bring one block in. The bytes are complete, filtered, and coherent with the instruction cache before they move, and
  * mremap puts a fragment in place in one step: no thread can see half of it. */
-static void bring(const struct attached *where, const struct cold_block *b) {
+static void bring(const struct attached *where, const struct cold_block *b, void *workspace) {
     uint8_t *buffer = memory(b->bytes, MAP_POPULATE), *piece = buffer;
-    decompress(b, buffer);
+    decompress(b, buffer, workspace);
     for (uint32_t f = b->first_fragment; f < b->first_fragment + b->fragments; f++) {
         if (b->filter == FILTER_X86)
             filter_x86_decode(piece, cold.fragments[f].bytes, (uint32_t)cold.fragments[f].address);
@@ -128,7 +98,7 @@ static void futex(_Atomic uint32_t *word, int operation, uint32_t value, const s
 }
 
 /* Returns 1 if this call, or another thread meanwhile, brought the block in, 0 if it had been there before. */
-static int ensure(const struct attached *where, uint32_t block) {
+static int ensure(const struct attached *where, uint32_t block, void *workspace) {
     const struct timespec pause = {.tv_nsec = WAIT_MILLISECONDS * 1000000L};
     uint32_t seen = ABSENT;
     if (!atomic_compare_exchange_strong(&state[block], &seen, CLAIMED)) {
@@ -141,7 +111,7 @@ static int ensure(const struct attached *where, uint32_t block) {
                 return 1;
         }
     }
-    bring(where, &cold.blocks[block]);
+    bring(where, &cold.blocks[block], workspace);
     atomic_store_explicit(&state[block], READY, memory_order_release);
     futex(&state[block], FUTEX_WAKE, INT32_MAX, NULL);
     return 1;
@@ -182,7 +152,7 @@ static int unprotect(const struct attached *where, const struct cold_block *b, u
 }
 #endif
 
-int fault_serve(uintptr_t address, enum access access) {
+int fault_serve(uintptr_t address, enum access access, void *workspace) {
     const struct attached *where = NULL;
     uint32_t libraries = atomic_load_explicit(&attached_count, memory_order_acquire);
     for (uint32_t i = 0; i < libraries; i++)
@@ -199,32 +169,29 @@ int fault_serve(uintptr_t address, enum access access) {
         return unprotect(where, b, address - where->base);
 #endif
     uint64_t start = now();
-    if (!ensure(where, fragment->block))
-        return readable(address); /* another thread was faster; if not, the fault is a real one, and not to be repeated */
+    if (!ensure(where, fragment->block, workspace))
+        return readable(address); /* another thread was faster; otherwise the fault is a real one, not to be repeated */
     add(&count.faults, 1);
     add(&count.nanoseconds, now() - start);
     return 1;
 }
 
 void fault_load_all(void) {
+    void *workspace = workspace_new();
     uint32_t libraries = atomic_load_explicit(&attached_count, memory_order_acquire);
     for (uint32_t i = 0; i < libraries; i++) {
         const struct cold_library *l = &cold.libraries[attached[i].library];
         for (uint32_t b = l->first_block; b < l->first_block + l->blocks; b++)
             if (cold.blocks[b].stored)
-                ensure(&attached[i], b);
+                ensure(&attached[i], b, workspace);
     }
+    workspace_delete(workspace);
 }
 
-EXPORTED void torch_layer_pager_stats(struct torch_layer_pager_stats *to) {
-    *to = (struct torch_layer_pager_stats){
-        .faults = count.faults,
-        .blocks = count.blocks,
-        .bytes = count.bytes,
-        .nanoseconds = count.nanoseconds,
-        .waits = count.waits,
-        .libraries = attached_count,
-        .guarded = (uint64_t)guard_complete(),
-        .recovered = handler_recovered(),
-    };
+void fault_counts(struct torch_layer_pager_stats *to) {
+    to->faults = count.faults;
+    to->blocks = count.blocks;
+    to->bytes = count.bytes;
+    to->nanoseconds = count.nanoseconds;
+    to->waits = count.waits;
 }

@@ -1,10 +1,10 @@
-/* The branch filter: builder/native/branch_filter.py turns the relative displacements of x86-64 code into absolute addresses, since
- * zstd finds repeated targets but not repeated distances; this turns them back.
+/* The branch filter: builder/native/branch_filter.py turns the relative displacements of x86-64 code into absolute
+ * addresses, since zstd finds repeated targets but not repeated distances; this turns them back.
  *
- * Two forms are met: CALL/JMP rel32 (E8, E9), and common opcodes with a RIP-relative operand (ModRM mod=00, rm=101). Only
- * displacements within +-2^29 are converted, modulo 2^30, which keeps the three top bits equal; and a form is stepped over
- * whole, converted or not. So every byte that decides is the same in both directions, and the filter undoes itself exactly
- * whatever the bytes mean. The idea is that of the BCJ filter of xz and 7-Zip.
+ * Two forms are met: CALL/JMP rel32 (E8, E9), and common opcodes with a RIP-relative operand (ModRM mod=00, rm=101).
+ * Only displacements within +-2^29 are converted, modulo 2^30, which keeps the three top bits equal; and a form is
+ * stepped over whole, converted or not. So every byte that decides is the same in both directions, and the filter
+ * undoes itself exactly whatever the bytes mean. The idea is that of the BCJ filter of xz and 7-Zip.
  */
 #include "pager.h"
 
@@ -33,12 +33,13 @@ static void to_relative(uint8_t *displacement, uint32_t next) {
     memcpy(displacement, &value, 4);
 }
 
-/* The first position from `i` on where one of the two forms may stand. Most bytes are stepped over 16 at a time: byte by
- * byte, the filter would take longer than the decompression. */
+/* The first position from `i` on where one of the two forms may stand. Most bytes are stepped over 16 at a time: byte
+ * by byte, the filter would take longer than the decompression. */
 static size_t next_candidate(const uint8_t *bytes, size_t i, size_t count) {
 #ifdef __SSE2__
     for (; i + 17 <= count; i += 16) {
-        __m128i code = _mm_loadu_si128((const __m128i *)(bytes + i)), modrm = _mm_loadu_si128((const __m128i *)(bytes + i + 1));
+        __m128i code = _mm_loadu_si128((const __m128i *)(bytes + i));
+        __m128i modrm = _mm_loadu_si128((const __m128i *)(bytes + i + 1));
         __m128i branch = _mm_cmpeq_epi8(_mm_and_si128(code, _mm_set1_epi8((char)0xfe)), _mm_set1_epi8((char)0xe8));
         __m128i relative = _mm_cmpeq_epi8(_mm_and_si128(modrm, _mm_set1_epi8((char)0xc7)), _mm_set1_epi8(0x05));
         int found = _mm_movemask_epi8(_mm_or_si128(branch, relative));

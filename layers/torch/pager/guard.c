@@ -1,132 +1,24 @@
-/* Keeping the handler: whoever asks libc for another SIGSEGV action later gets it from handler.c, not from the kernel.
+/* Keeping the handler: what asks libc later for another SIGSEGV action gets it from handler.c, not from the kernel.
  *
- * Without this, the first faulthandler.enable() would take the pager out. A library cannot interpose libc's functions when
- * it is loaded late (libc comes first in the search order), so the functions are replaced where the loader finds them:
- *   - in the dynamic symbol table of libc (and of libpthread, before glibc 2.34): whatever is bound, loaded or looked up
- *     with dlsym from now on gets the wrapper, also a library whose constructor calls sigaction();
+ * Without this, the first faulthandler.enable() would take the pager out. A library cannot interpose libc's functions
+ * when it is loaded late (libc comes first in the search order), so the functions of calls.c are put in place where the
+ * loader finds libc's:
+ *   - in the dynamic symbol table of libc (and of libpthread, before glibc 2.34): whatever is bound, loaded or looked
+ *     up
+ *     with dlsym from now on gets the replacement, also a library whose constructor calls sigaction();
  *   - in the bound slots (GOT) of the objects that are loaded already, where the slot holds the function's address.
- * Only data is changed, each word in one aligned store. What calls the kernel itself (Go's runtime does, and hands foreign
- * faults on) is not seen here; handler_check() looks for it.
- *
- * sigprocmask() and pthread_sigmask() no longer block SIGSEGV, and no handler runs with it blocked: the kernel ends a
- * process whose thread faults while SIGSEGV is blocked, so a worker thread that blocks "all signals" could not touch cold
- * code.
+ *     Only data is changed, each word in one aligned store. What calls the kernel itself (Go's runtime does, and hands
+ *     foreign faults on) is not seen here; handler_check() looks for it.
  */
 #define _GNU_SOURCE
 #include "pager.h"
 
-#include <errno.h>
 #include <link.h>
 #include <string.h>
 #include <sys/mman.h>
 
-typedef void (*handler)(int);
-
-enum {
-    SIGACTION,
-    UNDERSCORE_SIGACTION,
-    SIGNAL,
-    BSD_SIGNAL,
-    SSIGNAL,
-    SYSV_SIGNAL,
-    UNDERSCORE_SYSV_SIGNAL,
-    SIGSET,
-    SIGIGNORE,
-    SIGINTERRUPT,
-    SIGPROCMASK,
-    PTHREAD_SIGMASK,
-    WRAPPED,
-};
-
-enum { ORIGINALS = 4 }; /* a name can have several versions, and libpthread one of its own */
-static uintptr_t original[WRAPPED][ORIGINALS];
 static uintptr_t lowest = UINTPTR_MAX, highest;
 static int complete;
-
-static int call_sigaction(int number, const struct sigaction *action, struct sigaction *before) {
-    if (number == SIGSEGV) {
-        handler_swap(action, before);
-        return 0;
-    }
-    struct sigaction unblocked;
-    if (action) {
-        unblocked = *action;
-        sigdelset(&unblocked.sa_mask, SIGSEGV);
-        action = &unblocked;
-    }
-    return sigaction(number, action, before);
-}
-
-static handler set_handler(handler wanted, int flags) {
-    struct sigaction action = {.sa_handler = wanted, .sa_flags = flags}, before;
-    sigemptyset(&action.sa_mask);
-    if (!(flags & (int)SA_NODEFER))
-        sigaddset(&action.sa_mask, SIGSEGV);
-    handler_swap(&action, &before);
-    return before.sa_handler;
-}
-
-#define ORIGINAL(name, type) ((type)original[name][0])
-
-static handler call_signal(int number, handler wanted) {
-    return number == SIGSEGV ? set_handler(wanted, SA_RESTART) : signal(number, wanted);
-}
-
-static handler call_sysv_signal(int number, handler wanted) {
-    int which = original[UNDERSCORE_SYSV_SIGNAL][0] ? UNDERSCORE_SYSV_SIGNAL : SYSV_SIGNAL;
-    return number == SIGSEGV ? set_handler(wanted, (int)(SA_RESETHAND | SA_NODEFER))
-                             : ORIGINAL(which, handler (*)(int, handler))(number, wanted);
-}
-
-static handler call_sigset(int number, handler wanted) {
-    return number == SIGSEGV ? set_handler(wanted, 0) : ORIGINAL(SIGSET, handler (*)(int, handler))(number, wanted);
-}
-
-static int call_sigignore(int number) {
-    if (number != SIGSEGV)
-        return ORIGINAL(SIGIGNORE, int (*)(int))(number);
-    set_handler(SIG_IGN, 0);
-    return 0;
-}
-
-static int call_siginterrupt(int number, int flag) {
-    /* The pager's handler never interrupts a system call; there is nothing to change for it. */
-    return number == SIGSEGV ? 0 : ORIGINAL(SIGINTERRUPT, int (*)(int, int))(number, flag);
-}
-
-static int call_sigprocmask(int how, const sigset_t *set, sigset_t *before) {
-    sigset_t unblocked;
-    if (set && how != SIG_UNBLOCK) {
-        unblocked = *set;
-        sigdelset(&unblocked, SIGSEGV);
-        set = &unblocked;
-    }
-    return sigprocmask(how, set, before);
-}
-
-static int call_pthread_sigmask(int how, const sigset_t *set, sigset_t *before) {
-    int saved = errno, failed = call_sigprocmask(how, set, before) ? errno : 0;
-    errno = saved;
-    return failed;
-}
-
-static const struct {
-    const char *name;
-    uintptr_t wrapper;
-} wrapped[WRAPPED] = {
-    [SIGACTION] = {"sigaction", (uintptr_t)call_sigaction},
-    [UNDERSCORE_SIGACTION] = {"__sigaction", (uintptr_t)call_sigaction},
-    [SIGNAL] = {"signal", (uintptr_t)call_signal},
-    [BSD_SIGNAL] = {"bsd_signal", (uintptr_t)call_signal},
-    [SSIGNAL] = {"ssignal", (uintptr_t)call_signal},
-    [SYSV_SIGNAL] = {"sysv_signal", (uintptr_t)call_sysv_signal},
-    [UNDERSCORE_SYSV_SIGNAL] = {"__sysv_signal", (uintptr_t)call_sysv_signal},
-    [SIGSET] = {"sigset", (uintptr_t)call_sigset},
-    [SIGIGNORE] = {"sigignore", (uintptr_t)call_sigignore},
-    [SIGINTERRUPT] = {"siginterrupt", (uintptr_t)call_siginterrupt},
-    [SIGPROCMASK] = {"sigprocmask", (uintptr_t)call_sigprocmask},
-    [PTHREAD_SIGMASK] = {"pthread_sigmask", (uintptr_t)call_pthread_sigmask},
-};
 
 /* ---- objects in memory ---- */
 
@@ -187,15 +79,15 @@ static int rights(const struct object *o, uintptr_t address) {
     return found;
 }
 
-static int store(const struct object *o, uintptr_t *where, uintptr_t value) {
-    int had = rights(o, (uintptr_t)where);
-    void *page = (void *)((uintptr_t)where / PAGE_BYTES * PAGE_BYTES);
+static int store(const struct object *o, uintptr_t where, uintptr_t value) {
+    int had = rights(o, where);
+    void *page = (void *)(where / PAGE_BYTES * PAGE_BYTES);
     if (had < 0)
         return 0;
     int is_protected = !(had & PROT_WRITE);
     if (is_protected && mprotect(page, PAGE_BYTES, had | PROT_WRITE))
         return 0;
-    __atomic_store_n(where, value, __ATOMIC_RELEASE);
+    __atomic_store_n((uintptr_t *)where, value, __ATOMIC_RELEASE);
     if (is_protected)
         mprotect(page, PAGE_BYTES, had);
     return 1;
@@ -210,12 +102,12 @@ static uint32_t gnu_hash(const char *name) {
     return h;
 }
 
-static void remember(int which, uintptr_t address) {
+static void remember(struct call *call, uintptr_t address) {
     for (int i = 0; i < ORIGINALS; i++) {
-        if (original[which][i] == address)
+        if (call->originals[i] == address)
             return;
-        if (!original[which][i]) {
-            original[which][i] = address;
+        if (!call->originals[i]) {
+            call->originals[i] = address;
             lowest = address < lowest ? address : lowest;
             highest = address > highest ? address : highest;
             return;
@@ -224,20 +116,20 @@ static void remember(int which, uintptr_t address) {
 }
 
 /* Every version of a name, by the object's GNU hash table (its layout: binutils, bfd/elflink.c). */
-static void replace_symbol(const struct object *o, int which) {
+static void replace_symbol(const struct object *o, struct call *call) {
     uint32_t buckets = o->hash[0], first = o->hash[1], bloom_words = o->hash[2];
     const uint32_t *bucket = o->hash + 4 + bloom_words * (sizeof(ElfW(Addr)) / 4), *chain = bucket + buckets;
-    uint32_t hash = gnu_hash(wrapped[which].name), i = bucket[hash % buckets];
+    uint32_t hash = gnu_hash(call->name), i = bucket[hash % buckets];
     if (i < first)
         return;
     for (;; i++) {
         const ElfW(Sym) *s = &o->symbols[i];
         uint32_t link = chain[i - first];
         if ((link | 1) == (hash | 1) && s->st_shndx != SHN_UNDEF && ELF64_ST_TYPE(s->st_info) == STT_FUNC &&
-            !strcmp(o->strings + s->st_name, wrapped[which].name)) {
-            remember(which, o->base + s->st_value);
-            /* The loader adds the base to this value, modulo 2^64: the difference leads to the wrapper. */
-            complete &= store(o, (uintptr_t *)&s->st_value, wrapped[which].wrapper - o->base);
+            !strcmp(o->strings + s->st_name, call->name)) {
+            remember(call, o->base + s->st_value);
+            /* The loader adds the base to this value, modulo 2^64: the difference leads to the replacement. */
+            complete &= store(o, (uintptr_t)&s->st_value, call->replacement - o->base);
         }
         if (link & 1)
             break;
@@ -248,8 +140,8 @@ static int replace_symbols(struct dl_phdr_info *info, size_t size, void *unused)
     (void)size, (void)unused;
     struct object o;
     if (read_object(info, &o) && o.hash && (!strcmp(o.name, "libc.so.6") || !strcmp(o.name, "libpthread.so.0")))
-        for (int which = 0; which < WRAPPED; which++)
-            replace_symbol(&o, which);
+        for (int i = 0; i < calls_count; i++)
+            replace_symbol(&o, &calls[i]);
     return 0;
 }
 
@@ -268,10 +160,10 @@ static void rebind(const struct object *o, const ElfW(Rela) *r) {
     uintptr_t *slot = (uintptr_t *)(o->base + r->r_offset);
     if (*slot < lowest || *slot > highest)
         return;
-    for (int which = 0; which < WRAPPED; which++)
+    for (int c = 0; c < calls_count; c++)
         for (int i = 0; i < ORIGINALS; i++)
-            if (*slot && *slot == original[which][i]) {
-                complete &= store(o, slot, wrapped[which].wrapper);
+            if (*slot && *slot == calls[c].originals[i]) {
+                complete &= store(o, (uintptr_t)slot, calls[c].replacement);
                 return;
             }
 }
@@ -296,7 +188,8 @@ static int rebind_object(struct dl_phdr_info *info, size_t size, void *unused) {
 void guard_install(void) {
     complete = 1;
     dl_iterate_phdr(replace_symbols, NULL);
-    complete &= original[SIGACTION][0] && original[SIGNAL][0] && original[PTHREAD_SIGMASK][0];
+    for (int i = 0; i < calls_count; i++)
+        complete &= calls[i].originals[0] || !calls[i].is_needed;
     dl_iterate_phdr(rebind_object, NULL);
 }
 

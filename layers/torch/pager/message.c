@@ -32,8 +32,8 @@ static size_t append(char *line, size_t used, size_t room, const char *part) {
     return used + length;
 }
 
-/* One write() a message, so that lines of several processes do not mix; then SIGABRT, which a core dump, faulthandler and
- * Lambda's log all tell from a crash of the code that was running. */
+/* One write() a message, so that lines of several processes do not mix; then SIGABRT, which a core dump, faulthandler
+ * and Lambda's log all tell from a crash of the code that was running. */
 _Noreturn void fatal(const char *first, ...) {
     static char line[PATH_BYTES + 1024]; /* static: the handler may be on a small alternate stack */
     size_t used = append(line, 0, sizeof line - 1, "torch layer: ");

@@ -10,17 +10,18 @@
 static int eager;
 
 static void read_environment(void) {
-    const char *mode = getenv("TORCH_LAYER_PAGER");
+    const char *mode = getenv(MODE_VARIABLE);
     if (!mode || !*mode || !strcmp(mode, "on"))
         return;
     if (!strcmp(mode, "eager"))
         eager = 1;
     else if (!strcmp(mode, "off"))
-        fatal("TORCH_LAYER_PAGER=off is refused: part of the libraries' code is compressed beside them, and they cannot run "
-              "without the pager.\nNext: unset TORCH_LAYER_PAGER, or set it to eager to bring everything in at load.",
+        fatal(MODE_VARIABLE "=off is refused: part of the libraries' code is compressed beside them, and they cannot "
+              "run without the pager.\nNext: unset " MODE_VARIABLE ", or set it to eager to bring everything in at "
+              "load.",
               NULL);
     else
-        fatal("TORCH_LAYER_PAGER=", mode, " is not known.\nNext: unset it, or set it to on (the default) or eager.", NULL);
+        fatal(MODE_VARIABLE "=", mode, " is not known.\nNext: unset it, or set it to on (the default) or eager.", NULL);
 }
 
 /* The folder that this very library was loaded from. */
@@ -59,8 +60,8 @@ EXPORTED void torch_layer_pager_load_all(void) {
     fault_load_all();
 }
 
-/* Gives back what only loading the libraries needed: tables of relocations and symbols, static initialisers. They count as
- * memory of the process as long as they are mapped; what is needed again comes from the page cache. */
+/* Gives back what only loading the libraries needed: tables of relocations and symbols, static initialisers. They count
+ * as memory of the process as long as they are mapped; what is needed again comes from the page cache. */
 EXPORTED void torch_layer_pager_trim(void) {
     attach_trim();
 }
@@ -72,16 +73,27 @@ EXPORTED int torch_layer_pager_check(void) {
     return handler_recovered() != before;
 }
 
+EXPORTED void torch_layer_pager_stats(struct torch_layer_pager_stats *to) {
+    *to = (struct torch_layer_pager_stats){
+        .libraries = attached_count,
+        .guarded = (uint64_t)guard_complete(),
+        .recovered = handler_recovered(),
+    };
+    fault_counts(to);
+}
+
 __attribute__((constructor)) static void start(void) {
     static char directory[PATH_BYTES], resolved[PATH_BYTES];
     read_environment();
     dl_iterate_phdr(find_directory, directory);
+    workspace_prepare();
     cold_open(realpath(directory, resolved) ? resolved : directory); /* messages are easier to read without "/../.." */
     fault_prepare();
 #ifdef TORCH_LAYER_RECORDING
     record_prepare();
 #endif
     handler_install();
+    altstack_prepare();
     guard_install();
     attach();
 }

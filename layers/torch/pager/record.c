@@ -10,11 +10,11 @@
 static char record_path[PATH_BYTES];
 
 void record_prepare(void) {
-    const char *path = getenv("TORCH_LAYER_PAGER_RECORD");
+    const char *path = getenv(RECORD_VARIABLE);
     if (!path)
         return;
     if (*path != '/' || strlen(path) >= sizeof record_path)
-        fatal("TORCH_LAYER_PAGER_RECORD=", path, " is not an absolute path.\nNext: give one.", NULL);
+        fatal(RECORD_VARIABLE "=", path, " is not an absolute path.\nNext: give one.", NULL);
     strcpy(record_path, path);
 }
 
@@ -22,7 +22,8 @@ void record_page(uint32_t library, uint64_t address) {
     if (!*record_path)
         return;
     char line[1024], number[NUMBER_TEXT];
-    const char *name = cold.names + cold.libraries[library].name, *parts[] = {name, "\t", hexadecimal(address, number), "\t1000\n"};
+    const char *name = cold.names + cold.libraries[library].name;
+    const char *parts[] = {name, "\t", hexadecimal(address, number), "\t1000\n"};
     size_t used = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         size_t length = strlen(parts[i]);
@@ -31,7 +32,7 @@ void record_page(uint32_t library, uint64_t address) {
         memcpy(line + used, parts[i], length);
         used += length;
     }
-    /* Opened anew every time: a program may close or reuse any descriptor that it did not open. */
+    /* Opened every time: a program may close or reuse any descriptor that it did not open. */
     int fd = open(record_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0 || write(fd, line, used) != (ssize_t)used)
         fatal("the record ", record_path, " cannot be written.\nNext: see that its folder exists and has room.", NULL);

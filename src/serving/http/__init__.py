@@ -1,1 +1,1 @@
-"""What reaches the function by HTTP: events, requests, answers, the API's document and the pages."""
+"""HTTP: events, requests, routes, answers, the API's document and the pages."""

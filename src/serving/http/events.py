@@ -1,39 +1,62 @@
-"""Which kind of event is this? Every kind becomes one form, `Http`, before it is routed.
+"""The kinds of event that Lambda hands over, and HTTP requests of each kind in one form, `HttpRequest`.
 
-Kinds, with AWS's documents: API Gateway REST (payload 1.0: "Lambda proxy integrations in API Gateway"), HTTP API and function
-URL (payload 2.0: "AWS Lambda integrations for HTTP APIs", "Invoking Lambda function URLs"), and the bare JSON of a direct
-invocation, which stands for `POST /predict` with that JSON as its body. Two kinds are not HTTP, and nobody waits for them:
-messages of an SQS queue ("Using Lambda with Amazon SQS"), and batches of a bulk file, as the stack's state machine sends them.
+These events are HTTP, with AWS's documents: API Gateway REST (payload 1.0: "Lambda proxy integrations in API Gateway"),
+HTTP API and function URL (payload 2.0: "AWS Lambda integrations for HTTP APIs", "Invoking Lambda function URLs"), and
+the bare JSON of a direct invocation, which means `POST /predict` with that JSON as its body. Two kinds are not HTTP,
+and no client waits for them: messages of an SQS queue ("Using Lambda with Amazon SQS"), and batches of a bulk file,
+which the stack's state machine sends.
 """
 
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from serving.errors import ServiceError
+from serving.errors import HttpError
+
+# Names of results in the bucket: a message's own id, which SQS gives it, or the one that its sender gave it.
+RESULT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# A variable in the path of an API Gateway resource: {name}, or {name+} for all that follows.
+_PATH_VARIABLE = re.compile(r"\{([^{}+]+)\+?\}")
 
 
 def kind(event: Any) -> Literal["http", "messages", "batch"]:
-    """Whether somebody waits for an answer, or it is messages of a queue, or a batch of a bulk file."""
+    """Whether the event is HTTP, messages of a queue, or a batch of a bulk file."""
     if isinstance(event, dict):
         if event.get("lambda-torch") == "bulk":
             return "batch"
         records = event.get("Records")
-        if isinstance(records, list) and records and isinstance(records[0], dict):
-            return "messages" if records[0].get("eventSource") == "aws:sqs" else "http"
+        if isinstance(records, list) and records and all(map(_is_message, records)):
+            return "messages"
     return "http"
 
 
-class Http(NamedTuple):
-    """A request, whichever kind of event brought it.
+def _is_message(record: Any) -> bool:
+    """Whether a record has the parts of an SQS message that are always there.
+
+    Anything else is a bare event, and no message.
+    """
+    return (
+        isinstance(record, dict)
+        and record.get("eventSource") == "aws:sqs"
+        and isinstance(record.get("messageId"), str)
+        and RESULT_ID.fullmatch(record["messageId"]) is not None
+        and isinstance(record.get("body"), str)
+    )
+
+
+class HttpRequest(NamedTuple):
+    """An HTTP request, whichever kind of event brought it.
 
     Attributes:
         method: in capitals.
-        path: without a stage, and without a slash at its end.
-        headers: as they came, their names in any case; null for a header that is not there.
+        path: without a stage, without a custom domain's base path, and without a slash at its end.
+        headers: as they came, with names in any case. A value of null is no header.
+        body: as it came.
+        is_base64: whether the body is base64.
     """
 
     method: str
@@ -43,79 +66,114 @@ class Http(NamedTuple):
     is_base64: bool = False
 
     def header(self, name: str) -> str | None:
-        """The header of this name, given in lower case."""
-        # Asked for one or two names a request: looking is cheaper than bringing twenty names into one form.
+        """The header of this name, which has to be in lower case."""
+        # Requests look for one or two names: a search is cheaper than all names in lower case.
         for each, text in self.headers.items():
             if text is not None and each.lower() == name:
                 return str(text)
         return None
 
 
-def to_http(event: Any) -> Http:
+def to_http(event: Any) -> HttpRequest:
     """The request that an event brings.
 
     Raises:
-        ServiceError: 400 `invalid_event`: it has the marks of an API Gateway event, but its parts are not of their types.
+        HttpError: 400 `invalid_event` (it looks like an event of API Gateway, but a part has the wrong type), or 400
+            `invalid_json` (a bare event that cannot be written as JSON).
     """
     if not isinstance(event, dict):
-        return Http("POST", "/predict", body=json.dumps(event))
+        return HttpRequest("POST", "/predict", body=json_text(event))
     context = event.get("requestContext")
     if isinstance(context, dict) and isinstance(context.get("http"), dict):
         http = context["http"]
         path = _text(event.get("rawPath", http.get("path")), "rawPath")
         stage = context.get("stage", "$default")
-        # HTTP APIs with a named stage put it before the path; a route is the same on every stage.
+        # HTTP APIs with a named stage put it before the path. Routes are the same on every stage.
         if stage != "$default" and (path == f"/{stage}" or path.startswith(f"/{stage}/")):
             path = path[len(f"/{stage}") :]
-        return _http(_text(http.get("method"), "requestContext.http.method"), path, event)
+        # "POST /predict"; "$default" for a route that takes everything.
+        route = event.get("routeKey")
+        resource = route.partition(" ")[2] if isinstance(route, str) else None
+        return _http(_text(http.get("method"), "requestContext.http.method"), _routed(path, resource, event), event)
     if "httpMethod" in event:
-        return _http(_text(event["httpMethod"], "httpMethod"), _text(event.get("path"), "path"), event)
-    return Http("POST", "/predict", body=json.dumps(event))
+        path = _text(event.get("path"), "path")
+        return _http(_text(event["httpMethod"], "httpMethod"), _routed(path, event.get("resource"), event), event)
+    return HttpRequest("POST", "/predict", body=json_text(event))
 
 
-def body_of(http: Http, max_bytes: int) -> str:
+def json_text(value: Any) -> str:
+    """The JSON text of a value that came as JSON.
+
+    Raises:
+        HttpError: 400 `invalid_json`: it is nested too deeply.
+    """
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        raise too_deep() from None
+
+
+def too_deep() -> HttpError:
+    """The refusal of JSON that is nested too deeply to be read."""
+    return HttpError(400, "invalid_json", "The body is not JSON that can be read: it is nested too deeply.")
+
+
+def body_of(request: HttpRequest, max_bytes: int) -> str:
     """The request's body as text.
 
     Raises:
-        ServiceError: 413 `body_too_large`, 400 `invalid_base64` or `invalid_encoding`.
+        HttpError: 413 `body_too_large`, 400 `invalid_base64` or `invalid_encoding`.
     """
-    body = http.body
-    if not http.is_base64:
-        # A character is one to four bytes of UTF-8: the encoding is only made where it can matter.
+    body = request.body
+    if not request.is_base64:
+        # A character is one to four bytes of UTF-8: the body is encoded only where that can matter.
         if len(body) > max_bytes or (len(body) * 4 > max_bytes and len(body.encode(errors="replace")) > max_bytes):
             raise _too_large(max_bytes)
         return body
-    # Four characters of base64 carry three bytes: refuse before decoding what cannot fit.
+    # Four characters of base64 are three bytes: a body that cannot fit is refused before it is decoded.
     if len(body) // 4 * 3 - 2 > max_bytes:
         raise _too_large(max_bytes)
     try:
         content = base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
-        raise ServiceError(400, "invalid_base64", "The body is marked as base64, but it is not.") from None
+        raise HttpError(400, "invalid_base64", "The event says that the body is base64, but it is not.") from None
     if len(content) > max_bytes:
         raise _too_large(max_bytes)
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise ServiceError(400, "invalid_encoding", "The body is not UTF-8 text.") from None
+        raise HttpError(400, "invalid_encoding", "The body is not UTF-8 text.") from None
 
 
-def _too_large(max_bytes: int) -> ServiceError:
-    return ServiceError(
-        413, "body_too_large", f"The body has more than {max_bytes} bytes.", {"max_body_bytes": max_bytes}
-    )
+def _too_large(max_bytes: int) -> HttpError:
+    return HttpError(413, "body_too_large", f"The body has more than {max_bytes} bytes.", {"max_body_bytes": max_bytes})
 
 
-def _http(method: str, path: str, event: dict[str, Any]) -> Http:
+def _routed(path: str, resource: Any, event: Mapping[str, Any]) -> str:
+    """The path without the base path of a custom domain.
+
+    The event does not name the base path, and `path` begins with it. But the event names the API's resource, such as
+    `/predict` or `/{proxy+}`, with the values of its variables: filled in, they are the end of the path, and what comes
+    before is the base path.
+    """
+    if resource == path or not isinstance(resource, str) or not resource.startswith("/"):
+        return path
+    found = event.get("pathParameters")
+    values = found if isinstance(found, dict) else {}
+    filled = _PATH_VARIABLE.sub(lambda variable: str(values.get(variable[1], "")), resource)
+    return filled if path.rstrip("/").endswith(filled.rstrip("/")) else path
+
+
+def _http(method: str, path: str, event: Mapping[str, Any]) -> HttpRequest:
     headers, body = event.get("headers"), event.get("body")
     # API Gateway's test console sends null for none.
     if headers is not None and not isinstance(headers, dict):
-        raise ServiceError(400, "invalid_event", "The event's headers are not an object.")
+        raise HttpError(400, "invalid_event", "The event's headers are not an object.")
     text = "" if body is None else _text(body, "body")
-    return Http(method.upper(), path.rstrip("/") or "/", headers or {}, text, bool(event.get("isBase64Encoded")))
+    return HttpRequest(method.upper(), path.rstrip("/") or "/", headers or {}, text, bool(event.get("isBase64Encoded")))
 
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise ServiceError(400, "invalid_event", f"The event's {name} is not a string.")
+        raise HttpError(400, "invalid_event", f"The event's {name} is not a string.")
     return value

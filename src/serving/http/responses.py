@@ -1,25 +1,38 @@
-"""Answers in the proxy form that API Gateway, function URLs and the 2018 post's callers take, with CORS on every one."""
+"""Answers: what a route returns, the proxy form that Lambda's callers take, and the CORS headers of every answer."""
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from pydantic_core import to_json
+from serving.errors import HttpError
 
-from serving.errors import ServiceError
-
+# A client that sends this header gets the same release each time while a canary runs.
+CANARY_KEY = "X-Canary-Key"
 # Scripts of another origin may read these: which release answered, and what the answer took.
 EXPOSED_HEADERS = "X-Model-Version, Server-Timing"
-ALLOWED_HEADERS = "Content-Type, Authorization, X-Api-Key, X-Amz-Date, X-Amz-Security-Token"
+ALLOWED_HEADERS = f"Content-Type, Authorization, X-Api-Key, X-Amz-Date, X-Amz-Security-Token, {CANARY_KEY}"
 PREFLIGHT_SECONDS = 600
-# Timing-Allow-Origin lets the browser's own tools and `performance.getEntries()` show Server-Timing (W3C Resource Timing).
-_FOR_ANYONE = {
+# Timing-Allow-Origin lets the browser's own tools and `performance.getEntries()` show Server-Timing (W3C Resource
+# Timing).
+_FOR_ANY_ORIGIN = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": EXPOSED_HEADERS,
     "Timing-Allow-Origin": "*",
 }
-# What Lambda passes on of an answer, in bytes (Lambda quotas, "Invocation payload"), less room for the headers.
+# The largest answer that Lambda passes on, in bytes (Lambda quotas, "Invocation payload"), less space for the headers.
 MAX_ANSWER_BYTES = 6_291_456 - 16_384
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class HttpResponse(NamedTuple):
+    """What a route answers. `content_type` is that of the body, if there is one."""
+
+    status: int
+    body: str = ""
+    headers: Mapping[str, str] = _NO_HEADERS
+    content_type: str = "application/json"
 
 
 class Cors:
@@ -31,14 +44,14 @@ class Cors:
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._origins = frozenset(origins)
-        self._anyone = "*" in self._origins
+        self._any_origin = "*" in self._origins
         self._first = origins[0]
 
     def headers(self, origin: str | None) -> dict[str, str]:
         """The headers for an answer to a page of `origin` (None: no browser, or the same origin)."""
-        if self._anyone:
-            return dict(_FOR_ANYONE)
-        # Naming an allowed origin to a stranger lets nobody in: the browser compares it with the page's own.
+        if self._any_origin:
+            return dict(_FOR_ANY_ORIGIN)
+        # An origin that may not call gets the name of one that may: the browser compares the two, and refuses.
         allowed = origin if origin in self._origins else self._first
         return {
             "Access-Control-Allow-Origin": str(allowed),
@@ -48,7 +61,7 @@ class Cors:
         }
 
     def preflight(self, methods: Sequence[str]) -> dict[str, str]:
-        """What a preflight is told on top of `headers`."""
+        """What the answer to a preflight has beside `headers`."""
         return {
             "Access-Control-Allow-Methods": ", ".join(methods),
             "Access-Control-Allow-Headers": ALLOWED_HEADERS,
@@ -56,25 +69,38 @@ class Cors:
         }
 
 
-def answer(
-    status: int, body: str, headers: Mapping[str, str], content_type: str = "application/json"
-) -> dict[str, Any]:
-    """One answer in the proxy form; `content_type` is that of the body, if there is one."""
-    kind = {"Content-Type": content_type} if body else {}
-    return {"statusCode": status, "headers": {**kind, **headers}, "body": body, "isBase64Encoded": False}
+def success(body: str, version: str | None) -> HttpResponse:
+    """200 with a JSON body, and the version of the release that answered, if there is one."""
+    return HttpResponse(200, body, {"X-Model-Version": version} if version else _NO_HEADERS)
+
+
+def failure(error: HttpError) -> HttpResponse:
+    """The answer that an error stands for."""
+    return HttpResponse(error.status, json_text(error.body()), error.headers)
+
+
+def proxy_form(response: HttpResponse) -> dict[str, Any]:
+    """An answer in the form that API Gateway, function URLs and direct callers take."""
+    kind = {"Content-Type": response.content_type} if response.body else {}
+    return {
+        "statusCode": response.status,
+        "headers": {**kind, **response.headers},
+        "body": response.body,
+        "isBase64Encoded": False,
+    }
 
 
 def check_size(body: str) -> None:
-    """Refuse an answer that Lambda would drop: the client would get a 502 that does not say why.
+    """Refuse an answer that Lambda would drop. The client would get a 502 without a reason.
 
     Raises:
-        ServiceError: 400 `answer_too_large`.
+        HttpError: 400 `answer_too_large`.
     """
-    # A character of JSON text is at most four bytes of the envelope's JSON: it is only made where that can matter.
+    # Each character of JSON text is at most four bytes of the proxy form. The form is only made where that can matter.
     if len(body) * 4 <= MAX_ANSWER_BYTES:
         return
     if len(json.dumps(body, ensure_ascii=False).encode(errors="replace")) > MAX_ANSWER_BYTES:
-        raise ServiceError(
+        raise HttpError(
             400,
             "answer_too_large",
             "The answer is larger than Lambda passes on. Next: ask for less at once.",
@@ -82,14 +108,9 @@ def check_size(body: str) -> None:
         )
 
 
-def compact(value: Any) -> str:
-    """Any value that came as JSON, as ASCII JSON again. It takes a fourth of the time of `json.dumps`."""
-    try:
-        return to_json(value, ensure_ascii=True, fallback=str).decode()
-    except ValueError:  # half of a surrogate pair, which UTF-8 does not have and JSON does; or very deep nesting
-        return json.dumps(value, separators=(",", ":"), default=str)
-
-
 def json_text(value: Any) -> str:
-    """Compact JSON; NaN and infinities, which JSON does not have, are an error here and not at the client."""
+    """Compact JSON.
+
+    NaN and infinities, which JSON does not have, raise ValueError here and do not fail at the client.
+    """
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,83 +1,140 @@
-"""Which function answers a method and a path.
+"""The routes of the API: one table, `ROUTES`, and the function of each route.
 
-Powertools' event handler has this and much more; its 150 modules take a start as long as pydantic does
-(`python -m benchmarks.imports`). `serving.http.events` brings every kind of event into one form, so what is left is a table.
+Dispatch, the `Allow` header, answers to preflights and the paths of the OpenAPI document are made from this table; a
+test compares `template.yaml` with it. Powertools' event handler has routes too, and much more that a start would load:
+`python -m benchmarks.imports` measures it.
 """
 
-import contextvars
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from serving.http.events import Http
+from serving.contract import ServedModel
+from serving.errors import HttpError, ReleaseUnavailableError
+from serving.http import events, responses, validation
+from serving.http.events import HttpRequest
+from serving.http.responses import HttpResponse
+from serving.http.service import Invocation, Route, Service
+from serving.telemetry import receipts
 
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-
-
-class Response(NamedTuple):
-    """What a route answers."""
-
-    status_code: int
-    content_type: str = "application/json"
-    body: str = ""
-    headers: Mapping[str, str] = _NO_HEADERS
+if TYPE_CHECKING:
+    from serving.http.pages import Page
 
 
-Route = Callable[[], Response]
-_answering: contextvars.ContextVar[tuple[Http, Any]] = contextvars.ContextVar("answering")
+def dispatch(service: Service, request: HttpRequest, invocation: Invocation) -> HttpResponse:
+    """Let the request's route answer it. OPTIONS of every path is a preflight.
 
-
-class Router:
-    """Routes, by method and path.
-
-    Example:
-        router = Router()
-
-        @router.get("/health")
-        def health() -> Response:
-            return Response(200, body="{}")
+    Raises:
+        HttpError: 404 `no_such_route`, 405 `method_not_allowed`, or what the route raises.
     """
+    answer = _ANSWERS.get((request.method, request.path))
+    if answer is not None:
+        return answer(service, request, invocation)
+    methods = [route.method for route in ROUTES if route.path == request.path]
+    if not methods:
+        raise HttpError(
+            404, "no_such_route", "There is no such route.", {"routes": sorted({route.path for route in ROUTES})}
+        )
+    allowed = [*methods, "OPTIONS"]
+    if request.method == "OPTIONS":
+        return HttpResponse(204, headers=service.cors.preflight(allowed))
+    message = f"{request.path} takes {' and '.join(methods)}."
+    raise HttpError(405, "method_not_allowed", message, {"allowed": allowed}, {"Allow": ", ".join(allowed)})
 
-    def __init__(self) -> None:
-        self._routes: dict[tuple[str, str], Route] = {}
-        self._otherwise: Route | None = None
 
-    @property
-    def http(self) -> Http:
-        """The request that is being answered in this thread."""
-        return _answering.get()[0]
+def predict(service: Service, request: HttpRequest, invocation: Invocation) -> HttpResponse:
+    """One request of the model, and its response; or a list of them, each answered or refused on its own."""
+    kind, parsed, items = service.model.Request, None, list[str]()
+    with receipts.phase("parse"):
+        text = events.body_of(request, service.settings.max_body_bytes)
+        if validation.is_list(text) and validation.takes_lists(kind):
+            from serving.http import batch  # a request alone does not need it, so a cold start does not wait for it
 
-    @property
-    def context(self) -> Any:
-        """Lambda's context of that request; None outside Lambda."""
-        return _answering.get()[1]
+            items = batch.split(text, service.settings.max_batch_items)
+        else:
+            parsed = validation.parse(kind, text)
+    with service.follower.use(lambda: _canary_key(request, text)) as release:
+        if parsed is None:
+            body = _predict_several(service, items, release.model, invocation)
+        else:
+            validation.check(release.model, parsed)
+            with receipts.phase("predict"):
+                (response,) = release.model.predict([parsed])
+            body = response.model_dump_json()
+    responses.check_size(body)
+    return responses.success(body, release.version)
 
-    def get(self, path: str) -> Callable[[Route], Route]:
-        """Decorates what answers GET."""
-        return self._adding("GET", path)
 
-    def post(self, path: str) -> Callable[[Route], Route]:
-        """Decorates what answers POST."""
-        return self._adding("POST", path)
+def _canary_key(request: HttpRequest, text: str) -> bytes:
+    """What decides between the current release and a canary: the client's own key, or else the request's text."""
+    return (request.header(responses.CANARY_KEY.lower()) or text).encode(errors="replace")
 
-    def otherwise(self, route: Route) -> Route:
-        """Decorates what answers everything else."""
-        self._otherwise = route
-        return route
 
-    def resolve(self, http: Http, context: Any) -> Response:
-        """Let the route of a request answer it. What the route raises goes through."""
-        route = self._routes.get((http.method, http.path), self._otherwise)
-        assert route is not None
-        token = _answering.set((http, context))
-        try:
-            return route()
-        finally:
-            _answering.reset(token)
+def _predict_several(service: Service, items: list[str], model: ServedModel, invocation: Invocation) -> str:
+    from serving.http import batch
 
-    def _adding(self, method: str, path: str) -> Callable[[Route], Route]:
-        def add(route: Route) -> Route:
-            self._routes[method, path] = route
-            return route
+    outcomes = batch.answer(items, service.model.Request, model)
+    for index, outcome in enumerate(outcomes):
+        if outcome.defect is not None:
+            facts = {"request_id": invocation.request_id, "index": index, "code": "internal_error"}
+            service.log.failure("item failed", facts, outcome.defect, service.metrics.embedded({"Errors": 1}))
+    return f"[{','.join(outcome.text for outcome in outcomes)}]"
 
-        return add
+
+def health(service: Service, _request: HttpRequest, _invocation: Invocation) -> HttpResponse:
+    """Whether a release serves, which one, and since when."""
+    release = service.follower.peek()
+    body = {
+        "status": "ok",
+        "release": release.version,
+        "since": release.since.isoformat(timespec="seconds"),
+        "channel": service.follower.channel,
+        "refresh": asdict(service.follower.counters),
+    }
+    return responses.success(responses.json_text(body), release.version)
+
+
+# What these three need is imported when a client first asks for one of them, so a cold start that predicts does not
+# load it.
+
+
+def openapi_document(service: Service, _request: HttpRequest, _invocation: Invocation) -> HttpResponse:
+    """The API as an OpenAPI document. Where a release serves, the document has what only the release knows."""
+    from serving.http import openapi
+
+    try:
+        release = service.follower.peek()
+    except ReleaseUnavailableError:
+        release = None
+    package, model = service.model, release.model if release else None
+    document = openapi.document(package.Request, package.Response, model, service.settings.max_batch_items, ROUTES)
+    return responses.success(responses.json_text(document), release.version if release else None)
+
+
+def front_page(_service: Service, request: HttpRequest, _invocation: Invocation) -> HttpResponse:
+    """The page to try the model."""
+    from serving.http import pages
+
+    return _page(pages.front(), request)
+
+
+def docs_page(_service: Service, request: HttpRequest, _invocation: Invocation) -> HttpResponse:
+    """The API's document as a page."""
+    from serving.http import pages
+
+    return _page(pages.docs(), request)
+
+
+def _page(page: "Page", request: HttpRequest) -> HttpResponse:
+    known = page.is_known(request.header("if-none-match"))
+    return HttpResponse(304 if known else 200, "" if known else page.body, page.headers, "text/html; charset=utf-8")
+
+
+ROUTES = (
+    Route("POST", "/predict", predict, "predict", "Ask the model", preflight=True),
+    Route("GET", "/health", health, "health", "Which release answers", preflight=True),
+    Route("GET", "/openapi.json", openapi_document, "openapi", "This document"),
+    Route("GET", "/docs", docs_page, "docs", "This document as a page"),
+    Route("GET", "/", front_page, "page", "A page to try the model"),
+    Route("POST", "/", predict, "predictAtRoot", "Ask the model", preflight=True),
+)
+_ANSWERS = {(route.method, route.path): route.answer for route in ROUTES}

@@ -1,25 +1,41 @@
-"""From a request's text to a typed request: every refusal is a ServiceError that says what to mend."""
+"""From a request's text to a typed request. Every refusal is an HttpError that says what to correct."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, RootModel, ValidationError
+from pydantic_core import PydanticCustomError, from_json, to_json
 
 from serving.contract import ServedModel
-from serving.errors import ServiceError
+from serving.errors import HttpError
 
 R = TypeVar("R", bound=BaseModel)
 
-# More problems than a person would mend at once only make the answer long.
+# An answer lists at most this many problems, and shows at most this many characters of a field's name or a message.
 MAX_PROBLEMS = 20
+MAX_CHARACTERS = 300
+# White space of JSON (RFC 8259, section 2). Python's own `strip` takes more, such as the no-break space.
+WHITE_SPACE = " \t\n\r"
+
+
+def is_list(text: str) -> bool:
+    """Whether a JSON text is a list, if it is JSON at all."""
+    return text.lstrip(WHITE_SPACE).startswith("[")
+
+
+def takes_lists(kind: type[BaseModel]) -> bool:
+    """Whether a list means several requests.
+
+    Where one request is not an object, it may be a list itself, so a list means one.
+    """
+    return not issubclass(kind, RootModel)
 
 
 def parse(kind: type[R], text: str) -> R:
     """Read a request from JSON text.
 
     Raises:
-        ServiceError: 400 `invalid_json`, or 400 `invalid_request` with one entry a problem in `details.problems`.
+        HttpError: 400 `invalid_json`, or 400 `invalid_request` with one entry for each problem in `details.problems`.
     """
     try:
         return kind.model_validate_json(text)
@@ -27,17 +43,23 @@ def parse(kind: type[R], text: str) -> R:
         # Input values stay out of the answer: they may be long, secret, or (NaN) not even JSON.
         problems = error.errors(include_url=False, include_input=False, include_context=False)
     except UnicodeEncodeError:
-        raise ServiceError(400, "invalid_json", "The body is not JSON: it has a lone surrogate.") from None
+        raise HttpError(400, "invalid_json", "The body is not JSON: it has half of a surrogate pair.") from None
+    except RecursionError:
+        raise HttpError(400, "invalid_request", "The body is nested more deeply than a request can be.") from None
     if problems[0]["type"] == "json_invalid":
-        raise ServiceError(
+        raise HttpError(
             400, "invalid_json", f"The body is not JSON: {problems[0]['msg'].removeprefix('Invalid JSON: ')}."
         )
     listed = [
-        {"field": ".".join(str(part) for part in problem["loc"]), "code": problem["type"], "message": problem["msg"]}
+        {
+            "field": _shortened(".".join(str(part) for part in problem["loc"])),
+            "code": problem["type"],
+            "message": _shortened(problem["msg"]),
+        }
         for problem in problems[:MAX_PROBLEMS]
     ]
     first = listed[0]
-    raise ServiceError(
+    raise HttpError(
         400,
         "invalid_request",
         f"{first['field'] or 'The body'}: {first['message']}",
@@ -46,10 +68,10 @@ def parse(kind: type[R], text: str) -> R:
 
 
 def check(model: ServedModel, request: BaseModel) -> None:
-    """Ask the model what only it can tell about a request; models need not have a `check`.
+    """Ask the model about what only it can judge. A model need not have a method `check`.
 
     Raises:
-        ServiceError: 400 with the code, message and context of the model's `PydanticCustomError`.
+        HttpError: 400 with the code, message and context of the model's `PydanticCustomError`.
     """
     checker: Callable[[Any], None] | None = getattr(model, "check", None)
     if checker is None:
@@ -57,4 +79,10 @@ def check(model: ServedModel, request: BaseModel) -> None:
     try:
         checker(request)
     except PydanticCustomError as error:
-        raise ServiceError(400, error.type, error.message(), error.context) from None
+        # Whatever the model puts into the context becomes JSON: a refusal must not fail.
+        details = from_json(to_json(error.context or {}, inf_nan_mode="strings", fallback=str))
+        raise HttpError(400, error.type, error.message(), details) from None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."

@@ -1,88 +1,109 @@
-"""A batch of a bulk file's lines: answered by one call of the model, as lines again.
+"""Batches of a bulk file's lines: one call of the model answers a batch, and each item's answer is a line again.
 
     {"lambda-torch": "bulk", "prefix": "results/...", "items": [{"index": 0, "value": <a request>}, ...]}
 
-comes from the state machine, and writes one object of JSON Lines, `<prefix>/<first index>-<last index>.jsonl`; without a prefix
-the lines are the answer. A line is `{"index", "release", "response"}` or `{"index", "release", "error"}`.
+comes from the state machine. The answers are one object of JSON Lines, `<prefix>/<first index>-<last index>.jsonl`;
+without a prefix the lines are in the answer itself. A line is `{"index", "release", "response"}` or `{"index",
+"release", "error"}`.
 """
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from serving.http import batch, responses
-from serving.jobs.results import Results
-from serving.releases.loader import Loaded
+from serving.errors import HttpError, ReleaseUnavailableError, ServingError
+from serving.http import batch, events
+from serving.http.service import Service
+from serving.jobs.results import ResultWriteError, open_results
 
-Use = Callable[[Callable[[], bytes]], AbstractContextManager[Loaded]]
-
-
-class BatchError(Exception):
-    """A batch that cannot be answered at all. Raised out of the function: the state machine tries again, or gives it up."""
+# Twelve digits, as they stand in the names of results.
+MAX_INDEX = 10**12 - 1
 
 
-class _Item(BaseModel):
+class BatchError(ServingError):
+    """A batch is not answered.
+
+    The function raises it, so the state machine tries again and in the end gives the batch up.
+    """
+
+
+class _BulkItem(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
-    index: NonNegativeInt
+    index: Annotated[int, Field(ge=0, le=MAX_INDEX)]
     value: Any
 
 
-class _Batch(BaseModel):
+class _BulkBatch(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     kind: Annotated[Literal["bulk"], Field(alias="lambda-torch")]
     prefix: Annotated[str | None, Field(pattern="^results/.+[^/]$", max_length=900)] = None
-    items: Annotated[list[_Item], Field(min_length=1)]
+    items: Annotated[list[_BulkItem], Field(min_length=1)]
 
 
-def answer(
-    event: dict[str, Any], kind: type[BaseModel], use: Use, results: Callable[[], Results], report: Callable[..., None]
-) -> dict[str, Any]:
-    """Answer a batch.
+def answer(service: Service, event: dict[str, Any]) -> dict[str, Any]:
+    """Answer a batch, and log how it went.
 
     Args:
+        service: the function.
         event: as above.
-        kind: the model's `Request`.
-        use: gives the release that answers.
-        results: gives where to write.
-        report: told what the model raised for which item, for the log.
 
     Returns:
-        `{"answered", "refused", "failed"}`, how many items each; and `lines`, where nothing was written.
+        `{"answered", "refused", "failed"}`: how many items each. Without a prefix, also `lines`.
 
     Raises:
-        BatchError: the event is not of this form.
-        ServiceError: there is no usable release.
-        ResultsError: S3 did not take the results.
+        BatchError: the event is not of this form, no release can serve, or S3 did not take the results.
     """
     try:
-        wanted = _Batch.model_validate(event)
+        counts, lines = _answer(service, _read(event))
+    except (ReleaseUnavailableError, ResultWriteError) as error:
+        code = getattr(error, "code", "storage_unavailable")
+        facts = {"code": code, "reason": str(error)}
+        service.log.write("ERROR", "batch failed", facts, service.metrics.embedded({"Errors": 1}))
+        raise BatchError(f"{code}: {error}") from error
+    service.log.write("INFO", "batch", counts, service.metrics.embedded({"Requests": sum(counts.values())}))
+    return dict(counts) if lines is None else {**counts, "lines": lines}
+
+
+def _read(event: dict[str, Any]) -> _BulkBatch:
+    try:
+        return _BulkBatch.model_validate(event)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         raise BatchError(f"Not a batch of items: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+
+
+def _answer(service: Service, wanted: _BulkBatch) -> tuple[dict[str, int], str | None]:
+    """The counts, and the lines where they are not written into the bucket."""
     items = wanted.items
-    # By way of JSON text, as from a client: strict types differ between JSON and Python values.
-    texts = [responses.compact(item.value) for item in items]
-    with use(lambda: texts[0].encode()) as loaded:
-        outcomes = batch.answer(texts, kind, loaded.model)
-        release = json.dumps(loaded.version)
+    # As JSON text, as a client sends it: strict types accept other Python values than JSON values.
+    texts = [_text(item.value) for item in items]
+    with service.follower.use(lambda: str(texts[0]).encode()) as release:
+        outcomes = batch.answer(texts, service.model.Request, release.model)
+        version = json.dumps(release.version)
     counts = {"answered": 0, "refused": 0, "failed": 0}
     lines = []
     for item, outcome in zip(items, outcomes, strict=True):
         if outcome.error is None:
             counts["answered"] += 1
-            lines.append(f'{{"index":{item.index},"release":{release},"response":{outcome.text}}}\n')
+            lines.append(f'{{"index":{item.index},"release":{version},"response":{outcome.text}}}\n')
             continue
         counts["failed" if outcome.defect is not None else "refused"] += 1
         if outcome.defect is not None:
-            report(item.index, outcome.defect)
-        # The text of a refusal is `{"error": ...}`: its member is this line's.
-        lines.append(f'{{"index":{item.index},"release":{release},{outcome.text[1:]}\n')
+            facts = {"index": item.index, "code": "internal_error"}
+            service.log.failure("item failed", facts, outcome.defect, service.metrics.embedded({"Errors": 1}))
+        # The text of a refusal is `{"error": ...}`: its only member becomes a member of this line.
+        lines.append(f'{{"index":{item.index},"release":{version},{outcome.text[1:]}\n')
     text = "".join(lines)
     if wanted.prefix is None:
-        return {**counts, "lines": text}
+        return counts, text
     key = f"{wanted.prefix}/{items[0].index:012d}-{items[-1].index:012d}.jsonl"
-    results().write(key, text, "application/jsonl")
-    return dict(counts)
+    open_results(service.settings).write(key, text, "application/jsonl")
+    return counts, None
+
+
+def _text(value: Any) -> str | HttpError:
+    try:
+        return events.json_text(value)
+    except HttpError as refusal:
+        return refusal

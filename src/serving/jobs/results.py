@@ -1,10 +1,14 @@
-"""Answers that nobody waits for: written into the bucket under `results/`, each object once and never again.
+"""Answers that no client waits for: each is one object in the bucket under `results/`, written once and never again.
 
-A message may be delivered twice and a batch tried again; the write is conditional, so whoever comes second changes nothing.
+A message may be delivered twice, and a batch may be tried twice. The write is conditional, so the second one changes
+nothing.
 """
 
 from functools import cache
 from typing import TYPE_CHECKING
+
+from serving.errors import ServingError
+from serving.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -12,8 +16,8 @@ if TYPE_CHECKING:
 PREFIX = "results/"
 
 
-class ResultsError(Exception):
-    """Results cannot be written now; trying later can help."""
+class ResultWriteError(ServingError):
+    """S3 did not take a result. A later try can succeed."""
 
 
 class Results:
@@ -29,10 +33,10 @@ class Results:
         self._bucket = bucket
 
     def write(self, key: str, content: str, content_type: str) -> bool:
-        """Write an object, unless it is there already; whether it was written.
+        """Write an object, unless it exists already. Returns whether it was written.
 
         Raises:
-            ResultsError: S3 did not take it.
+            ResultWriteError: S3 did not take it.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -41,19 +45,30 @@ class Results:
                 Bucket=self._bucket, Key=key, Body=content.encode(), ContentType=content_type, IfNoneMatch="*"
             )
         except ClientError as error:
-            # "Conditional writes": 412 where the object is there, 409 where another writer is about to make it. After a 409 the
-            # other one may still fail, so only a 412 says that there is nothing left to do.
+            # "Conditional writes": 412 where the object exists, 409 where another writer is about to make it. After a
+            # 409 the other writer may still fail, so only a 412 means that there is nothing left to do.
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412:
                 return False
-            raise ResultsError(f"S3 did not take {key}: {error}") from error
+            raise ResultWriteError(f"S3 did not take {key}: {error}") from error
         except BotoCoreError as error:
-            raise ResultsError(f"S3 did not take {key}: {error}") from error
+            raise ResultWriteError(f"S3 did not take {key}: {error}") from error
         return True
 
 
+def open_results(settings: Settings) -> Results:
+    """The results of the function's bucket.
+
+    Raises:
+        ResultWriteError: the function has no bucket.
+    """
+    if settings.bucket is None:
+        raise ResultWriteError("the function's variable MODEL_BUCKET is not set")
+    return _results_of(settings.bucket)
+
+
 @cache
-def results_of(bucket: str) -> Results:
-    """The results of a bucket, with one client for the life of the environment."""
-    from serving.storage.boto import open_client  # a write is not among the plain GETs of serving.storage.signed
+def _results_of(bucket: str) -> Results:
+    # One client for the life of the environment. `serving.storage.signed` reads only, so this one is boto3's.
+    from serving.storage.boto import open_client
 
     return Results(open_client(), bucket)

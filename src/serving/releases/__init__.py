@@ -1,1 +1,1 @@
-"""From the channel's pointer to the model in service: read, download, verify, load, swap."""
+"""From a channel's pointer to the model that serves: read, download, verify, load, swap."""

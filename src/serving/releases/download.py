@@ -1,7 +1,8 @@
-"""One object of S3 into one file: ranges in parallel, written where they belong, hashed as they arrive.
+"""Downloads one object of S3 into one file: ranges in parallel, each written to its place, hashed as they arrive.
 
-The file is the only copy: a range goes from the socket into its place with `pwrite`, one small piece at a time, and the hash
-follows behind the last byte that has no gap before it, reading what is still in the page cache. safetensors then maps that file.
+The file is the only copy. A range goes from the socket to its place with `pwrite`, one small piece at a time. The hash
+follows behind: it reads each range once all ranges before it have arrived, while it is still in the page cache.
+safetensors then maps the file.
 """
 
 import contextlib
@@ -15,12 +16,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.storage.objects import READ_SECONDS, Body, FetchError, Found, Objects, pieces
+from serving.storage.objects import READ_SECONDS, Body, FetchError, Objects, OpenedObject, pieces
 
-# A connection to S3 carries some 90 MB/s; AWS's performance guidelines advise ranges of 8-16 MB over several connections.
+# One connection does not fill the network. AWS's performance guidelines advise ranges of 8-16 MB over several
+# connections.
 PART_BYTES = 8 * 1024 * 1024
 PARALLEL = 8
-# The hash must keep up with all connections, and each piece of it waits for the interpreter once.
+# Each piece that is hashed takes the interpreter once, so large pieces let the hash keep up with all connections.
 HASH_BYTES = 1024 * 1024
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.1
@@ -38,19 +40,19 @@ def fetch(
     """Read an object of a known size into a new file, and return the SHA-256 of what arrived, in hex.
 
     Args:
-        size: the object's size in bytes; another size is an error before anything is read.
+        size: the object's size in bytes. Another size is an error before anything is read.
         target: the file to make.
-        deadline: on `clock`; when it has passed, nothing more is read.
+        deadline: on `clock`. After it, nothing more is read.
 
     Raises:
         FileNotFoundError: there is no such object.
-        FetchError: its size differs, or it could not be read in the attempts and the time there are.
+        FetchError: its size differs, or it could not be read within ATTEMPTS and the deadline.
         OSError: the file cannot be written, for example because the disk is full.
     """
     descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         if size:
-            # Reserves the room now: a full disk is found before the first byte, and never by a fault in mapped memory.
+            # Reserves the space now: a full disk is an error here, and not a crash when mapped memory is read later.
             os.posix_fallocate(descriptor, 0, size)
         transfer = _Transfer(objects, bucket, key, size, descriptor, deadline, clock)
         ranges = [(start, min(start + PART_BYTES, size)) for start in range(0, size, PART_BYTES)] or [(0, 0)]
@@ -66,7 +68,10 @@ def fetch(
 
 
 def _hash_behind(parts: list["Future[None]"], ranges: list[tuple[int, int]], transfer: "_Transfer") -> str:
-    """Hash each range once it and all before it are there; the failure of any range, and the deadline, end it at once."""
+    """Hash each range once it and all ranges before it have arrived.
+
+    A range that fails, or the deadline, ends this at once.
+    """
     digest = hashlib.sha256()
     view = memoryview(bytearray(HASH_BYTES))
     pending = set(parts)
@@ -86,7 +91,7 @@ def _hash_behind(parts: list["Future[None]"], ranges: list[tuple[int, int]], tra
 
 
 class _BrokenOffError(Exception):
-    """A read ended before its range did; it can be taken up at `position`."""
+    """A read ended before its range did. Another attempt can go on at `position`."""
 
     def __init__(self, position: int, message: str, *, retryable: bool) -> None:
         super().__init__(message)
@@ -96,7 +101,7 @@ class _BrokenOffError(Exception):
 
 @dataclass
 class _Transfer:
-    """What all ranges of one object share."""
+    """What the ranges of one object share."""
 
     objects: Objects
     bucket: str
@@ -118,13 +123,13 @@ class _Transfer:
         return FetchError(f"There was not enough time to read {self.key}", retryable=True)
 
     def give_up(self) -> None:
-        """Let every range that is still being read end soon, even one whose bytes arrive ever so slowly."""
+        """Let every range that is still being read end soon, even where its bytes arrive slowly."""
         self.stop.set()
         for body in list(self._open):
             body.limit_wait(0.01)
 
     def fetch_range(self, first: int, last: int) -> None:
-        """Read bytes [first, last) into their place; a connection that breaks is taken up where it broke."""
+        """Read bytes [first, last) into their place. After a broken connection, reading goes on where it broke."""
         position, pause, failures = first, FIRST_PAUSE_SECONDS, 0
         while True:
             if self.stop.is_set() or not self.remaining:
@@ -137,13 +142,13 @@ class _Transfer:
                 position = broken.position
                 if not broken.retryable or failures >= ATTEMPTS or not self.remaining:
                     raise FetchError(str(broken), retryable=broken.retryable) from broken
-                # Full jitter, so that readers that failed together do not return together
+                # Full jitter: readers that failed at the same time try again at different times
                 # (AWS Architecture Blog, "Exponential Backoff And Jitter").
                 self.stop.wait(min(self.remaining, random.uniform(0, pause)))  # noqa: S311 (not a secret)
                 pause *= 2
 
     def _read(self, position: int, last: int) -> None:
-        """One attempt: from `position` on, as far as it goes."""
+        """One attempt: read from `position` on until `last`, or until the connection breaks."""
         byte_range = f"bytes={position}-{last - 1}" if last > position else None
         try:
             found = self.objects.get(self.bucket, self.key, byte_range=byte_range)
@@ -169,14 +174,14 @@ class _Transfer:
         if position < last:
             raise _BrokenOffError(position, f"{self.key} ended early, at byte {position}", retryable=True)
 
-    def _check_range(self, answer: Found, first: int, last: int) -> None:
-        """Hold what S3 is about to send against what was asked for, before a byte of it is written."""
+    def _check_range(self, answer: OpenedObject, first: int, last: int) -> None:
+        """Compare what S3 is about to send with what was asked for, before a byte of it is written."""
         answered = answer.content_range or f"/{answer.length}"
         found = answered.rpartition("/")[2]
         if found != str(self.size):
             raise FetchError(f"{self.key} has {found} bytes, but the manifest says {self.size}", retryable=False)
         if last > first and answered != f"bytes {first}-{last - 1}/{self.size}":
-            raise FetchError(f"{self.key}: bytes {first}-{last - 1} were asked for, and others came", retryable=True)
+            raise FetchError(f"{self.key}: S3 sent other bytes than {first}-{last - 1}", retryable=True)
 
 
 def _write(descriptor: int, piece: bytes, position: int) -> None:

@@ -4,8 +4,8 @@
     releases/V/manifest.json        every file's size and SHA-256, golden examples, metrics
     releases/V/<file>               the files themselves, never changed once written
 
-V is a SHA-256 over the files' names and contents (`version_of`), and a channel names the manifest's SHA-256 beside V. So channel,
-manifest and files vouch for each other, and a byte that differs anywhere is found before it is used. `docs/releases.md` is the
+V is a SHA-256 of the files' names and contents (`version_of`), and a channel names the manifest's SHA-256 beside V. So
+each document proves the next, and a byte that differs anywhere is found before it is used. `docs/releases.md` is the
 format's specification.
 """
 
@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
@@ -20,6 +21,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -31,29 +33,31 @@ from pydantic import (
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION: Final = 1
 
-# A document larger than this is not one of ours (a manifest entry is some 150 bytes).
+# No document of this format is larger: a manifest has at most 1,000 files and 100 golden examples.
 MAX_DOCUMENT_BYTES = 4_194_304
-# S3 takes objects of up to 5 TiB; Lambda's /tmp holds 10 GiB. A size above is a lie, and is refused before anything is reserved.
+# Lambda's /tmp holds at most 10 GiB, so no usable file is larger. This is checked before any space is reserved.
 MAX_FILE_BYTES = 10 * 1024**3
 
-# By these names a publisher declares that a file is a program; readers go by the manifest alone.
+# A publisher knows programs by these names. Readers look only at the manifest's `format`.
 PROGRAM_SUFFIXES: Mapping[str, Literal["torchscript", "torch.export"]] = {
     ".pt2": "torch.export",
     ".torchscript": "torchscript",
 }
 
+# ISO 8601 with a date and a time: pydantic alone would also take a number of seconds.
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*", re.DOTALL)
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
 
 def _safe_name(name: str) -> str:
-    """A relative POSIX path of plain names: nothing that could leave the release's folder."""
+    """Refuse anything but a relative POSIX path of plain names, which cannot leave the release's folder."""
     if not _FILE_NAME.fullmatch(name) or len(name) > 255 or name == MANIFEST_NAME:
         raise ValueError(f"{name[:300]!r} is not a file name that a release may have")
     return name
 
 
 def _writable(value: JsonValue) -> JsonValue:
-    """A JSON value that comes back from JSON text as it is; Python reads half a character, and numbers beyond a float's range."""
+    """Refuse what cannot be written as JSON again. Python reads half a character, and numbers that are too large."""
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
@@ -63,15 +67,29 @@ def _writable(value: JsonValue) -> JsonValue:
     return value
 
 
+def _known_version(version: int) -> int:
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"this reader knows version {SCHEMA_VERSION}, and this is version {version}")
+    return version
+
+
+def _moment(value: object) -> object:
+    if isinstance(value, datetime) or (isinstance(value, str) and _MOMENT.fullmatch(value)):
+        return value
+    raise ValueError("has to be a text with date, time and offset in ISO 8601, such as 2026-01-31T12:00:00Z")
+
+
+# Strict numbers: `true` is no number, though Python's True equals 1.
+SchemaVersion = Annotated[int, AfterValidator(_known_version)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, AfterValidator(_safe_name)]
 ChannelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Example = Annotated[JsonValue, AfterValidator(_writable)]
-Created = Annotated[AwareDatetime, Field(strict=False)]
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_moment)]
 
 
 class Document(BaseModel):
-    """Base of everything that is read from a bucket: strict types; fields that a later minor version adds are ignored."""
+    """The base of all documents: types are strict, and fields that a later version adds are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
@@ -83,7 +101,8 @@ class FileEntry(Document):
     """One file of a release: its size in bytes and the SHA-256 of its content.
 
     Attributes:
-        format: what kind of program the file is; None for data, which nearly all files are (see `serving.releases.screening`).
+        format: what kind of program the file is; None for data, as nearly all files are (see
+            `serving.releases.screening`).
     """
 
     size: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]
@@ -97,24 +116,24 @@ class GoldenExample(Document):
     Attributes:
         request: the request, as a client sends it.
         response: the response, as a client gets it.
-        tolerance: how far a number of the response may be off, absolute and relative; text must be equal.
+        tolerance: how much a number of the response may differ, absolute or relative; text must be equal.
     """
 
     request: Example
     response: Example
-    tolerance: Annotated[FiniteFloat, Field(ge=0, strict=False)] = 0.0
+    tolerance: Annotated[FiniteFloat, Field(ge=0)] = 0.0
 
 
 class Manifest(Document):
     """`releases/<version>/manifest.json`."""
 
-    schema_version: Literal[1]
+    schema_version: SchemaVersion
     version: Sha256
-    created: Created
+    created: Moment
     note: Annotated[str, Field(max_length=1000)] = ""
     files: Annotated[dict[FileName, FileEntry], Field(min_length=1, max_length=1000)]
     frameworks: dict[str, str] = Field(default_factory=dict)
-    metrics: dict[str, Annotated[FiniteFloat, Field(strict=False)]] = Field(default_factory=dict)
+    metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     golden: Annotated[list[GoldenExample], Field(max_length=100)] = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -134,7 +153,7 @@ class Manifest(Document):
 
 
 class ReleaseRef(Document):
-    """A release, named so that nothing about it can change: its version, and its manifest's SHA-256."""
+    """Names a release so that nothing in it can change: its version, and its manifest's SHA-256."""
 
     version: Sha256
     manifest_sha256: Sha256
@@ -147,13 +166,13 @@ class Canary(ReleaseRef):
 
 
 class Channel(Document):
-    """`channels/<name>.json`: what is served now, what was served before, and an optional canary."""
+    """`channels/<name>.json`: what serves now, what served before, and an optional canary."""
 
-    schema_version: Literal[1]
+    schema_version: SchemaVersion
     current: ReleaseRef
     previous: ReleaseRef | None = None
     canary: Canary | None = None
-    updated: Created
+    updated: Moment
 
     @model_validator(mode="after")
     def _names_different_releases(self) -> Self:
@@ -187,7 +206,7 @@ def dump(document: Document) -> bytes:
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Two readers that pick different ones of two equal keys would see different releases.
+    # Of two equal keys, one reader takes the first and another the last: they would see different releases.
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("it has a key twice")
@@ -204,7 +223,7 @@ def _parents(name: str) -> list[str]:
 
 
 def version_of(files: Mapping[str, FileEntry]) -> str:
-    """The version that these files make: what `sha256sum $(ls) | sha256sum` prints in the C locale, in the release's folder."""
+    """The version of these files: what `sha256sum $(ls) | sha256sum` prints in their folder, in the C locale."""
     lines = "".join(f"{files[name].sha256}  {name}\n" for name in sorted(files))
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -229,7 +248,8 @@ def describe(folder: Path) -> dict[str, FileEntry]:
     """The files of a release folder as a manifest lists them.
 
     Raises:
-        ValueError: the folder is empty, or holds something that a release cannot (a link, an odd name, a manifest).
+        ValueError: the folder is empty, or holds something that a release cannot hold (a link, an unusual name, a
+            manifest).
     """
     paths = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     if not paths:

@@ -1,4 +1,7 @@
-"""Golden examples: a release must give its own recorded responses before it may serve."""
+"""Golden examples: requests with recorded responses.
+
+A release must give its own responses again before it may serve.
+"""
 
 import json
 import math
@@ -7,18 +10,19 @@ from collections.abc import Callable, Sequence
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from serving.contract import ServedModel
+from serving.errors import ServingError
 from serving.releases.format import GoldenExample
 
 
-class GoldenError(Exception):
-    """A golden example failed; the message says which one, and where it differs."""
+class GoldenError(ServingError):
+    """A model does not give a recorded response. The message says which one, and where it differs."""
 
 
 def check(model: ServedModel, request_class: type[BaseModel], examples: Sequence[GoldenExample]) -> None:
-    """Let the model answer every example and compare.
+    """Let the model answer every example, and compare.
 
     Raises:
-        GoldenError: for the first example that the model refuses or answers otherwise.
+        GoldenError: for the first example that the model refuses or answers differently.
     """
     for number, example in enumerate(examples, 1):
         try:
@@ -27,7 +31,7 @@ def check(model: ServedModel, request_class: type[BaseModel], examples: Sequence
             problem = error.errors(include_url=False, include_input=False)[0]["msg"]
             raise GoldenError(f"golden example {number} is not a request: {problem}") from None
         except Exception as error:
-            # Whatever a model's own code raises for a request that it cannot answer.
+            # Whatever the model's own code raises for a request that it cannot answer.
             raise GoldenError(f"golden example {number} is not answered: {type(error).__name__}: {error}") from error
         difference = compare(response, example.response, example.tolerance)
         if difference is not None:
@@ -41,7 +45,7 @@ def answer(model: ServedModel, request_class: type[BaseModel], request: JsonValu
         pydantic.ValidationError: the request is not one of the model's.
         Exception: whatever the model raises for a request that it refuses or cannot answer.
     """
-    # By way of JSON text, as from a client: strict types differ between JSON and Python values.
+    # As JSON text, as a client sends it: strict types accept other Python values than JSON values.
     parsed = request_class.model_validate_json(json.dumps(request))
     checker: Callable[[BaseModel], None] | None = getattr(model, "check", None)
     if checker is not None:
@@ -61,7 +65,7 @@ def compare(actual: JsonValue, expected: JsonValue, tolerance: float, where: str
             return None
         return f"{where} is {actual!r}, and {expected!r} was expected (tolerance {tolerance})"
     if type(actual) is not type(expected):
-        return f"{where} is of another kind than expected"
+        return f"{where} has another type than expected"
     if isinstance(actual, list) and isinstance(expected, list):
         if len(actual) != len(expected):
             return f"{where} has {len(actual)} items, and {len(expected)} were expected"

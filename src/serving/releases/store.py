@@ -1,4 +1,4 @@
-"""The read side of a bucket of releases: channels, manifests, and verified folders in a local cache."""
+"""Reads a bucket of releases: channels, manifests, and files, which come into a local cache and are verified there."""
 
 import contextlib
 import fcntl
@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from serving.releases import download, format
+from serving.errors import ReleaseUnavailableError
+from serving.releases import deaths, download, format
 from serving.releases.format import (
     MANIFEST_NAME,
     MAX_DOCUMENT_BYTES,
@@ -21,33 +22,37 @@ from serving.releases.format import (
     channel_key,
     file_key,
 )
+from serving.settings import AwsEnvironment, Settings
+from serving.storage import signed
 from serving.storage.objects import FetchError, NotModified, Objects, read_small
 
-# Folders that an interrupted fetch left are somebody's work for so long, and rubbish afterwards.
+# A folder of an unfinished fetch may still be in use for this long; after that it is rubbish.
 STALE_SECONDS = 3600
 _STAGING = "fetching-"
 _LOCK = "lock"
 
 
-class ReleaseError(Exception):
-    """A release cannot be used. `code` is for programs, the message says what is wrong with which object.
-
-    Codes: `no_bucket` (MODEL_BUCKET is not set), `no_release` (nothing was published on this channel yet), `release_refused`
-    (an object is missing, damaged, not of this format, or fails its golden examples), `storage_unavailable` (S3 did not answer,
-    or the cache cannot be written; worth trying again).
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 @dataclass(frozen=True)
 class PointerState:
-    """A channel as it was read, with the ETag that tells whether it changed since."""
+    """A channel as it was read, with its ETag, which shows whether it has changed since."""
 
     channel: Channel
     etag: str
+
+
+def open_store(settings: Settings) -> "ReleaseStore":
+    """The store of the function's bucket, with the credentials that the environment has now.
+
+    Raises:
+        ReleaseUnavailableError: `no_bucket`.
+    """
+    if settings.bucket is None:
+        raise ReleaseUnavailableError(
+            "no_bucket",
+            "The function has no bucket to read releases from. Next: set its variable MODEL_BUCKET to a bucket's name.",
+        )
+    objects = signed.open_objects(AwsEnvironment.from_environment())
+    return ReleaseStore(objects, settings.bucket, settings.cache, settings.fetch_seconds)
 
 
 class ReleaseStore:
@@ -56,7 +61,7 @@ class ReleaseStore:
     Args:
         objects: S3.
         bucket: the bucket's name.
-        cache: local folder for fetched releases; made when needed.
+        cache: local folder for fetched releases; it is made when it is needed.
         fetch_seconds: how long fetching one release may take in all.
     """
 
@@ -70,7 +75,8 @@ class ReleaseStore:
         """The channel's pointer; None where it still has the given ETag (one conditional GET, RFC 9110 section 13.1.2).
 
         Raises:
-            ReleaseError: `no_release` where there is no such channel, `release_refused`, or `storage_unavailable`.
+            ReleaseUnavailableError: `no_release` (there is no such channel), `release_refused`, or
+                `storage_unavailable`.
         """
         key = channel_key(name)
         try:
@@ -79,52 +85,55 @@ class ReleaseStore:
         except NotModified:
             return None
         except FileNotFoundError:
-            raise ReleaseError(
+            raise ReleaseUnavailableError(
                 "no_release",
-                f"There is no release on the channel {name!r} yet. "
+                f"The channel {name!r} has no release yet. "
                 f"Publish one: lambda-torch publish FOLDER --bucket {self._bucket}",
             ) from None
         except ValueError as error:
-            raise ReleaseError("release_refused", f"{key} is not of this format: {error}") from None
+            raise ReleaseUnavailableError("release_refused", f"{key} is not of this format: {error}") from None
         except FetchError as error:
-            raise ReleaseError("storage_unavailable", str(error)) from error
+            raise ReleaseUnavailableError("storage_unavailable", str(error)) from error
 
     def manifest(self, ref: ReleaseRef) -> Manifest:
         """The manifest that a pointer names.
 
         Raises:
-            ReleaseError: `release_refused` with the reason, or `storage_unavailable`.
+            ReleaseUnavailableError: `release_refused` with the reason, or `storage_unavailable`.
         """
         key = file_key(ref.version, MANIFEST_NAME)
         try:
             content, _ = read_small(self._objects, self._bucket, key, MAX_DOCUMENT_BYTES)
         except FileNotFoundError:
-            raise ReleaseError("release_refused", f"{key} is missing, but the channel names that release") from None
+            raise ReleaseUnavailableError(
+                "release_refused", f"{key} is missing, but the channel names this release"
+            ) from None
         except ValueError as error:
-            raise ReleaseError("release_refused", f"{key} is not of this format: {error}") from None
+            raise ReleaseUnavailableError("release_refused", f"{key} is not of this format: {error}") from None
         except FetchError as error:
-            raise ReleaseError("storage_unavailable", str(error)) from error
+            raise ReleaseUnavailableError("storage_unavailable", str(error)) from error
         digest = hashlib.sha256(content).hexdigest()
         if digest != ref.manifest_sha256:
-            raise ReleaseError(
+            raise ReleaseUnavailableError(
                 "release_refused", f"{key} has SHA-256 {digest}, but the channel says {ref.manifest_sha256}"
             )
         try:
             manifest = format.parse(Manifest, content)
         except ValueError as error:
-            raise ReleaseError("release_refused", f"{key} is not of this format: {error}") from None
+            raise ReleaseUnavailableError("release_refused", f"{key} is not of this format: {error}") from None
         if manifest.version != ref.version:
-            raise ReleaseError("release_refused", f"{key} describes another release, {manifest.version}")
+            raise ReleaseUnavailableError("release_refused", f"{key} describes another release, {manifest.version}")
         return manifest
 
     def fetch(self, manifest: Manifest) -> Path:
-        """Bring a release's files into the cache, each verified, and return their folder.
+        """Bring a release's files into the cache, verify each one, and return their folder.
 
-        The folder appears in one rename when everything in it was verified, so another process, or a later start, never meets
-        half a release. A folder that is there already is verified again: /tmp may have been written by somebody else.
+        The folder appears by one rename after everything in it was verified, so another process, or a later start,
+        never finds half a release. A folder that exists already is verified again, since other programs can write to
+        /tmp.
 
         Raises:
-            ReleaseError: `release_refused` with the object and the reason, or `storage_unavailable`.
+            ReleaseUnavailableError: `release_refused` with the object and the reason, or `storage_unavailable`.
         """
         folder = self._cache / manifest.version
         if _is_complete(folder, manifest):
@@ -142,11 +151,11 @@ class ReleaseStore:
             try:
                 staging.rename(folder)
             except OSError:
-                # Another process of this machine was quicker; what it made counts only if it verifies.
+                # Another process of this machine was faster. What it made counts only if every file is right.
                 if not _is_complete(folder, manifest):
                     raise
         except OSError as error:
-            raise ReleaseError(
+            raise ReleaseUnavailableError(
                 "storage_unavailable",
                 f"Cannot write the release ({manifest.size} bytes) to {self._cache}: {error.strerror or error}",
             ) from error
@@ -156,29 +165,31 @@ class ReleaseStore:
         return folder
 
     def close(self) -> None:
-        """Give up connections and credentials; the next read gets new ones."""
+        """Give up connections and credentials. The next read gets new ones."""
         self._objects.close()
 
     def _fetch_file(self, key: str, entry: format.FileEntry, target: Path, deadline: float) -> None:
         try:
             digest = download.fetch(self._objects, self._bucket, key, entry.size, target, deadline)
         except FileNotFoundError:
-            raise ReleaseError("release_refused", f"{key} is missing, but the manifest lists it") from None
+            raise ReleaseUnavailableError("release_refused", f"{key} is missing, but the manifest lists it") from None
         except FetchError as error:
             code = "storage_unavailable" if error.retryable else "release_refused"
-            raise ReleaseError(code, str(error)) from error
+            raise ReleaseUnavailableError(code, str(error)) from error
         if digest != entry.sha256:
-            raise ReleaseError("release_refused", f"{key} has SHA-256 {digest}, but the manifest says {entry.sha256}")
+            raise ReleaseUnavailableError(
+                "release_refused", f"{key} has SHA-256 {digest}, but the manifest says {entry.sha256}"
+            )
 
     def keep_only(self, versions: Collection[str]) -> None:
-        """Remove every other release from the cache, and what interrupted fetches left an hour ago or earlier.
+        """Remove every other release from the cache, and what interrupted fetches left more than STALE_SECONDS ago.
 
-        A process that still maps a removed file keeps reading it: the file goes when the last one lets go. While another process
-        builds a model from the cache (`reading`), nothing is removed; the next call makes up for it.
+        A process that still maps a removed file goes on reading it: the file goes when the last process closes it.
+        While another process builds a model from the cache (`reading`), nothing is removed; a later call removes it.
         """
         with self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
             for path in self._cache.iterdir() if alone else ():
-                if path.name in versions or path.name == _LOCK:
+                if path.name in versions or path.name in (_LOCK, deaths.FOLDER):
                     continue
                 if path.name.startswith(_STAGING) and _age(path) < STALE_SECONDS:
                     continue
@@ -186,13 +197,13 @@ class ReleaseStore:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """While this lasts, no process removes anything from the cache."""
+        """In the body of this `with` statement, no process removes anything from the cache."""
         with self._locked(fcntl.LOCK_SH):
             yield
 
     @contextlib.contextmanager
     def _locked(self, operation: int) -> Iterator[bool]:
-        """Hold the cache's lock (flock(2)); False where it is not to be had: another process has it, or the disk is full."""
+        """Hold the cache's lock (flock(2)). Gives False where another process has it, or the disk is full."""
         try:
             self._cache.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._cache / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

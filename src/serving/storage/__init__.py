@@ -1,1 +1,1 @@
-"""S3 as the function reads it."""
+"""How the function reads S3."""

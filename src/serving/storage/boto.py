@@ -1,20 +1,20 @@
-"""S3 by boto3, where plain GETs are not enough: proxies, certificates of one's own, profiles, other partitions."""
+"""S3 through boto3, where plain GETs are not enough: proxies, private certificates, profiles, other partitions."""
 
 import contextlib
 from typing import TYPE_CHECKING
 
-from serving.storage.objects import CONNECT_SECONDS, READ_SECONDS, Found, no_answer, refused
+from serving.storage.objects import CONNECT_SECONDS, READ_SECONDS, OpenedObject, no_answer, refused
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
-# One for every range that is fetched at a time, and some for small reads.
+# One for each range that is fetched at a time, and some for small reads.
 CONNECTIONS = 10
 
 
 def open_client() -> "S3Client":
-    """An S3 client with short waits and few attempts, since `fetching` tries again by itself."""
+    """An S3 client with short waits and few attempts, since `serving.releases.download` tries again itself."""
     import boto3
     from botocore.config import Config
 
@@ -25,19 +25,19 @@ def open_client() -> "S3Client":
             read_timeout=READ_SECONDS,
             retries={"mode": "standard", "total_max_attempts": 2},
             max_pool_connections=CONNECTIONS,
-            # Every byte that is used is held against a SHA-256; a CRC beside it would only take time.
+            # Every byte that is used is checked by a SHA-256; a CRC as well would only take time.
             response_checksum_validation="when_required",
         ),
     )
 
 
 class BotoObjects:
-    """Objects of S3 by a boto3 client."""
+    """Objects of S3, read by a boto3 client."""
 
     def __init__(self, client: "S3Client") -> None:
         self._client = client
 
-    def get(self, bucket: str, key: str, *, byte_range: str | None = None, unless: str | None = None) -> Found:
+    def get(self, bucket: str, key: str, *, byte_range: str | None = None, unless: str | None = None) -> OpenedObject:
         """As `Objects.get`."""
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -51,10 +51,12 @@ class BotoObjects:
             raise refused(bucket, key, status, str(said.get("Code", "")), str(said.get("Message", ""))) from None
         except BotoCoreError as error:
             raise no_answer(bucket, key, error) from error
-        return Found(answer["ContentLength"], answer["ETag"], answer.get("ContentRange"), _BotoBody(answer["Body"]))
+        return OpenedObject(
+            answer["ContentLength"], answer["ETag"], answer.get("ContentRange"), _BotoBody(answer["Body"])
+        )
 
     def close(self) -> None:
-        """As `Objects.close`; boto3 asks for new credentials by itself."""
+        """As `Objects.close`. boto3 asks for new credentials itself."""
         self._client.close()
 
 
@@ -75,7 +77,7 @@ class _BotoBody:
 
     def limit_wait(self, seconds: float, /) -> None:
         """As `Body.limit_wait`."""
-        # A body that was read to its end has no socket any more.
+        # A body that was read to its end no longer has a socket.
         with contextlib.suppress(AttributeError, OSError):
             self._body.set_socket_timeout(max(seconds, 0.001))
 

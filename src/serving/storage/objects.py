@@ -1,53 +1,59 @@
-"""What the function asks of S3: one object, or a range of it, read by GET."""
+"""What the function needs from S3: one object, or a range of it, read by GET."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-# botocore waits 60 s for a connection and 60 s for an answer, five times over; Lambda ends a start after 10 s, and nobody would
-# learn why. S3 answers within a fraction of a second, or not at all.
+from serving.errors import ServingError
+
+# botocore's defaults are 60 s for a connection and 60 s for an answer, with several attempts. Lambda ends a start after
+# 10 s, and the log would not say why. S3 answers within a fraction of a second, or not at all.
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 5.0
-# Small enough that the pieces in flight (one for every connection) are nothing beside a model.
+# Small enough that the pieces in memory (one for every connection) take little beside a model.
 PIECE_BYTES = 256 * 1024
 
 
-class FetchError(Exception):
-    """An object could not be read. `retryable` says whether trying later can help (a network fault, or S3 itself)."""
+class FetchError(ServingError):
+    """S3 did not give an object.
+
+    `retryable` says whether a later try can succeed (a fault of the network, or of S3 itself).
+    """
 
     def __init__(self, message: str, *, retryable: bool) -> None:
         super().__init__(message)
         self.retryable = retryable
 
 
-class NotModified(Exception):  # noqa: N818 (an outcome, not an error)
-    """A conditional read found what the reader has already."""
+class NotModified(ServingError):  # noqa: N818 (an outcome, and no failure)
+    """A conditional read found the object that the reader has already."""
 
 
 class Body(Protocol):
-    """The bytes of an answer, as they come."""
+    """The bytes of an answer, as they arrive."""
 
     def read(self, count: int, /) -> bytes:
-        """At most so many bytes; none at the end. Raises ConnectionError or TimeoutError when the connection fails."""
+        """At most `count` bytes; none at the end. Raises ConnectionError or TimeoutError where the connection fails."""
         ...
 
     def limit_wait(self, seconds: float, /) -> None:
-        """Let the next read wait so long at most."""
+        """Let the next read wait at most this long."""
         ...
 
     def close(self) -> None:
-        """Read no further."""
+        """End reading. The connection is kept only if everything was read."""
         ...
 
 
 @dataclass(frozen=True)
-class Found:
-    """An answer whose body has yet to be read.
+class OpenedObject:
+    """An object, or a range of it, whose bytes have yet to be read.
 
     Attributes:
         length: bytes of the body.
-        etag: the object's.
-        content_range: the header, None where the answer is the whole object.
+        etag: the object's ETag.
+        content_range: the header Content-Range; None where the answer is the whole object.
+        body: the bytes.
     """
 
     length: int
@@ -59,22 +65,22 @@ class Found:
 class Objects(Protocol):
     """Objects of S3."""
 
-    def get(self, bucket: str, key: str, *, byte_range: str | None = None, unless: str | None = None) -> Found:
+    def get(self, bucket: str, key: str, *, byte_range: str | None = None, unless: str | None = None) -> OpenedObject:
         """Start reading an object.
 
         Args:
             byte_range: as in the header Range, for example `bytes=0-99`.
-            unless: an ETag; an object that still has it is not sent.
+            unless: an ETag. An object that still has it is not sent.
 
         Raises:
             FileNotFoundError: there is no such object.
             NotModified: it still has that ETag.
-            FetchError: S3 refused or did not answer.
+            FetchError: S3 refused, or did not answer.
         """
         ...
 
     def close(self) -> None:
-        """Give up connections and credentials; the next read gets new ones."""
+        """Give up connections and credentials. The next read gets new ones."""
         ...
 
 
@@ -105,7 +111,7 @@ def read_small(objects: Objects, bucket: str, key: str, limit: int, unless: str 
     found = objects.get(bucket, key, unless=unless)
     try:
         if found.length > limit:
-            raise ValueError(f"{found.length} bytes are more than such a document can have")
+            raise ValueError(f"it has {found.length} bytes, and such a document has at most {limit}")
         content = b"".join(pieces(found.body))
     except (ConnectionError, TimeoutError) as error:
         raise FetchError(f"Reading {key} broke off: {error}", retryable=True) from error

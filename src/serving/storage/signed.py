@@ -1,9 +1,9 @@
 """GET requests to S3, signed and sent with the standard library.
 
-boto3 takes a start longer than everything else beside torch: some 430 modules, S3's service model and its endpoint rules, for
-a handful of GETs (`python -m benchmarks.imports`). What is here is what those GETs need: Signature Version 4, held against
-botocore's by the tests, connections that are used again, and the two sources of credentials that functions have. `open_objects`
-takes boto3 wherever an environment asks for more than that.
+Beside torch, boto3 would take the largest part of a start: it loads hundreds of modules, S3's service model and its
+endpoint rules, for a few GETs (`python -m benchmarks.imports` measures it). This module has what those GETs need:
+Signature Version 4, which the tests compare with botocore's; connections that are used again; and the two sources of
+credentials that functions have. Where an environment needs more than that, `open_objects` takes boto3.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
@@ -24,22 +24,23 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from serving.settings import AwsEnvironment
-from serving.storage.objects import CONNECT_SECONDS, READ_SECONDS, FetchError, Found, Objects, no_answer, refused
+from serving.storage.objects import CONNECT_SECONDS, READ_SECONDS, FetchError, Objects, OpenedObject, no_answer, refused
 
-# The partitions whose endpoints are known here; others have other domains.
-_REGION = re.compile(r"(?P<area>af|ap|ca|cn|eu|il|me|mx|sa|us)(-gov)?-[a-z]+-\d")
+# Regions of the partitions whose endpoints are known here (aws, aws-cn, aws-us-gov). Other partitions have other
+# domains.
+_REGION = re.compile(r"(?:af|ap|ca|cn|eu|il|me|mx|sa|us)(?:-gov)?-[a-z]+-\d")
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-# A connection that lay idle may have been closed by S3; that is only noticed when it is used.
+# S3 may have closed an idle connection; that is noticed only when it is used.
 ATTEMPTS = 2
 LONGEST_PAUSE_SECONDS = 0.2
-# Credentials are asked for anew when they are good for no longer than this; Lambda's last for hours.
+# New credentials are read when the old ones are valid for no longer than this. Lambda's are valid for hours.
 SPARE_SECONDS = 300.0
 MAX_ERROR_BYTES = 64 * 1024
 IDLE_CONNECTIONS = 10
 
 
 def open_objects(environment: AwsEnvironment) -> Objects:
-    """S3 as this environment has it: plain GETs where that is all it takes, else boto3."""
+    """S3 for this environment: by plain GETs where those are enough, else by boto3."""
     if why_boto3(environment) is None:
         return SignedObjects(environment)
     from serving.storage.boto import BotoObjects, open_client
@@ -48,21 +49,21 @@ def open_objects(environment: AwsEnvironment) -> Objects:
 
 
 def why_boto3(environment: AwsEnvironment) -> str | None:
-    """What this environment asks for that only boto3 knows; None where plain GETs do."""
+    """What this environment needs that only boto3 can do; None where plain GETs are enough."""
     if environment.special:
         return f"{environment.special[0]} is set"
-    if not environment.endpoint and not _REGION.fullmatch(environment.region):
-        return f"the region {environment.region!r} has endpoints of its own"
     if not environment.region:
         return "no region is set"
+    if not environment.endpoint and not _REGION.fullmatch(environment.region):
+        return f"the region {environment.region!r} has endpoints of its own"
     has_container = environment.container_url.startswith(("http://127.0.0.1", "http://localhost", "http://169.254."))
     if not environment.key and not has_container:
-        return "the credentials are neither in the environment nor in the container's own service"
+        return "the credentials are neither in the environment nor at an address on this host"
     return None
 
 
 class Credentials(NamedTuple):
-    """Signs requests until `expires` (seconds since 1970)."""
+    """What signs requests, until `expires` (seconds since 1970)."""
 
     key: str
     secret: str
@@ -77,14 +78,14 @@ def signed_headers(
 
     Args:
         host: the header Host.
-        now: the moment, in UTC.
+        now: the time, in UTC.
         sent: more headers, which are not signed.
     """
     moment, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
     headers = {"host": host, "x-amz-content-sha256": _EMPTY_SHA256, "x-amz-date": moment}
     if credentials.token:
         headers["x-amz-security-token"] = credentials.token
-    names = ";".join(headers)  # in the order of the alphabet, as they stand above
+    names = ";".join(headers)  # they have to be in alphabetical order, as they are above
     listed = "".join(f"{name}:{value}\n" for name, value in headers.items())
     request = f"GET\n{path}\n\n{listed}\n{names}\n{_EMPTY_SHA256}"
     scope = f"{day}/{region}/s3/aws4_request"
@@ -100,7 +101,7 @@ def signed_headers(
 
 
 class SignedObjects:
-    """Objects of S3, read by signed GETs; may be used by several threads.
+    """Objects of S3, read by signed GETs. Several threads may use it.
 
     Args:
         environment: where S3 is, and what signs.
@@ -114,7 +115,7 @@ class SignedObjects:
         self._tls: ssl.SSLContext | None = None
         self._lock = threading.Lock()
 
-    def get(self, bucket: str, key: str, *, byte_range: str | None = None, unless: str | None = None) -> Found:
+    def get(self, bucket: str, key: str, *, byte_range: str | None = None, unless: str | None = None) -> OpenedObject:
         """As `Objects.get`."""
         sent = {"range": byte_range, "if-none-match": unless}
         headers = {name: value for name, value in sent.items() if value is not None}
@@ -129,7 +130,9 @@ class SignedObjects:
             if response.status in (200, 206):
                 body = _SignedBody(self, place, connection, response)
                 length = int(response.headers.get("content-length", -1))
-                return Found(length, response.headers.get("etag", ""), response.headers.get("content-range"), body)
+                return OpenedObject(
+                    length, response.headers.get("etag", ""), response.headers.get("content-range"), body
+                )
             failure = self._failure(bucket, key, place, connection, response)
             moved = self._moved(response)
             if is_last or not (moved or (isinstance(failure, FetchError) and failure.retryable)):
@@ -147,7 +150,7 @@ class SignedObjects:
                 connection.close()
 
     def give_back(self, place: str, connection: http.client.HTTPConnection) -> None:
-        """Keep a connection whose answer was read to its end."""
+        """Keep a connection whose answer was read to its end, for the next request."""
         with self._lock:
             kept = self._idle.setdefault(place, [])
             if len(kept) < IDLE_CONNECTIONS:
@@ -166,7 +169,7 @@ class SignedObjects:
                 connection.connect()
             assert connection.sock is not None
             connection.sock.settimeout(READ_SECONDS)
-            # The host is among the signed headers.
+            # `headers` has the host, since it is signed.
             connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
             for name, value in headers.items():
                 connection.putheader(name, value)
@@ -177,7 +180,10 @@ class SignedObjects:
             raise
 
     def _address(self, bucket: str, key: str) -> tuple[str, str]:
-        """Scheme with host, and path. A bucket's name with a dot fits no certificate, so it stands in the path."""
+        """Scheme with host, and path.
+
+        No certificate matches a bucket name with a dot, so such a name goes into the path.
+        """
         path = quote(f"/{key}", safe="/-._~")
         if self._environment.endpoint:
             parts = urlsplit(self._environment.endpoint)
@@ -208,7 +214,7 @@ class SignedObjects:
         response: http.client.HTTPResponse,
     ) -> Exception:
         try:
-            # Read to its end, the connection is good for the next request.
+            # A connection that was read to its end can be used for the next request.
             text = response.read(MAX_ERROR_BYTES).decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:
             connection.close()
@@ -223,7 +229,7 @@ class SignedObjects:
         return refused(bucket, key, response.status, code or str(response.status), message or response.reason)
 
     def _moved(self, response: http.client.HTTPResponse) -> bool:
-        """Whether the bucket is in another region than the function; from here on it is asked there."""
+        """Whether the bucket is in another region than the function. From then on requests go there."""
         region = response.headers.get("x-amz-bucket-region", self._region)
         if response.status not in (301, 307, 400) or region == self._region or not _REGION.fullmatch(region):
             return False
@@ -238,10 +244,12 @@ class SignedObjects:
 
 
 def current_credentials(environment: AwsEnvironment) -> Credentials:
-    """The function's credentials: Lambda puts them into the environment, or, with SnapStart, behind an address on this host.
+    """The function's credentials.
+
+    Lambda puts them into the environment or, with SnapStart, behind an address on this host.
 
     Raises:
-        OSError: that address does not answer, or not with credentials.
+        OSError: that address does not answer, or answers without credentials.
     """
     if environment.key:
         return Credentials(environment.key, environment.secret, environment.token, float("inf"))
@@ -256,11 +264,11 @@ def current_credentials(environment: AwsEnvironment) -> Credentials:
         expires = datetime.fromisoformat(str(found["Expiration"])).timestamp()
         return Credentials(str(found["AccessKeyId"]), str(found["SecretAccessKey"]), str(found["Token"]), expires)
     except (ValueError, KeyError, TypeError):
-        raise OSError(f"the credentials' own service answered {response.status} without credentials") from None
+        raise OSError(f"the service for credentials answered {response.status} without credentials") from None
 
 
 class _SignedBody:
-    """One answer's bytes; its connection goes back when all were read."""
+    """The bytes of one answer. The connection is given back when all were read."""
 
     def __init__(
         self,
@@ -284,7 +292,7 @@ class _SignedBody:
     def limit_wait(self, seconds: float, /) -> None:
         """As `Body.limit_wait`."""
         connection = self._connection
-        # An answer that was read to its end has given its connection back.
+        # After an answer was read to its end, its connection is no longer here.
         if connection is not None and connection.sock is not None:
             with contextlib.suppress(OSError):
                 connection.sock.settimeout(max(seconds, 0.001))

@@ -1,8 +1,10 @@
-"""CloudWatch metrics in log lines: the embedded metric format, which CloudWatch turns into metrics without a call from here.
+"""CloudWatch metrics in log lines: the embedded metric format.
+
+CloudWatch makes metrics of them without a call from here.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
-The line of a request carries its metrics as further fields, so neither a second line nor a client is needed. Powertools has a
+The line of a request carries its metrics as further fields, so it needs no second line and no client. Powertools has a
 logger and a class for metrics, which write two lines; `python -m benchmarks.imports` measures both.
 """
 
@@ -13,7 +15,7 @@ from typing import Any
 
 NAMESPACE = "lambda-torch"
 
-# Every metric there is, with its unit in CloudWatch.
+# Every metric with its unit in CloudWatch.
 UNITS = {
     "Requests": "Count",
     "Errors": "Count",
@@ -26,19 +28,18 @@ UNITS = {
     "PagerFaults": "Count",
     "PagerBytes": "Bytes",
 }
-# The fields of a line that tell series of a metric apart. Without the function's name all stacks of an account would be one.
+# The fields of a line that separate series of one metric. Without the function's name, all stacks of an account would
+# be one.
 DIMENSIONS = [["function_name"]]
-# Errors are counted in all, and by their code.
+# Errors are counted by their code, and all together.
 DIMENSIONS_OF = {"Errors": [["function_name", "code"], ["function_name"]]}
-# Nothing was published, or the function was not told where: that is how every stack begins, and no failure.
-NOT_YET = ("no_release", "no_bucket")
 
 
 class Metrics:
     """Makes the fields that turn a log line into metrics.
 
     Args:
-        function_name: the function's, a dimension of every metric.
+        function_name: the function's name, a dimension of every metric.
     """
 
     def __init__(self, function_name: str) -> None:
@@ -49,23 +50,15 @@ class Metrics:
 
         Args:
             values: names of UNITS with their values. A line with `Errors` must have a field `code`, a string.
-            seconds: when, since 1970; now if it is None.
+            seconds: when, in seconds since 1970; by default now.
 
         Raises:
-            KeyError: a name that is not in UNITS.
+            KeyError: a name is not in UNITS.
         """
         milliseconds = int((time.time() if seconds is None else seconds) * 1000)
         directives = _directives(tuple(values))
         about = {"Timestamp": milliseconds, "CloudWatchMetrics": directives}
         return {"_aws": about, "function_name": self._function_name, **values}
-
-    def of_release(self, event: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields for what `serving.releases.follower` reports; none for what is no swap and no failure of one."""
-        if event == "swapped" and facts["before"] is not None:
-            return self.embedded({"Swaps": 1})
-        if event == "refused" and facts["code"] not in NOT_YET:
-            return self.embedded({"SwapFailures": 1})
-        return {}
 
 
 @cache

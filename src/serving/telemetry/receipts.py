@@ -1,23 +1,24 @@
 """What a start and a request cost, phase by phase: for the log, the metrics and the header `Server-Timing`.
 
-A receipt is a list of phases, each with its name, when it began, how long it took, and the CPU time of its thread. Code deep
-inside marks a phase with `with phase("fetch"):` and need not know whose receipt is open: a start's, a request's, or nobody's.
+A receipt is a list of phases. Each has its name, when it began, how long it took, and the CPU time of its thread. Code
+deep inside marks a phase with `with phase("fetch"):`. It need not know which receipt is open: a start's, a request's,
+or none.
 
-Phases of a start may overlap (the release is fetched while torch is imported) and contain others (`dlopen` is part of
-`torch`), so they do not add up to its total.
+Phases of a start may overlap (the release is fetched while torch is imported), and one may contain another (`dlopen` is
+part of `torch`). So they do not add up to the total.
 """
 
 import contextvars
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.machinery import ModuleSpec
-from types import ModuleType, TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Self
 
-# Every phase that there is: its name, a token of RFC 9110 since it stands in Server-Timing, and what it says to people. The
-# words have no comma, since many readers of such headers split at each.
+from serving.telemetry import imports
+
+# Every phase: its name, a token of RFC 9110 since it stands in Server-Timing, and its description for people. A
+# description has no comma, since many readers of such headers split at each comma.
 START_PHASES = {
     "runtime": "from the start of the process to the handler's first line",
     "pydantic": "import pydantic",
@@ -30,6 +31,7 @@ START_PHASES = {
     "pointer": "read the channel and the manifest",
     "fetch": "fetch and hash the release",
     "verify": "look at every file before it is opened",
+    "try": "load a release with programs in another process",
     "load": "build the model",
     "warm-up": "answer the golden examples or one request",
     "restore": "reseed and look at the channel after a snapshot was restored",
@@ -39,22 +41,12 @@ REQUEST_PHASES = {
     "predict": "the model",
     "total": "the whole request inside the function",
 }
-# Imports that are phases of a start, by module.
-TIMED_IMPORTS = {
-    "pydantic": "pydantic",
-    "boto3": "boto3",
-    "torch": "torch",
-    "torch._C": "dlopen",
-    "numpy": "numpy",
-    "model": "model",
-}
 
-
-_NO_WORDS: Mapping[str, str] = {}
+_NO_DESCRIPTIONS: Mapping[str, str] = {}
 
 
 class Phase(NamedTuple):
-    """A stretch of time. `at` counts from the receipt's origin; `cpu` is the CPU time of the thread. All in ns."""
+    """A stretch of time. `at` counts from the receipt's origin; `cpu` is the CPU time of the thread. All are in ns."""
 
     name: str
     at: int
@@ -63,11 +55,11 @@ class Phase(NamedTuple):
 
 
 class Receipt:
-    """The phases of one start, swap or request. Phases may be added by several threads.
+    """The phases of one start, swap or request. Several threads may add phases.
 
     Args:
-        origin: what `at` counts from, on `time.perf_counter_ns`.
-        cpu: whether CPU time is taken as well, which costs a system call at either end of a phase.
+        origin: what `at` counts from, on `time.perf_counter_ns`; by default now.
+        cpu: whether to take CPU time as well, which costs a system call at both ends of a phase.
     """
 
     def __init__(self, origin: int | None = None, *, cpu: bool = False) -> None:
@@ -76,16 +68,12 @@ class Receipt:
         self._clock = time.thread_time_ns if cpu else _no_time
 
     def phase(self, name: str) -> "_Timer":
-        """Times the body of a `with` statement, also when it raises."""
+        """Times the body of a `with` statement, also when the body raises."""
         return _Timer(self, name, self._clock)
 
-    def milliseconds(self, name: str) -> float:
-        """All phases of this name together."""
-        return sum(each.took for each in self.phases if each.name == name) / 1e6
-
     def rounded(self) -> dict[str, float]:
-        """Each phase's milliseconds, in the order in which they ended, for the log."""
-        # By whole microseconds: `round` takes five times as long, and this runs with every request.
+        """Each phase's milliseconds, in the order in which the phases ended, for the log."""
+        # In whole microseconds: `round` takes longer, and this runs with every request.
         return {name: (took + 500) // 1000 / 1000 for name, took in _added(self.phases).items()}
 
     def so_far(self) -> float:
@@ -93,7 +81,10 @@ class Receipt:
         return (time.perf_counter_ns() - self.origin) / 1e6
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """For the log: phase to `at`, `ms` and `cpu_ms`, in the order in which they began; phases of one name are added up."""
+        """For the log: phase to `at`, `ms` and `cpu_ms`, in the order in which they began.
+
+        Phases of one name are added up.
+        """
         found: dict[str, list[int]] = {}
         for name, at, took, cpu in sorted(self.phases, key=lambda each: each.at):
             sums = found.setdefault(name, [at, 0, 0])
@@ -105,28 +96,20 @@ class Receipt:
         }
 
     def recording(self) -> "_Recording":
-        """While the body of this `with` statement runs, in this thread, `phase` adds to this receipt."""
+        """While the body of this `with` statement runs, `phase` adds to this receipt in this thread."""
         return _Recording(self)
-
-
-class _Span(Protocol):
-    def __enter__(self) -> object: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None: ...
 
 
 _open: contextvars.ContextVar[Receipt | None] = contextvars.ContextVar("receipt", default=None)
 
 
-def phase(name: str) -> _Span:
-    """Times the body of a `with` statement for the receipt that is open in this thread; for none, it does nothing."""
+def phase(name: str) -> "_Timer | _NoTimer":
+    """Times the body of a `with` statement for the receipt that is open in this thread. Without one it does nothing."""
     receipt = _open.get()
-    return _NOBODY if receipt is None else receipt.phase(name)
+    return _NO_TIMER if receipt is None else receipt.phase(name)
 
 
-# Classes and not generators: they run with every request, and a generator takes four times as long.
+# These are classes since they run with every request: a generator with `contextmanager` takes longer.
 class _Timer:
     __slots__ = ("_at", "_clock", "_cpu", "_name", "_receipt")
 
@@ -155,7 +138,7 @@ class _Recording:
         _open.reset(self._token)
 
 
-class _Nobody:
+class _NoTimer:
     def __enter__(self) -> None:
         pass
 
@@ -163,7 +146,7 @@ class _Nobody:
         pass
 
 
-_NOBODY = _Nobody()
+_NO_TIMER = _NoTimer()
 
 
 def _no_time() -> int:
@@ -171,10 +154,10 @@ def _no_time() -> int:
 
 
 class Start(Receipt):
-    """The receipt of a start, or of the return from a snapshot; `ready` ends it.
+    """The receipt of a start, or of the return from a snapshot. `ready` ends it.
 
     Attributes:
-        total: milliseconds from the origin until `ready`; 0 before.
+        total: milliseconds from the origin until `ready`; 0 before that.
         cpu: CPU milliseconds of the whole process in that time.
     """
 
@@ -182,21 +165,24 @@ class Start(Receipt):
         super().__init__(origin, cpu=True)
         self.total = self.cpu = 0.0
         self._cpu_before = time.process_time_ns()
-        self._imports: _ImportClock | None = None
+        self._imports: imports.ImportClock | None = None
 
     @classmethod
     def of_process(cls) -> Self:
-        """The receipt of this process: its first phase is what was before this call, and imports from here on are timed."""
+        """The receipt of this process.
+
+        Its first phase is what came before this call; imports are timed from here on.
+        """
         now = time.perf_counter_ns()
         start = cls(now - _age_of_process())
         start.phases.append(Phase("runtime", 0, now - start.origin, start._cpu_before))
         start._cpu_before = 0
-        start._imports = _ImportClock(start, TIMED_IMPORTS)
-        sys.meta_path.insert(0, start._imports)
+        start._imports = imports.ImportClock(start.phase, imports.TIMED_IMPORTS)
+        start._imports.begin()
         return start
 
     def ready(self) -> None:
-        """The first event can be answered."""
+        """The function can answer its first event."""
         if self._imports is not None:
             self._imports.end()
         self.total, self.cpu = self.so_far(), (time.process_time_ns() - self._cpu_before) / 1e6
@@ -212,90 +198,11 @@ class Start(Receipt):
         }
 
 
-class _ImportClock:
-    """A meta path finder that finds nothing by itself: it lets the others find the modules it knows, and times their loading."""
-
-    def __init__(self, receipt: Receipt, names: dict[str, str]) -> None:
-        self._receipt = receipt
-        self._waiting = dict(names)
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        name = self._waiting.pop(fullname, None)
-        if name is None:
-            return None
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(fullname, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    self._time(spec.loader, name)
-                return spec
-        return None
-
-    def _time(self, loader: Any, name: str) -> None:
-        """Let this one loader tell when it starts and ends. An extension module is loaded by `create_module`, so both count."""
-        receipt, create, execute = self._receipt, loader.create_module, loader.exec_module
-
-        def timed_create(spec: ModuleSpec) -> Any:
-            with receipt.phase(name):
-                return create(spec)
-
-        def timed_execute(module: ModuleType) -> None:
-            # The loader is the module's own from here on, as if nobody had touched it.
-            del loader.create_module, loader.exec_module
-            with receipt.phase(name):
-                execute(module)
-
-        loader.create_module, loader.exec_module = timed_create, timed_execute
-
-    def end(self) -> None:
-        """Leave the import system."""
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
-
-
-class Pager(NamedTuple):
-    """What the layer's pager did so far in this process: cold code that was touched and brought in."""
-
-    faults: int
-    bytes: int
-    microseconds: int
-
-
-def pager() -> Pager | None:
-    """The pager's counters; None on a torch that did not come from the layer."""
-    if "torch_layer" not in sys.modules:
-        return None
-    from torch_layer.pager import stats
-
-    found = stats()
-    return Pager(found.faults, found.bytes, found.microseconds)
-
-
-class CompletedImport(NamedTuple):
-    """What made the layer run the modules of torch that it holds back until one of them is touched."""
-
-    by: str
-    milliseconds: float
-
-
-def completed_import() -> CompletedImport | None:
-    """What completed the layer's import of torch; None while nothing has, and on a torch that did not come from the layer."""
-    finder = sys.modules.get("torch_layer.finder")
-    if finder is None:
-        return None
-    found = finder.imports()
-    return (
-        CompletedImport(found.reason, round(found.microseconds / 1e3, 1)) if found.complete and found.reason else None
-    )
-
-
-def server_timing(phases: Mapping[str, float], words: Mapping[str, str] = _NO_WORDS) -> str:
-    """The value of the header (https://www.w3.org/TR/server-timing/): each phase with its milliseconds, and its words, if any."""
+def server_timing(phases: Mapping[str, float], descriptions: Mapping[str, str] = _NO_DESCRIPTIONS) -> str:
+    """The header's value (https://www.w3.org/TR/server-timing/): each phase with its milliseconds and description."""
     return ", ".join(
         [
-            f'{name};dur={ms:.3f};desc="{words[name]}"' if name in words else f"{name};dur={ms:.3f}"
+            f'{name};dur={ms:.3f};desc="{descriptions[name]}"' if name in descriptions else f"{name};dur={ms:.3f}"
             for name, ms in phases.items()
         ]
     )
@@ -309,7 +216,7 @@ def _added(phases: Iterable[Phase]) -> dict[str, int]:
 
 
 def _age_of_process() -> int:
-    """Nanoseconds since this process was started (proc(5), /proc/self/stat, field 22); 0 where the system does not tell."""
+    """Nanoseconds since this process began (proc(5), /proc/self/stat, field 22); 0 where the system does not say."""
     try:
         with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 -- pathlib is not imported at start-up
             # The second field, the command's name, may contain anything, so count from the closing bracket.
@@ -321,7 +228,7 @@ def _age_of_process() -> int:
 
 
 def _peak_bytes() -> int:
-    """The largest resident set of this process so far (proc(5), VmHWM); 0 where the system does not tell."""
+    """The largest resident set of this process so far (proc(5), VmHWM); 0 where the system does not say."""
     try:
         with open("/proc/self/status", "rb") as file:  # noqa: PTH123
             line = next(each for each in file if each.startswith(b"VmHWM"))

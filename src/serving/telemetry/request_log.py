@@ -1,13 +1,17 @@
-"""One request's receipt as its log line, its metrics and its `Server-Timing`; the first one's carry the start's as well."""
+"""One request's receipt as its log line, its metrics and its `Server-Timing`.
+
+The first request's also carry the start.
+"""
 
 from typing import Any, NamedTuple
 
-from serving.telemetry import receipts
+from serving.telemetry import layer, receipts
 from serving.telemetry.emf import Metrics
-from serving.telemetry.receipts import REQUEST_PHASES, START_PHASES, Pager, Receipt, Start
+from serving.telemetry.layer import PagerCounts
+from serving.telemetry.receipts import REQUEST_PHASES, START_PHASES, Receipt, Start
 
 
-class Account(NamedTuple):
+class RequestEntry(NamedTuple):
     """What a request adds to its log line, the fields that make metrics of it, and the value of its `Server-Timing`."""
 
     facts: dict[str, Any]
@@ -15,31 +19,31 @@ class Account(NamedTuple):
     server_timing: str
 
 
-class Accounts:
-    """Makes the accounts of one environment.
+class RequestLog:
+    """Makes the entries of one environment's requests.
 
     Args:
-        start: the start's receipt, which the first account takes.
+        start: the start's receipt, which the first entry takes.
         kind: how Lambda came to start this environment.
-        metrics: makes their metrics.
+        metrics: makes the entries' metrics.
     """
 
     def __init__(self, start: Start, kind: str, metrics: Metrics) -> None:
         self._start: Start | None = start
         self._kind = kind
         self._metrics = metrics
-        self._pager = Pager(0, 0, 0)
-        self._told_import = False
+        self._pager = PagerCounts(0, 0, 0)
+        self._import_is_logged = False
 
-    def of(self, receipt: Receipt, code: str | None, release_age: float | None) -> Account:
-        """The account of a request that has been answered.
+    def entry(self, receipt: Receipt, code: str | None, release_age: float | None) -> RequestEntry:
+        """The entry of a request that has been answered.
 
         Args:
             receipt: the request's phases.
             code: the error's code; None for a success.
-            release_age: seconds since the current release was made.
+            release_age: seconds since the current release was made; None without one.
         """
-        # One request takes the start, also where several run at a time: reading and forgetting is one step of the interpreter.
+        # One request takes the start, even where several run at a time: this statement is one step of the interpreter.
         start, self._start = self._start, None
         values: dict[str, float] = {"Requests": 1}
         phases = receipt.rounded()
@@ -51,8 +55,8 @@ class Accounts:
             values["PredictMilliseconds"] = predict
         if release_age is not None:
             values["ReleaseAgeSeconds"] = round(release_age, 3)
-        self._count_pager(values, facts)
-        self._tell_import(facts)
+        self._add_pager(values, facts)
+        self._add_completed_import(facts)
         if start is None:
             timing = receipts.server_timing(phases)
         else:
@@ -63,22 +67,22 @@ class Accounts:
         embedded = self._metrics.embedded(values)
         if code is not None:
             embedded["code"] = code
-        return Account(facts, embedded, timing)
+        return RequestEntry(facts, embedded, timing)
 
     def restored(self, start: Start) -> None:
-        """This process is a copy of a snapshot: its next request is its first, and carries this."""
+        """This process is a copy of a snapshot: its next request counts as its first, and carries this start."""
         self._start = start
 
-    def _tell_import(self, facts: dict[str, Any]) -> None:
-        """Once: that the model touched a part of torch that the layer holds back, and what running all of it cost."""
-        completed = None if self._told_import else receipts.completed_import()
+    def _add_completed_import(self, facts: dict[str, Any]) -> None:
+        """Once: the model touched a part of torch that the layer defers, and what it cost to run all of it."""
+        completed = None if self._import_is_logged else layer.completed_import()
         if completed is not None:
-            self._told_import = True
+            self._import_is_logged = True
             facts["import_completed"] = completed._asdict()
 
-    def _count_pager(self, values: dict[str, float], facts: dict[str, Any]) -> None:
-        """What the pager did since the last request; with the first one, since the process began."""
-        now, before = receipts.pager(), self._pager
+    def _add_pager(self, values: dict[str, float], facts: dict[str, Any]) -> None:
+        """What the pager did since the last request; for the first request, since the process began."""
+        now, before = layer.pager_counts(), self._pager
         if now is None or now.faults == before.faults:
             return
         self._pager = now

@@ -42,7 +42,7 @@ def test_the_first_event_is_sent_when_an_environment_starts(make_pool: MakePool)
     outcome = pool.start()
     assert outcome is not None
     assert said(outcome)["event"] == {"hello": "world"}
-    assert pool.init_ms()
+    assert wait_until(lambda: pool.init_ms() is not None)  # a thread reads it from the log
 
 
 def test_several_environments_can_be_started_at_once(make_pool: MakePool) -> None:

@@ -10,7 +10,7 @@ from integration.emulator.conftest import said
 from lambda_torch import project
 from lambda_torch.emulator import run, software
 from lambda_torch.emulator.environment import Environment, Function
-from lambda_torch.emulator.payloads import HttpRequest, http_event
+from lambda_torch.emulator.payloads import GatewayRequest, http_event
 from lambda_torch.emulator.processes import Processes
 from lambda_torch.emulator.storage import Storage
 from lambda_torch.releases.bucket import Bucket
@@ -26,7 +26,7 @@ def test_a_restart_serves_the_replaced_release_and_refuses_a_damaged_one(
     storage = Storage(processes, tmp_path, "models")
     variables = {"MODEL_BUCKET": "models", "AWS_ENDPOINT_URL_S3": storage.url}
     function = Function(project.SRC, run.HANDLER, software.stock(), variables=variables)
-    health = json.dumps(http_event(HttpRequest("GET", "/health"))).encode()
+    health = json.dumps(http_event(GatewayRequest("GET", "/health"))).encode()
 
     def start_anew() -> tuple[dict[str, Any], dict[str, Any]]:
         """What a new environment answers to /health and to a prediction."""

@@ -25,7 +25,7 @@ EVENT = str(project.EVENTS / "bare.json")
 
 
 @dataclass
-class Served:
+class ServeProcess:
     """A running `lambda-torch serve`."""
 
     process: "subprocess.Popen[str]"
@@ -48,7 +48,7 @@ class Served:
         return [process for child in direct for process in members(child)]
 
 
-def start(log: Path, *options: str) -> Served:
+def start(log: Path, *options: str) -> ServeProcess:
     """Start `lambda-torch serve` and wait for the line with the curl command."""
     with log.open("wb") as errors:
         process = subprocess.Popen(
@@ -61,15 +61,15 @@ def start(log: Path, *options: str) -> Served:
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, log.read_text()
-    return Served(process, shlex.split(line), log)
+    return ServeProcess(process, shlex.split(line), log)
 
 
-def run_folders(served: Served) -> list[Path]:
+def run_folders(served: ServeProcess) -> list[Path]:
     """The files of its run."""
     return list(run.FOLDER.glob(f"run-{served.process.pid}-*"))
 
 
-def stop(served: Served, number: int) -> None:
+def stop(served: ServeProcess, number: int) -> None:
     """End it with a signal."""
     served.process.send_signal(number)
     served.process.wait(60)
@@ -78,14 +78,14 @@ def stop(served: Served, number: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
     """The sample model, served."""
     started = start(tmp_path_factory.mktemp("serve") / "log", "--layer", "stock", "--release", str(release))
     yield started
     stop(started, signal.SIGTERM)
 
 
-def test_the_printed_curl_line_gives_names(served: Served) -> None:
+def test_the_printed_curl_line_gives_names(served: ServeProcess) -> None:
     """The command that is printed gives three names, with the start letters that it asks for."""
     assert served.curl[0] == "curl"
     data = served.curl[served.curl.index("-d") + 1]
@@ -98,12 +98,12 @@ def test_the_printed_curl_line_gives_names(served: Served) -> None:
         assert json.loads(done.stdout) == answer.json()
 
 
-def test_it_says_which_torch_it_runs(served: Served) -> None:
+def test_it_says_which_torch_it_runs(served: ServeProcess) -> None:
     """The log tells whether a layer or the stock packages are used."""
     assert "Starting the function on stock PyTorch" in served.log.read_text()
 
 
-def test_health_preflight_and_refusals_go_through(served: Served) -> None:
+def test_health_preflight_and_refusals_go_through(served: ServeProcess) -> None:
     """The function's own routes and refusals reach the client as they are."""
     health = requests.get(f"{served.url}/health", timeout=60)
     assert (health.status_code, health.json()["status"]) == (200, "ok")
@@ -116,7 +116,7 @@ def test_health_preflight_and_refusals_go_through(served: Served) -> None:
         assert (refused.status_code, list(refused.json())) == (status, ["error"])
 
 
-def test_eight_requests_at_a_time(served: Served) -> None:
+def test_eight_requests_at_a_time(served: ServeProcess) -> None:
     """Eight clients at a time all get the names of their own letters."""
 
     def ask(letter: str) -> list[str]:
@@ -129,7 +129,7 @@ def test_eight_requests_at_a_time(served: Served) -> None:
     assert [names[0][0] for names in answers] == list("ABCDEFGH" * 3)
 
 
-def test_invoke_uses_the_running_serve(served: Served) -> None:
+def test_invoke_uses_the_running_serve(served: ServeProcess) -> None:
     """While the function is served, one event is sent to it: nothing is started, and the answer alone is printed."""
     assert served.process.poll() is None
     done = subprocess.run([COMMAND, "invoke", EVENT], capture_output=True, text=True, check=True)
@@ -137,7 +137,7 @@ def test_invoke_uses_the_running_serve(served: Served) -> None:
     assert [name[0] for name in json.loads(json.loads(done.stdout)["body"])] == ["R", "U", "S"]
 
 
-def test_a_port_in_use_is_told_at_once(served: Served) -> None:
+def test_a_port_in_use_is_told_at_once(served: ServeProcess) -> None:
     """A second serve on the same port ends with the next step before it has started anything."""
     port = served.url.rpartition(":")[2]
     done = subprocess.run([COMMAND, "serve", "--port", port], capture_output=True, text=True, check=False)

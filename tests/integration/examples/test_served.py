@@ -24,7 +24,7 @@ COMMAND = str(Path(sys.executable).with_name("lambda-torch"))
 
 
 @dataclass
-class Running:
+class RunningFunction:
     """A function that is served, and its bucket."""
 
     url: str
@@ -48,7 +48,7 @@ class Running:
 
 
 @contextmanager
-def served(log: Path, release: Path, *options: str) -> Iterator[tuple[Running, str]]:
+def served(log: Path, release: Path, *options: str) -> Iterator[tuple[RunningFunction, str]]:
     """The function on stock PyTorch, one environment, looking at the channel at every request; and the example that it prints."""
     common = ("--layer", "stock", "--concurrency", "1", "--env", "RELEASE_REFRESH_SECONDS=0", "--release", str(release))
     process = start(log, *common, *options)
@@ -56,12 +56,12 @@ def served(log: Path, release: Path, *options: str) -> Iterator[tuple[Running, s
         address = re.search(r"--bucket (\S+) --endpoint-url (\S+)", log.read_text())
         assert address is not None, log.read_text()
         bucket = ["--bucket", address[1], "--endpoint-url", address[2]]
-        yield Running(process.curl[-1], bucket), process.curl[process.curl.index("-d") + 1]
+        yield RunningFunction(process.curl[-1], bucket), process.curl[process.curl.index("-d") + 1]
     finally:
         stop(process, signal.SIGTERM)
 
 
-def swap_and_roll_back(running: Running, body: str, other: Path, *options: str) -> None:
+def swap_and_roll_back(running: RunningFunction, body: str, other: Path, *options: str) -> None:
     """Publish another release to the running function, see it answer, roll back, and see the first answer again."""
     before, first = running.predict(body)
     second = running.command("publish", str(other), *options)

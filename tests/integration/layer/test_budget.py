@@ -41,6 +41,12 @@ def test_the_report_states_what_is_there(layer: Layer) -> None:
     assert {"packages", "libraries", "steps"} <= report.keys()
 
 
+def test_the_forecast_was_near(layer: Layer) -> None:
+    """What the build forecast before its slow steps is within 5 % of what it built."""
+    report = json.loads(layer.report.read_text())
+    assert abs(report["forecast_bytes"] - report["unzipped_bytes"]) <= 0.05 * report["unzipped_bytes"]
+
+
 def test_the_zip_holds_the_tree(layer: Layer) -> None:
     """The archive has the tree's files and no others, each with its size, and unpacks without damage."""
     with zipfile.ZipFile(layer.zip) as archive:

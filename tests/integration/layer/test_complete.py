@@ -11,7 +11,7 @@ import pytest
 
 from builder import clean
 from builder.cold_checks import CHECKS
-from builder.outputs import differences, read_results
+from builder.outputs import differences, read_outputs
 from builder.stage.prune import rule_for
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PROGRAMS = Path(__file__).parent / "programs"
 
 
-class Outcome(NamedTuple):
+class CheckedTree(NamedTuple):
     """What the checks gave on one tree."""
 
     folder: Path
@@ -28,14 +28,14 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def outcomes(layer: Layer, stock: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
+def outcomes(layer: Layer, stock: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[CheckedTree, CheckedTree]:
     """Every check on the stock tree and on the layer's, at the same time."""
 
-    def check(tree: Path, folder: Path) -> Outcome:
+    def check(tree: Path, folder: Path) -> CheckedTree:
         process = clean.run(tree, "-m", "builder.cold_checks", "--output", str(folder), "--jobs", "1", timeout=1200)
         errors = folder / "errors.json"
         assert errors.exists(), process.stderr
-        return Outcome(folder, json.loads(errors.read_text()))
+        return CheckedTree(folder, json.loads(errors.read_text()))
 
     folder = tmp_path_factory.mktemp("untouched")
     with ThreadPoolExecutor(2) as pool:
@@ -44,12 +44,12 @@ def outcomes(layer: Layer, stock: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.parametrize("name", [check.name for check in CHECKS])
-def test_code_that_the_workload_never_touches_works(outcomes: tuple[Outcome, Outcome], name: str) -> None:
+def test_code_that_the_workload_never_touches_works(outcomes: tuple[CheckedTree, CheckedTree], name: str) -> None:
     """A check of cold code passes on the layer, alone on the path, with the bytes that stock torch gives."""
     reference, tried = outcomes
     assert name not in reference.errors, f"also on stock torch: {reference.errors[name]}"
     assert name not in tried.errors, tried.errors[name]
-    expected, actual = (read_results(outcome.folder / f"{name}.safetensors")[0] for outcome in outcomes)
+    expected, actual = (read_outputs(outcome.folder / f"{name}.safetensors")[0] for outcome in outcomes)
     assert differences(expected, actual) == []
 
 
@@ -64,7 +64,7 @@ def test_the_workload_gives_the_stock_bytes(layer: Layer, stock: Path, tmp_path:
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(run, (stock, layer.tree), (tmp_path / "stock", tmp_path / "layer")))
-    (expected, _), (actual, _) = read_results(tmp_path / "stock"), read_results(tmp_path / "layer")
+    (expected, _), (actual, _) = read_outputs(tmp_path / "stock"), read_outputs(tmp_path / "layer")
     assert differences(expected, actual) == []
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PROGRAM = Path(__file__).parent / "programs" / "operators.py"
 
 
-class Unstable(NamedTuple):
+class UnstableOperators(NamedTuple):
     """Operators whose bytes differ from run to run of stock torch as well."""
 
     prefix: str
@@ -26,9 +26,9 @@ class Unstable(NamedTuple):
 
 
 UNSTABLE = (
-    Unstable("empty", "memory that nothing was written to"),
-    Unstable("new_empty", "memory that nothing was written to"),
-    Unstable("linalg.lstsq", "MKL's gelsy rounds by where its work memory lies"),
+    UnstableOperators("empty", "memory that nothing was written to"),
+    UnstableOperators("new_empty", "memory that nothing was written to"),
+    UnstableOperators("linalg.lstsq", "MKL's gelsy rounds by where its work memory lies"),
 )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder import clean
-from builder.native.elf import Library, Tag
+from builder.native.elf import SharedLibrary, Tag
 
 if TYPE_CHECKING:
     from integration.layer.conftest import Layer
@@ -63,7 +63,7 @@ def test_a_start_takes_little_memory(layer: Layer) -> None:
 @pytest.mark.parametrize("library", ["libtorch_cpu.so", "libtorch_python.so"])
 def test_tables_that_only_loading_reads_are_given_back(layer: Layer, library: str) -> None:
     """Of the relocations of a library that has been loaded, only pages at the edges of the table are mapped."""
-    read = Library.read(layer.tree / "torch" / "lib" / library)
+    read = SharedLibrary.read(layer.tree / "torch" / "lib" / library)
     table, size = read.tag(Tag.RELA), read.tag(Tag.RELASZ)
     assert table
     assert size

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.verify import VerifyError, verify
+from builder.errors import VerifyError
+from builder.verify import verify
 
 
 @pytest.fixture

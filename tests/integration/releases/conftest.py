@@ -14,7 +14,7 @@ from lambda_torch.cli import main
 from lambda_torch.releases.bucket import Bucket
 
 
-class Outcome(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command did: exit status, standard output, standard error."""
 
     status: int
@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
         return json.loads(self.output)
 
 
-Cli = Callable[..., Outcome]
+Cli = Callable[..., CommandResult]
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def session(aws: dict[str, str]) -> boto3.Session:
 def cli(aws: dict[str, str], bucket: Bucket, session: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Runs `lambda-torch` with these words, on the test's bucket; keyword arguments are variables of the environment."""
 
-    def run(*words: str | Path, **environment: str) -> Outcome:
+    def run(*words: str | Path, **environment: str) -> CommandResult:
         with monkeypatch.context() as patch:
             for name, value in {**aws, "MODEL_BUCKET": bucket.name, "COLUMNS": "200", **environment}.items():
                 patch.setenv(name, value)
@@ -49,7 +49,7 @@ def cli(aws: dict[str, str], bucket: Bucket, session: boto3.Session, monkeypatch
             result = CliRunner(mix_stderr=False).invoke(main, [str(word) for word in words])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return Outcome(result.exit_code, result.stdout, result.stderr)
+        return CommandResult(result.exit_code, result.stdout, result.stderr)
 
     return run
 

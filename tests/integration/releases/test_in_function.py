@@ -15,7 +15,7 @@ from lambda_torch.releases import channels
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.publishing import Published, publish
 from model import Model, Request
-from serving.releases import loader
+from serving.releases import deaths, loader
 
 PATIENCE_SECONDS = 60.0
 REQUESTS = [{"category": "Russian", "start_letters": chr(65 + n // 26) + chr(65 + n % 26)} for n in range(400)]
@@ -35,14 +35,14 @@ def wait_for(app: ModuleType, condition: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         ask(app, REQUESTS[0])
-        assert time.monotonic() < end, app.current.counters
+        assert time.monotonic() < end, app.service.follower.counters
         time.sleep(0.005)
 
 
 def serving(app: ModuleType) -> dict[str, object]:
     """Version to model of what is in service; nothing in the middle of a swap in place."""
-    now = app.current._serving
-    return {} if now is None else {each.version: each for each in now.models()}
+    now = app.service.slot.in_service
+    return {} if now is None else {each.version: each for each in now.releases}
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_larger_share_takes_clients_and_gives_none_back(
     groups: list[set[int]] = []
     for share in (0.1, 0.5):
         channels.set_canary(bucket, "live", published[1].release.ref, share)
-        wait_for(app, lambda: app.current._serving.share == share)  # noqa: B023
+        wait_for(app, lambda: app.service.slot.in_service.share == share)  # noqa: B023
         models = serving(app)
         groups.append({number for number in range(400) if ask(app, REQUESTS[0], f"client {number}")[0] == canary})
         assert serving(app) == models
@@ -125,8 +125,8 @@ def test_a_canary_that_does_not_fit_into_memory_costs_nothing(
     """Without room for a second model the canary is refused with that reason, and the current release answers everything."""
     monkeypatch.setattr(loader, "resident_bytes", lambda: 10**15)
     channels.set_canary(bucket, "live", published[1].release.ref, 0.9)
-    wait_for(app, lambda: app.current.counters.failures >= 1)
-    assert "does not fit into memory" in str(app.current.counters.problem)
+    wait_for(app, lambda: app.service.follower.counters.failures >= 1)
+    assert "does not fit into memory" in str(app.service.follower.counters.problem)
     assert {ask(app, request)[0] for request in REQUESTS[:50]} == {published[0].version}
 
 
@@ -140,7 +140,7 @@ def test_a_promotion_beside_a_canary_finds_its_room(
     channels.promote(bucket, "live", published[2].release.ref)
     wait_for(app, lambda: published[2].version in serving(app))
     assert set(serving(app)) == {published[2].version}
-    assert app.current.counters.failures == 0
+    assert app.service.follower.counters.failures == 0
 
 
 def test_what_was_current_may_become_the_canary_where_memory_is_short(
@@ -151,7 +151,7 @@ def test_what_was_current_may_become_the_canary_where_memory_is_short(
         patch.setattr(loader, "resident_bytes", lambda: 10**15)
         channels.promote(bucket, "live", published[1].release.ref)
         channels.set_canary(bucket, "live", published[0].release.ref, 0.5)
-        wait_for(app, lambda: app.current.counters.failures >= 1)
+        wait_for(app, lambda: app.service.follower.counters.failures >= 1)
         assert {ask(app, request)[0] for request in REQUESTS[:50]} == {published[1].version}
     wait_for(app, lambda: len(serving(app)) == 2)
     assert {ask(app, request)[0] for request in REQUESTS[:50]} == {published[0].version, published[1].version}
@@ -164,8 +164,8 @@ def test_the_cache_holds_only_what_the_channel_names(
     for done in (published[1], published[2]):
         channels.promote(bucket, "live", done.release.ref)
         wait_for(app, lambda: done.version in serving(app))  # noqa: B023
-    wait_for(app, lambda: not app.current._pointer.pending)
-    folders = {path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()}
+    wait_for(app, lambda: not app.service.follower._pointer.pending)
+    folders = {path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()} - {deaths.FOLDER}
     assert folders == {published[1].version, published[2].version}
 
 
@@ -186,7 +186,7 @@ def test_an_unchanged_pointer_is_one_conditional_get(
     )
     started = len(proxy.answered)
     assert looks(proxy) == [200]
-    wait_for(app, lambda: app.current.counters.checks >= 10)
+    wait_for(app, lambda: app.service.follower.counters.checks >= 10)
     assert {path.partition("?")[0].rpartition("/")[2] for path, _ in proxy.answered[started:]} == {"live.json"}
     assert set(looks(proxy)[1:]) == {304}
     channels.promote(bucket, "live", published[1].release.ref)
@@ -207,14 +207,14 @@ def test_the_pointer_is_looked_at_no_more_often_than_was_set(
         MODEL_BUCKET=bucket.name, AWS_ENDPOINT_URL_S3=proxy.url, RELEASE_REFRESH_SECONDS="15", LOG_LEVEL="ERROR"
     )
     now = [time.monotonic()]
-    monkeypatch.setattr(app.current, "_clock", lambda: now[0])
+    monkeypatch.setattr(app.service.follower, "_clock", lambda: now[0])
     for expected in range(1, 4):
         for request in REQUESTS[:50]:
             ask(app, request)
         now[0] += 14.9
         ask(app, REQUESTS[0])
-        assert app.current.counters.checks == expected
+        assert app.service.follower.counters.checks == expected
         now[0] += 0.2
-        wait_for(app, lambda: app.current.counters.checks == expected + 1)  # noqa: B023
-        wait_for(app, lambda: app.current._next_check < float("inf"))
+        wait_for(app, lambda: app.service.follower.counters.checks == expected + 1)  # noqa: B023
+        wait_for(app, lambda: app.service.follower._next_check < float("inf"))
     assert len(looks(proxy)) == 4

@@ -6,7 +6,8 @@ from integration.releases.samples import put_release
 from integration.serving.proxy import Fault, FaultyProxy
 from lambda_torch.releases import channels
 from lambda_torch.releases.bucket import Bucket
-from serving.releases.store import PointerState, ReleaseError, ReleaseStore
+from serving.errors import ReleaseUnavailableError
+from serving.releases.store import PointerState, ReleaseStore
 from serving.settings import AwsEnvironment
 from serving.storage.boto import BotoObjects, open_client
 from serving.storage.signed import SignedObjects
@@ -73,6 +74,6 @@ def test_faults_that_last_are_told(known: ReleaseStore, proxy: FaultyProxy, faul
     """What S3 or the network refuse again and again is an error of storage, never "nothing changed"."""
     state = read(known)
     proxy.fault = lambda method, path: fault
-    with pytest.raises(ReleaseError) as caught:
+    with pytest.raises(ReleaseUnavailableError) as caught:
         known.channel("live", state.etag)
     assert caught.value.code == "storage_unavailable"

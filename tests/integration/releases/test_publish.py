@@ -19,6 +19,8 @@ from lambda_torch.project import ROOT
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.publishing import golden_examples
 from model import Request
+from program_kit import models
+from program_kit.hostile import HOSTILE
 
 REQUEST = {"category": "Russian", "start_letters": "RUS"}
 
@@ -52,7 +54,7 @@ def test_a_dry_run_changes_nothing(cli: Cli, bucket: Bucket, folders: list[Path]
     assert version == dry["version"]
     before = contents(bucket)
     outcome = cli("publish", folders[1], "--dry-run")
-    assert f"in place of {version[:16]}" in outcome.errors
+    assert f"instead of {version[:16]}" in outcome.errors
     assert "would be" in outcome.errors
     assert contents(bucket) == before
 
@@ -73,7 +75,7 @@ def test_the_output_is_the_version(cli: Cli, folders: list[Path]) -> None:
     assert first.output == again.output
     assert len(first.output.strip()) == 64
     assert "2 files sent" in first.errors
-    assert "Every file was in the bucket already" in again.errors
+    assert "The bucket already had every file" in again.errors
 
 
 def test_publishing_again_sends_and_changes_nothing(cli: Cli, bucket: Bucket, folders: list[Path]) -> None:
@@ -81,7 +83,7 @@ def test_publishing_again_sends_and_changes_nothing(cli: Cli, bucket: Bucket, fo
     cli("publish", folders[0], "--note", "first")
     before = contents(bucket)
     again = cli("publish", folders[0], "--note", "second")
-    assert "stay as they were" in again.errors
+    assert "did not change" in again.errors
     assert contents(bucket) == before
     assert cli("releases", "--json").json[0]["note"] == "first"
 
@@ -217,3 +219,17 @@ def test_a_folder_that_is_no_release_is_refused(cli: Cli, bucket: Bucket, folder
         assert outcome.status == 1
         assert reason in outcome.errors
     assert contents(bucket) == {}
+
+
+def test_who_publishes_a_program_is_told_what_it_takes(cli: Cli, folders: list[Path], tmp_path: Path) -> None:
+    """Publishing a program says that the function refuses it unless it is allowed, and how that is done; weights say nothing."""
+    folder = copytree(folders[0], tmp_path / "release")
+    (folder / "extra.pt2").write_bytes((models.written() / "mlp.pt2").read_bytes())
+    outcome = cli("publish", folder)
+    assert outcome.status == 0
+    said = " ".join(outcome.errors.split())
+    assert "extra.pt2: a program. The function refuses the release unless" in said
+    assert "AllowPrograms is true" in said
+    assert "AllowPrograms" not in cli("publish", folders[1]).errors
+    (folder / "extra.pt2").write_bytes(HOSTILE["tensor named metadata"].make(tmp_path / "marker"))
+    assert "extra.pt2 has a size that is not one of torch's" in cli("publish", folder).errors

@@ -16,7 +16,7 @@ from lambda_torch.releases.publishing import publish
 from serving.releases.format import Channel, ReleaseRef
 
 
-class AtOnce(Bucket):
+class RacingBucket(Bucket):
     """A bucket whose channel two publishers read before either writes."""
 
     def __init__(self, bucket: Bucket, readers: threading.Barrier) -> None:
@@ -39,7 +39,7 @@ def test_of_two_who_publish_at_once_the_second_is_told(bucket: Bucket, folders: 
 
     def run(folder: Path) -> None:
         try:
-            outcomes[folder] = publish(folder, AtOnce(bucket, readers)).version
+            outcomes[folder] = publish(folder, RacingBucket(bucket, readers)).version
         except ConflictError as error:
             outcomes[folder] = error
 
@@ -50,7 +50,7 @@ def test_of_two_who_publish_at_once_the_second_is_told(bucket: Bucket, folders: 
         thread.join()
     (winner,) = [outcome for outcome in outcomes.values() if isinstance(outcome, str)]
     ((loser, error),) = [(folder, error) for folder, error in outcomes.items() if isinstance(error, ConflictError)]
-    assert "Somebody else moved the channel 'live'" in str(error)
+    assert "Another command moved the channel 'live'" in str(error)
     assert "Next: " in str(error)
     assert len(bucket.versions()) == 2 + exists
     assert named(bucket) == (winner, before, None)

@@ -210,7 +210,7 @@ PLAIN = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "K", "AWS_SECRET_ACCESS
         ({"AWS_REGION": "us-gov-west-1"}, None),
         ({"AWS_REGION": "us-iso-east-1"}, "endpoints of its own"),
         ({"AWS_REGION": "eusc-de-east-1"}, "endpoints of its own"),
-        ({"AWS_REGION": ""}, "endpoints of its own"),
+        ({"AWS_REGION": ""}, "no region is set"),
         ({"AWS_REGION": "", "AWS_ENDPOINT_URL_S3": "http://localhost:1"}, "no region is set"),
         ({"AWS_ACCESS_KEY_ID": ""}, "credentials"),
         ({"AWS_ACCESS_KEY_ID": "", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9001/2021/c"}, None),

@@ -100,6 +100,6 @@ def test_no_request_fails_and_every_answer_is_its_releases_own(
             client.join()
     assert [client.wrong for client in clients] == [[]] * ENVIRONMENTS
     assert sum(client.sent for client in clients) >= REQUESTS
-    assert [app.current.counters.failures for app in apps] == [0] * ENVIRONMENTS
+    assert [app.service.follower.counters.failures for app in apps] == [0] * ENVIRONMENTS
     # Whether an environment sees every single move depends on the machine; that it took part does not.
     assert all(client.changes >= 5 for client in clients), [client.changes for client in clients]

@@ -48,7 +48,7 @@ def until(app: ModuleType, done: Callable[[], bool], allowed: set[str]) -> None:
         status, version = predict(app)
         assert status == 200, version
         assert version in allowed
-        assert time.monotonic() < end, app.current.counters
+        assert time.monotonic() < end, app.service.follower.counters
         time.sleep(0.005)
 
 
@@ -85,10 +85,10 @@ def app(good: Published, start_through: Callable[[], ModuleType]) -> ModuleType:
 
 def survives(app: ModuleType, good: Published, failures: int = 2) -> str:
     """Requests are answered by the good release until several attempts failed; returns the problem that was recorded."""
-    before = app.current.counters.failures
-    until(app, lambda: app.current.counters.failures >= before + failures, {good.version})
-    assert app.current.counters.problem is not None
-    return str(app.current.counters.problem)
+    before = app.service.follower.counters.failures
+    until(app, lambda: app.service.follower.counters.failures >= before + failures, {good.version})
+    assert app.service.follower.counters.problem is not None
+    return str(app.service.follower.counters.problem)
 
 
 def heals(app: ModuleType, good: Published, better: Published) -> None:
@@ -145,7 +145,7 @@ def test_reset_in_mid_download(
     proxy.fault = lambda method, path: next(cuts, None) if path.endswith("weights.safetensors") else None
     better = publish(variant(release, tmp_path / "better", 10), bucket)
     heals(app, good, better)
-    assert app.current.counters.failures == 0
+    assert app.service.follower.counters.failures == 0
     assert next(cuts, None) is None
 
 
@@ -211,7 +211,7 @@ def test_too_little_memory_for_two_models(
     monkeypatch.setattr("serving.releases.loader.resident_bytes", lambda: 10**15)
     better = publish(variant(release, tmp_path / "better", 10), bucket)
     heals(app, good, better)
-    assert app.current.counters.failures == 0
+    assert app.service.follower.counters.failures == 0
 
 
 def test_a_failed_swap_in_place_brings_the_old_release_back(

@@ -146,7 +146,7 @@ def test_a_list_is_answered_item_by_item(app: ModuleType, monkeypatch: pytest.Mo
         None,
     ]
     alone = [post(app, item) for item in (items[0], items[1], items[3])]
-    model = app.current.peek().model
+    model = app.service.follower.peek().model
     predict = Mock(wraps=model.predict)
     monkeypatch.setattr(model, "predict", predict)
     status, answers = post(app, items)
@@ -175,7 +175,7 @@ def test_an_item_that_the_model_fails_on_is_logged(
     app: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The other items are answered, and the log has the item's number and the stack trace; the alarm on defects counts it."""
-    model = app.current.peek().model
+    model = app.service.follower.peek().model
     predict = model.predict
 
     def failing(requests: list[Any]) -> Any:
@@ -194,7 +194,7 @@ def test_an_item_that_the_model_fails_on_is_logged(
 
 def test_an_answer_that_lambda_would_drop_is_refused(app: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lambda passes on 6 MB; a longer answer is a 400 that says so, and not a gateway's 502."""
-    monkeypatch.setattr(batch, "answer", lambda *_: [batch.Outcome(json.dumps("ä" * 3_200_000))])
+    monkeypatch.setattr(batch, "answer", lambda *_: [batch.ItemOutcome(json.dumps("ä" * 3_200_000))])
     status, body = post(app, [{}])
     assert (status, body["error"]["code"]) == (400, "answer_too_large")
 
@@ -328,7 +328,7 @@ def test_a_cold_start_does_not_pay_for_pages_and_lists(aws: dict[str, str]) -> N
 
 def test_a_defect_is_500_without_a_stack_trace(app: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the model itself raises, the client gets a plain 500 with CORS headers, and the log the cause."""
-    monkeypatch.setattr(app.current.peek().model, "predict", lambda requests: 1 / 0)
+    monkeypatch.setattr(app.service.follower.peek().model, "predict", lambda requests: 1 / 0)
     answer = app.lambda_handler({"category": "Russian", "start_letters": "R"}, CONTEXT)
     assert answer["statusCode"] == 500
     assert "division" not in answer["body"]

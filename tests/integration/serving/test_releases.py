@@ -8,8 +8,9 @@ import pytest
 from lambda_torch.errors import BucketError
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.publishing import publish
+from serving.errors import ReleaseUnavailableError
 from serving.releases.format import Manifest
-from serving.releases.store import ReleaseError, ReleaseStore
+from serving.releases.store import ReleaseStore
 from serving.storage.objects import Objects
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def test_a_missing_file_is_refused_by_name(
 ) -> None:
     """A file that the manifest lists and S3 has not is told by its key."""
     client.delete_object(Bucket=bucket.name, Key=f"releases/{version}/model.json")
-    with pytest.raises(ReleaseError, match=r"model\.json is missing"):
+    with pytest.raises(ReleaseUnavailableError, match=r"model\.json is missing"):
         store.fetch(current_manifest(store))
 
 
@@ -105,7 +106,7 @@ def test_a_missing_file_is_refused_by_name(
 def test_a_garbage_pointer_is_refused(pointer: bytes, client: "S3Client", bucket: Bucket, store: ReleaseStore) -> None:
     """A pointer that is not one is refused by name, whatever it holds."""
     client.put_object(Bucket=bucket.name, Key="channels/live.json", Body=pointer)
-    with pytest.raises(ReleaseError, match=r"live\.json is not of this format") as caught:
+    with pytest.raises(ReleaseUnavailableError, match=r"live\.json is not of this format") as caught:
         store.channel("live")
     assert caught.value.code == "release_refused"
 

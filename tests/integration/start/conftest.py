@@ -20,7 +20,7 @@ EVENT = {"category": "Russian", "start_letters": "RUS"}
 
 
 @dataclass(frozen=True)
-class Started:
+class StartedProcess:
     """The first answer of a fresh process, what it had imported by then, its log, its peak in bytes, torch's threads."""
 
     answer: dict[str, Any]
@@ -30,7 +30,7 @@ class Started:
     threads: int
 
 
-StartFresh = Callable[..., Started]
+StartFresh = Callable[..., StartedProcess]
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def published(client: Any, release: Path) -> str:
 def start_fresh(aws: dict[str, str], published: str, tmp_path: Path) -> StartFresh:
     """Starts the function in a new process, which answers one event: `start_fresh(VARIABLE=...)`."""
 
-    def start(**variables: str) -> Started:
+    def start(**variables: str) -> StartedProcess:
         environment = {
             "PATH": "/usr/bin:/bin",
             "PYTHONPATH": str(SRC),
@@ -65,7 +65,7 @@ def start_fresh(aws: dict[str, str], published: str, tmp_path: Path) -> StartFre
         )
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
-        return Started(
+        return StartedProcess(
             told["answer"], told["ready"], [json.loads(line) for line in told["log"]], told["peak"], told["threads"]
         )
 

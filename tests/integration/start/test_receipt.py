@@ -111,7 +111,7 @@ def test_a_defect_is_counted_and_its_trace_logged(
     app: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that raises counts as internal_error, and the log has both the trace and the request's line."""
-    monkeypatch.setattr(app.current.peek().model, "predict", lambda requests: 1 / 0)
+    monkeypatch.setattr(app.service.follower.peek().model, "predict", lambda requests: 1 / 0)
     answer, line = sent(app, capsys, {"category": "Russian", "start_letters": "R"})
     assert answer["statusCode"] == 500
     assert (line["code"], line["Errors"]) == ("internal_error", 1)

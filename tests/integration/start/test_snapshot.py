@@ -29,7 +29,7 @@ idle = {
     "threads": sorted(t.name for t in threading.enumerate() if not t.daemon),
     "sockets": [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")],
 }
-print(json.dumps({"idle": idle, "version": app.current.peek().version}), flush=True)
+print(json.dumps({"idle": idle, "version": app.service.follower.peek().version}), flush=True)
 sys.stdin.readline()
 for copy in range(2):
     child = os.fork()

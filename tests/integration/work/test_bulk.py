@@ -57,14 +57,14 @@ def test_an_item_that_the_model_fails_on_is_told_in_its_line(
     served: ModuleType, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A defect of the model costs one line, not the batch."""
-    predict = served.Model.predict
+    predict = served.model.Model.predict
 
     def failing(self: Any, requests: list[Any]) -> Any:
         if any(each.category == "Greek" for each in requests):
             raise RuntimeError("out of letters")
         return predict(self, requests)
 
-    monkeypatch.setattr(served.Model, "predict", failing)
+    monkeypatch.setattr(served.model.Model, "predict", failing)
     counts = served.lambda_handler(batch("results/run", *LINES), CONTEXT)
     assert counts == {"answered": 2, "refused": 2, "failed": 1}
     lines = [json.loads(line) for line in read(bucket, keys(bucket, "results/")[0]).splitlines()]
@@ -145,6 +145,7 @@ def machine(
     from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.eval.resource_eval_s3 import (
         ResourceEvalS3,
     )
+    from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
     monkeypatch.setenv("MOTO_PORT", s3_url.rpartition(":")[2])
     monkeypatch.setitem(default_user_config["stepfunctions"], "execute_state_machine", True)
@@ -158,6 +159,14 @@ def machine(
         env.stack.append(json.dumps([items[at : at + BATCH] for at in range(0, len(items), BATCH)]))
 
     monkeypatch.setattr(reading, "_handle_get_object", staticmethod(batches_of_lines))
+    list_map_runs = StepFunctionsParserBackend.list_map_runs
+
+    def begun_map_runs(backend: Any, execution_arn: str) -> dict[str, Any]:
+        worker = backend.describe_execution(execution_arn=execution_arn).exec_worker
+        # An execution that has not begun has no map runs. moto fails on it.
+        return list_map_runs(backend, execution_arn) if worker and worker.env else {"mapRuns": []}
+
+    monkeypatch.setattr(StepFunctionsParserBackend, "list_map_runs", begun_map_runs)
     deploy(aws_client, served, monkeypatch)
     return Machine(aws_client("stepfunctions"), bucket.name)
 
@@ -210,17 +219,18 @@ def test_a_batch_that_fails_is_tried_again(
     machine: Machine, bucket: Bucket, served: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the release goes missing for a moment, the state machine tries again, and no line is lost."""
-    from serving.errors import ServiceError
+    from serving.errors import ReleaseUnavailableError
 
-    use, tries = served.current.use, []
+    follower = served.service.follower
+    use, tries = follower.use, []
 
     def away_at_first(key: Any) -> Any:
         tries.append(1)
         if len(tries) == 1:
-            raise ServiceError(503, "storage_unavailable", "S3 did not answer")
+            raise ReleaseUnavailableError("storage_unavailable", "S3 did not answer")
         return use(key)
 
-    monkeypatch.setattr(served.current, "use", away_at_first)
+    monkeypatch.setattr(follower, "use", away_at_first)
     version = drop(bucket, "inbox/names.jsonl", [GOOD])
     assert machine.run(bucket.name, "inbox/names.jsonl", version)["status"] == "SUCCEEDED"
     assert len(tries) == 2

@@ -84,7 +84,7 @@ def test_a_killed_run_goes_on_and_loses_and_doubles_nothing(tmp_path: Path, rele
     ("arguments", "said"),
     [
         (["in.jsonl"], "Give --bucket and --state-machine"),
-        (["s3://bucket/in.jsonl", "--local"], "--local takes a file of this machine"),
+        (["s3://bucket/in.jsonl", "--local"], "--local takes a file on this machine"),
         (["in.jsonl", "--bucket", "b"], "Give --bucket and --state-machine"),
     ],
 )

@@ -49,7 +49,7 @@ def republish(release: Path, bucket: Bucket, served: ModuleType, folder: Path, g
     config["training"]["note"] = "another"
     (changed / "model.json").write_text(json.dumps(config))
     publish(changed, bucket, golden_file=golden)
-    served.current.start()
+    served.service.follower.start()
 
 
 def test_code_that_answers_as_recorded_may_serve(
@@ -70,12 +70,14 @@ def test_code_that_answers_otherwise_may_not(
     settings: Settings, aws_client: Client, served: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """New code that changes an answer is refused, with the example and the place."""
-    predict = served.Model.predict
+    predict = served.model.Model.predict
 
     def backwards(self: Any, requests: list[Any]) -> Any:
-        return [served.Model.__init__.__globals__["Response"](each.root[::-1]) for each in predict(self, requests)]
+        return [
+            served.model.Model.__init__.__globals__["Response"](each.root[::-1]) for each in predict(self, requests)
+        ]
 
-    monkeypatch.setattr(served.Model, "predict", backwards)
+    monkeypatch.setattr(served.model.Model, "predict", backwards)
     with pytest.raises(CheckError, match=r"golden example 1 of release [0-9a-f]{64}: the response\[0\]"):
         deploy_check.check(settings, aws_client("lambda"), no_pause)
 

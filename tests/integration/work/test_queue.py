@@ -138,7 +138,7 @@ def test_a_second_delivery_changes_nothing(queue: Queue, bucket: Bucket) -> None
 
 def test_only_the_failed_message_comes_again(queue: Queue, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the model fails on one message, the others are answered and that one is tried again, then given up."""
-    model = queue.app.Model
+    model = queue.app.model.Model
     predict = model.predict
 
     def failing(self: Any, requests: list[Any]) -> Any:
@@ -191,6 +191,6 @@ def test_where_results_cannot_be_written_messages_come_again(
 
 
 def _unwritable(*_: Any) -> bool:
-    from serving.jobs.results import ResultsError
+    from serving.jobs.results import ResultWriteError
 
-    raise ResultsError("S3 did not take it")
+    raise ResultWriteError("S3 did not take it")

@@ -33,7 +33,7 @@ def test_a_finished_file_is_not_overwritten(tmp_path: Path) -> None:
     """A file without a note is somebody's, and stays as it is."""
     path = tmp_path / "out.jsonl"
     path.write_bytes(b"precious\n")
-    with pytest.raises(BulkError, match="is there already"), Output.opened(path, "input"):
+    with pytest.raises(BulkError, match="exists already"), Output.opened(path, "input"):
         pass
     assert path.read_bytes() == b"precious\n"
 
@@ -43,7 +43,7 @@ def test_an_unfinished_run_of_another_input_is_not_continued(tmp_path: Path) -> 
     path = tmp_path / "out.jsonl"
     with Output.opened(path, "input") as output:
         output.write(line(0), 1)
-    with pytest.raises(BulkError, match="unfinished run of another input"), Output.opened(path, "another"):
+    with pytest.raises(BulkError, match="unfinished output for another input"), Output.opened(path, "another"):
         pass
     assert path.read_bytes() == line(0)
 
@@ -60,5 +60,5 @@ def test_lines_that_are_not_the_runs_are_told(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with Output.opened(path, "input") as output:
         output.write(line(0) + line(2), 2)
-    with pytest.raises(BulkError, match=r"Line 2 of .* is not this run's"), Output.opened(path, "input"):
+    with pytest.raises(BulkError, match=r"Line 2 of .* does not belong to this run"), Output.opened(path, "input"):
         pass

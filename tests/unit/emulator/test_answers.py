@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_torch.emulator.payload_answers import HttpResponse, MalformedAnswerError, http_answer, rest_answer
+from lambda_torch.emulator.payload_answers import GatewayResponse, MalformedAnswerError, http_answer, rest_answer
 from lambda_torch.emulator.payloads import PAYLOADS
 
 JSON = st.recursive(
@@ -53,7 +53,7 @@ def test_a_plain_answer(form: str) -> None:
     answer = PAYLOADS[form].answer(
         payload(statusCode=201, headers={"Content-Type": "text/plain", "X-N": 3, "X-B": True}, body="å")
     )
-    assert answer == HttpResponse(201, [("Content-Type", "text/plain"), ("X-N", "3"), ("X-B", "true")], "å".encode())
+    assert answer == GatewayResponse(201, [("Content-Type", "text/plain"), ("X-N", "3"), ("X-B", "true")], "å".encode())
 
 
 @pytest.mark.parametrize("form", sorted(PAYLOADS))
@@ -90,7 +90,7 @@ def test_cookies_of_format_2() -> None:
 @pytest.mark.parametrize(("value", "body"), [({"a": 1}, b'{"a": 1}'), ("text", b"text"), ([1], b"[1]"), (7, b"7")])
 def test_format_2_takes_json_without_a_status_for_the_body(value: Any, body: bytes) -> None:
     """Without a statusCode the answer itself is the body of a 200 with JSON's type."""
-    assert http_answer(json.dumps(value).encode()) == HttpResponse(200, [("Content-Type", "application/json")], body)
+    assert http_answer(json.dumps(value).encode()) == GatewayResponse(200, [("Content-Type", "application/json")], body)
 
 
 @pytest.mark.parametrize(

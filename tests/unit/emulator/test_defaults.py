@@ -15,7 +15,8 @@ def test_the_local_function_is_configured_as_in_the_template() -> None:
     assert (project.ROOT / function["CodeUri"]).resolve() == project.SRC
     assert template["Parameters"]["MemorySize"]["Default"] == run.MEMORY_MB
     assert template["Parameters"]["Timeout"]["Default"] == run.TIMEOUT_SECONDS
-    assert {"MODEL_BUCKET", "AWS_ENDPOINT_URL_S3"} <= function["Environment"]["Variables"].keys()
+    variables = template["Globals"]["Function"]["Environment"]["Variables"] | function["Environment"]["Variables"]
+    assert {"MODEL_BUCKET", "AWS_ENDPOINT_URL_S3"} <= variables.keys()
 
 
 def test_the_options_offer_the_same_defaults() -> None:

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder import paths
-from builder.native.side_file import ColdFileWriter
+from builder.native.side_file import SideFileWriter
 from builder.python import archive_writer
-from builder.python.archive_writer import Blob, Group
+from builder.python.archive_writer import Blob, BlobGroup
 from paging.kit import compiled_pager
 
 
@@ -33,7 +33,7 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The compiled pager, beside the side file that it opens when it is loaded."""
     folder = tmp_path_factory.mktemp("decoder") / "torch_layer"
     shutil.copytree(compiled_pager(), folder)
-    with ColdFileWriter(folder / "libraries.cold", {"x86_64": 62, "aarch64": 183}[platform.machine()]):
+    with SideFileWriter(folder / "libraries.cold", {"x86_64": 62, "aarch64": 183}[platform.machine()]):
         pass
     return str(folder / "libtorch_layer_pager.so")
 
@@ -56,9 +56,9 @@ def test_every_member_comes_back(
     code = [Blob(path, True, data) for path, (data, _) in members.items()]
     source = [Blob(path, False, data) for path, (_, data) in members.items()]
     groups = (
-        [Group(code, source, block_bytes)]
+        [BlobGroup(code, source, block_bytes)]
         if together
-        else [Group(source, (), block_bytes), Group(code, (), block_bytes)]
+        else [BlobGroup(source, (), block_bytes), BlobGroup(code, (), block_bytes)]
     )
     size = archive_writer.write(tmp_path / "modules.cold", {"any": "head"}, groups, level=3)
     assert size == (tmp_path / "modules.cold").stat().st_size
@@ -74,7 +74,7 @@ def test_every_member_comes_back(
 def test_few_blocks_stay_in_memory(tmp_path: Path, reader: ModuleType, decoder: str) -> None:
     """However many modules are read, no more than KEPT_BLOCKS decompressed blocks are kept."""
     blobs = [Blob(f"m/{number}.py", True, bytes([number]) * 1000) for number in range(20)]
-    archive_writer.write(tmp_path / "modules.cold", {}, [Group(blobs, (), 1000)])
+    archive_writer.write(tmp_path / "modules.cold", {}, [BlobGroup(blobs, (), 1000)])
     opened = reader.Archive(str(tmp_path / "modules.cold"), decoder)
     for blob in blobs:
         assert bytes(opened.bytecode(blob.path)) == blob.data

@@ -5,11 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builder import clean
 from builder.account import ledger
-from builder.python import archive_writer, bundle
-from layer_kit.packages import FILES, PACKED, TEMPERATURES, make_bundle, make_tree
+from builder.python import archive_writer, bundle, tiers
+from layer_kit.packages import FILES, PACKED, RECORDED, make_bundle, make_tree
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +120,7 @@ def test_files_that_appear_later_are_found(bundled: Path, tmp_path: Path) -> Non
 
 def test_a_listed_source_stays_a_file(staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that names sources which a program lists keeps them as files, and they are imported all the same."""
-    monkeypatch.setattr(bundle, "LISTED", (bundle.Listed(r"lake/listed/[^/]+\.py", "listed in the test"),))
+    monkeypatch.setattr(tiers, "STAYING", (tiers.StayingFile(r"lake/listed/[^/]+\.py", "listed in the test"),))
     tree = make_bundle(staged, tmp_path / "python")
     program = "import os, lake.listed.one as o; print(o.ONE, sorted(os.listdir(os.path.dirname(o.__file__))))"
     assert said(tree, program) == "1 ['__init__.py', 'one.py']"
@@ -186,7 +188,7 @@ def test_the_same_tree_gives_the_same_bytes(staged: Path, bundled: Path, tmp_pat
 def test_bundling_changes_nothing_in_the_staged_tree(staged: Path, tmp_path: Path) -> None:
     """The staged tree is the same before and after."""
     before = ledger.tree_sha256(staged)
-    bundle.bundle(staged, tmp_path / "python", TEMPERATURES, packed=PACKED)
+    bundle.bundle(staged, tmp_path / "python", RECORDED, packed=PACKED)
     assert ledger.tree_sha256(staged) == before
 
 
@@ -201,3 +203,24 @@ def test_starting_the_finder_imports_nothing_that_torch_does_not(bundled: Path) 
         name for name in said(bundled, program.format("lake")).split() if not name.startswith(("lake", "torch_layer"))
     }
     assert finder - torch == set()
+
+
+NAMES = st.sampled_from(["lake", "lake.fish", "lake.deep", "lake.deep.eel", "hill", "hill.path", "gone", "stranger"])
+
+
+@given(
+    st.lists(NAMES, unique=True),
+    st.frozensets(NAMES),
+    st.frozensets(st.sampled_from(sorted(FILES))),
+    st.frozensets(NAMES),
+)
+def test_every_module_has_one_tier(
+    hot: list[str], warm: frozenset[str], read: frozenset[str], deferred: frozenset[str]
+) -> None:
+    """Whatever a profile names, each module of a packed package is in one tier, and no module of another package is in any."""
+    found = tiers.classify(sorted(FILES), tiers.RecordedModules(tuple(hot), warm, read), deferred, PACKED)
+    text_only = [path for path in found.read_as_text if path not in found.hot]
+    assert sorted([*found.hot, *found.warm, *text_only, *found.cold]) == list(found.modules)
+    assert [tiers.module_name(path) for path in found.hot] == [name for name in hot if name not in ("gone", "stranger")]
+    assert found.deferred <= set(found.hot)
+    assert {path.split("/")[0] for path in found.modules} == PACKED

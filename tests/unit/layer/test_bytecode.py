@@ -12,7 +12,7 @@ SOURCE = b"import os\nNAMES = {'b', 'a', 'c'}\ndef f(x):\n    return x in {'one'
 
 def test_bytecode_says_where_it_will_lie_and_runs() -> None:
     """Compiled code carries the name that it was given, and does what the source says."""
-    (code,) = bytecode.compile_all([bytecode.Source("/opt/python/x.py", SOURCE)], positions=True)
+    (code,) = bytecode.compile_all([bytecode.CompileJob("/opt/python/x.py", SOURCE)], positions=True)
     assert code is not None
     loaded = marshal.loads(code)
     assert loaded.co_filename == "/opt/python/x.py"
@@ -23,7 +23,7 @@ def test_bytecode_says_where_it_will_lie_and_runs() -> None:
 
 def test_compiling_is_reproducible() -> None:
     """The same modules give the same bytes, also in other company in this process, and with another hash seed."""
-    modules = [bytecode.Source(f"/opt/python/m{number}.py", SOURCE + b"N = %d\n" % number) for number in range(200)]
+    modules = [bytecode.CompileJob(f"/opt/python/m{number}.py", SOURCE + b"N = %d\n" % number) for number in range(200)]
     keep = sys.intern("three")
     assert bytecode.compile_all(modules, positions=True) == bytecode.compile_all(modules, positions=True)
     assert keep == "three"
@@ -31,7 +31,7 @@ def test_compiling_is_reproducible() -> None:
 
 def test_columns_can_be_left_out() -> None:
     """Without positions the code is smaller and still has its line numbers."""
-    job = [bytecode.Source("/opt/python/x.py", SOURCE)]
+    job = [bytecode.CompileJob("/opt/python/x.py", SOURCE)]
     (full,), (small,) = bytecode.compile_all(job, positions=True), bytecode.compile_all(job, positions=False)
     assert full is not None
     assert small is not None
@@ -44,9 +44,9 @@ def test_what_cannot_be_compiled_is_none_and_the_rest_goes_on() -> None:
     """A source for another Python gives no bytecode, and its neighbours give theirs."""
     codes = bytecode.compile_all(
         [
-            bytecode.Source("a.py", b"x = (\n"),
-            bytecode.Source("b.py", b"x = 1\n"),
-            bytecode.Source("c.py", b"\0"),
+            bytecode.CompileJob("a.py", b"x = (\n"),
+            bytecode.CompileJob("b.py", b"x = 1\n"),
+            bytecode.CompileJob("c.py", b"\0"),
         ],
         positions=True,
     )
@@ -55,7 +55,7 @@ def test_what_cannot_be_compiled_is_none_and_the_rest_goes_on() -> None:
 
 def test_files_are_never_checked_against_a_source(tmp_path: Path) -> None:
     """The header is an unchecked hash: the import system runs the bytecode whatever the source's date and text are."""
-    (code,) = bytecode.compile_all([bytecode.Source("x.py", b"VALUE = 1\n")], positions=True)
+    (code,) = bytecode.compile_all([bytecode.CompileJob("x.py", b"VALUE = 1\n")], positions=True)
     assert code is not None
     data = bytecode.pyc(b"VALUE = 1\n", code)
     assert data[:4] == importlib.util.MAGIC_NUMBER

@@ -1,12 +1,14 @@
 """Step 1: pip installs, and what Lambda cannot load is refused by name."""
 
-import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from builder.errors import BuildError
+from builder.errors import BuildError, RequirementsError
 from builder.stage import install, policy
+from layer_kit.libraries import compiled
 from layer_kit.wheels import make_wheel
 
 MACHINE = policy.running_machine()
@@ -28,28 +30,6 @@ def requirements(folder: Path, *lines: str) -> list[Path]:
     path = folder / "requirements.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
     return [path]
-
-
-def library(folder: Path, source: str, *flags: str) -> bytes:
-    """A shared library compiled from C."""
-    output = folder / "compiled.so"
-    command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(output), *flags]
-    subprocess.run(command, input=source.encode(), check=True)
-    return output.read_bytes()
-
-
-def library_that_needs(folder: Path, version: str) -> bytes:
-    """A library that asks for a symbol of `version`, from a stand-in that is linked in only for its name."""
-    (folder / "map").write_text(f"{version} {{ global: new_call; }};")
-    (folder / "libnew.so").write_bytes(
-        library(
-            folder,
-            "int new_call(void) { return 1; }",
-            "-Wl,-soname,libnew.so",
-            f"-Wl,--version-script={folder / 'map'}",
-        )
-    )
-    return library(folder, "int new_call(void); int use(void) { return new_call(); }", f"-L{folder}", "-lnew")
 
 
 def test_installs_and_knows_hashes(index: Path, tmp_path: Path) -> None:
@@ -95,50 +75,68 @@ def test_cuda_is_refused_by_name_before_anything_is_installed(index: Path, tmp_p
     assert not (tmp_path / "work").exists()
 
 
-@pytest.mark.parametrize(
-    ("version", "refused"),
-    [
-        ("GLIBC_2.34", False),
-        ("GLIBC_2.35", True),
-        ("GLIBC_2.4", False),
-        ("GLIBCXX_3.4.29", False),
-        ("GLIBCXX_3.4.30", True),
-    ],
-)
-def test_symbol_versions_are_held_to_the_runtime(index: Path, tmp_path: Path, version: str, refused: bool) -> None:
-    """A library may need what Amazon Linux 2023 has and nothing later; the error names package, file and version."""
-    make_wheel(index, "lake", "1.0", {"lake/deep.so": library_that_needs(tmp_path, version)})
-    if not refused:
-        install.install(requirements(tmp_path, "lake"), tmp_path / "work")
-        return
-    with pytest.raises(BuildError, match=rf"lake 1\.0: lake/deep\.so needs {version}, and python3") as caught:
-        install.install(requirements(tmp_path, "lake"), tmp_path / "work")
-    assert caught.value.next_step
-    assert list((tmp_path / "work").iterdir()) == []
-
-
-def test_the_wrong_architecture_is_refused(index: Path, tmp_path: Path) -> None:
-    """A library for another processor is refused with package, file and both architectures."""
-    data = bytearray(library(tmp_path, "int one(void) { return 1; }"))
-    data[18:20] = (183 if MACHINE == "x86_64" else 62).to_bytes(2, "little")  # e_machine
-    make_wheel(index, "lake", "1.0", {"lake/deep.so": bytes(data)})
-    other = "aarch64" if MACHINE == "x86_64" else "x86_64"
-    with pytest.raises(BuildError, match=rf"lake 1\.0: lake/deep\.so is for {other}, not {MACHINE}"):
-        install.install(requirements(tmp_path, "lake"), tmp_path / "work")
-
-
-def test_a_damaged_library_is_named(index: Path, tmp_path: Path) -> None:
-    """A file that begins as ELF files do and is cut off is refused by name."""
-    make_wheel(index, "lake", "1.0", {"lake/deep.so": library(tmp_path, "int one;")[:40]})
-    with pytest.raises(BuildError, match=r"lake/deep\.so is a damaged ELF file"):
-        install.install(requirements(tmp_path, "lake"), tmp_path / "work")
-
-
 def test_a_package_that_is_not_found_is_told_with_pips_words(index: Path, tmp_path: Path) -> None:
     """pip's failure comes with its last lines and the requirements file; nothing is left."""
     with pytest.raises(BuildError, match=r"(?s)pip could not install requirements.txt.*lake==9"):
         install.install(requirements(tmp_path, "lake==9"), tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+def test_a_cuda_build_is_refused_with_the_right_pin(index: Path, tmp_path: Path) -> None:
+    """torchvision as PyPI has it is refused right after install, and nothing of it is left; the next step is its CPU build."""
+    (tmp_path / "stub.so").write_bytes(compiled(tmp_path, "int gpu(void) { return 1; }", "-Wl,-soname,libcudart.so.13"))
+    extension = compiled(
+        tmp_path, "int gpu(void); int use(void) { return gpu(); }", "-xnone", str(tmp_path / "stub.so")
+    )
+    make_wheel(index, "torchvision", "0.28.0", {"torchvision/_C.so": extension})
+    with pytest.raises(RequirementsError, match=r"torchvision 0\.28\.0: torchvision/_C\.so needs libcudart") as caught:
+        install.install(requirements(tmp_path, "torchvision"), tmp_path / "work")
+    assert caught.value.next_step == (
+        "ask for the CPU build: torchvision==0.28.0+cpu, found in https://download.pytorch.org/whl/cpu"
+    )
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize(("version", "known"), [("2.13.7", True), ("2.9.0", False)])
+def test_a_torch_without_rules_is_refused_before_it_is_fetched(
+    index: Path, tmp_path: Path, version: str, known: bool
+) -> None:
+    """A torch that no rules know is refused by pip's plan alone, with the versions that are known, unless it is asked for."""
+    make_wheel(index, "torch", version, {"torch/__init__.py": b""})
+    wanted = requirements(tmp_path, "torch")
+    if not known:
+        with pytest.raises(RequirementsError, match=rf"bring torch {version}, and .* 2\.13\.\*") as caught:
+            install.install(wanted, tmp_path / "work")
+        assert "--eager-imports" in caught.value.next_step
+        assert not (tmp_path / "work").exists()
+    installed = install.install(wanted, tmp_path / "work", any_torch=not known)
+    assert [wheel.version for wheel in installed.wheels] == [version]
+    if not known:  # nor is the tree of such a build taken by another
+        with pytest.raises(RequirementsError, match="bring torch"):
+            install.install(wanted, tmp_path / "work")
+
+
+def test_a_wheel_for_another_python_is_refused(index: Path, tmp_path: Path) -> None:
+    """A wheel that is named by path and is for another Python is refused with what the layer is built for."""
+    wheel = make_wheel(index, "lake", "1.0", {"lake.py": b""}, tag="cp27-cp27m-manylinux1_x86_64")
+    with pytest.raises(RequirementsError, match=r"lake-1\.0-cp27\S+ is a wheel for another Python") as caught:
+        install.install(requirements(tmp_path, str(wheel)), tmp_path / "work")
+    assert f"cp{sys.version_info[0]}{sys.version_info[1]}" in caught.value.next_step
+    assert MACHINE in caught.value.next_step
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_package_without_a_wheel_is_not_compiled(index: Path, tmp_path: Path) -> None:
+    """A package that has only a source distribution is refused before it is built, with the option that builds it."""
+    content = tmp_path / "lake-1.0"
+    content.mkdir()
+    (content / "setup.py").write_text("raise SystemExit('it was built')")
+    (content / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: lake\nVersion: 1.0\n")
+    with tarfile.open(index / "lake-1.0.tar.gz", "w:gz") as archive:
+        archive.add(content, "lake-1.0")
+    with pytest.raises(RequirementsError, match=r"there is no wheel of lake for Python 3") as caught:
+        install.install(requirements(tmp_path, "lake"), tmp_path / "work")
+    assert "--no-binary" in caught.value.next_step
 
 
 def test_missing_requirements_are_named(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_the_picture_is_one_file_without_outside_resources(layer: Path) -> None:
 def test_squares_fill_the_box_in_proportion(sizes: list[float], aspect: float) -> None:
     """Areas are in proportion to sizes, add up to the box, and stay inside it."""
     ordered = sorted(sizes, reverse=True)
-    boxes = treemap.squarify(ordered, treemap.Box(0, 0, 100, 100), aspect)
+    boxes = treemap.squarify(ordered, treemap.Rectangle(0, 0, 100, 100), aspect)
     assert len(boxes) == len(ordered)
     for size, box in zip(ordered, boxes, strict=True):
         assert box.width * box.height == pytest.approx(size / sum(ordered) * 10_000, rel=1e-6)

@@ -11,10 +11,11 @@ import pytest
 
 from builder import clean
 from builder.console import Console
-from builder.errors import BuildError
+from builder.errors import BuildError, LayerSizeError
 from builder.native import compile_pager, selection
 from builder.native.page_set import PageSet
-from builder.pipeline import Build, Options
+from builder.options import BuildOptions
+from builder.pipeline import Build
 from builder.profile import profiles
 from builder.profile.profiles import Profile
 from builder.stage.install import Wheel
@@ -30,7 +31,7 @@ def _compiled(output: Path, *, arch: str, recording: bool = False) -> Path:
 
 
 @pytest.fixture
-def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildOptions:
     """A build of two small packages, one with a library that is split, with a recorded profile."""
     index = tmp_path / "wheels"
     library = compile_library(plain_source(), tmp_path / "libdeep.so")
@@ -44,7 +45,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
         "torch/include/a.h": b"int a;\n",
         "torch/lib/libdeep.so": library.read_bytes(),
     }
-    torch = make_wheel(index, "torch", "0.1", files, requires="numpy")
+    torch = make_wheel(index, "torch", "2.13.0", files, requires="numpy")
     numpy = make_wheel(index, "numpy", "0.2", {"numpy/__init__.py": b"", "numpy/tests/test_x.py": b""})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
@@ -68,7 +69,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
         pages=PageSet(),
     )
     profile.save(tmp_path / "profiles" / "p.json")
-    return Options(
+    return BuildOptions(
         requirements=[tmp_path / "requirements.txt"],
         output=tmp_path / "out" / "layer",
         work=tmp_path / "work",
@@ -80,7 +81,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
     )
 
 
-def test_a_build_leaves_a_working_layer_and_its_accounts(options: Options) -> None:
+def test_a_build_leaves_a_working_layer_and_its_accounts(options: BuildOptions) -> None:
     """The layer runs with nothing else on the path; report, zip and picture are there; a second build gives equal bytes."""
     shown = StringIO()
     report = Build(options, Console(shown)).run()
@@ -101,12 +102,25 @@ def test_a_build_leaves_a_working_layer_and_its_accounts(options: Options) -> No
     assert sorted(path.name.split("-")[0] for path in options.work.iterdir()) == ["installed", "lock", "staged"]
 
 
-def test_over_the_budget_the_largest_are_named_and_the_old_layer_stays(options: Options) -> None:
-    """A layer that is too large fails the build with the largest things; what was there before is untouched."""
+def test_what_cannot_fit_is_refused_before_the_slow_steps(options: BuildOptions) -> None:
+    """A tree that cannot keep within the budget is refused after the forecast, with its largest packages and a budget for it."""
+    shown = StringIO()
+    with pytest.raises(LayerSizeError, match=r"its budget is 1,000 .*\n.*torch") as caught:
+        Build(replace(options, budget_bytes=1000), Console(shown)).run()
+    assert "--budget 1000000" in caught.value.next_step
+    assert [line.split()[0] for line in shown.getvalue().splitlines()][-1] == "forecast"
+    assert "about 0." in shown.getvalue()
+    assert not list(options.output.iterdir())
+
+
+def test_over_the_budget_the_largest_are_named_and_the_old_layer_stays(options: BuildOptions) -> None:
+    """A layer that is larger than its forecast and its budget fails the build; what was there before is untouched."""
+    report = Build(replace(options, output=options.work.parent / "other", zip=None), Console(StringIO())).run()
+    assert report.forecast_bytes is not None
     (options.output / "python").mkdir(parents=True)
     (options.output / "python" / "old.py").write_text("")
-    with pytest.raises(BuildError, match=r"its budget is 1,000 .*\n.*libdeep\.so") as caught:
-        Build(replace(options, budget_bytes=1000), Console(StringIO())).run()
+    with pytest.raises(LayerSizeError, match=r"the layer has [0-9,]+ bytes(.|\n)*libdeep\.so") as caught:
+        Build(replace(options, budget_bytes=report.unzipped_bytes - 1), Console(StringIO())).run()
     assert "extra-requirements.txt" in caught.value.next_step
     assert [path.name for path in options.output.rglob("*")] == ["python", "old.py"]
     assert not (options.output.parent / "layer.zip").exists()
@@ -116,7 +130,7 @@ def test_over_the_budget_the_largest_are_named_and_the_old_layer_stays(options: 
     ("without", "says"), [(("cc", "gcc", "clang"), "no C compiler"), (("make",), "no make"), (("strip",), "no strip")]
 )
 def test_a_missing_tool_is_told_before_anything_is_done(
-    options: Options, monkeypatch: pytest.MonkeyPatch, without: tuple[str, ...], says: str
+    options: BuildOptions, monkeypatch: pytest.MonkeyPatch, without: tuple[str, ...], says: str
 ) -> None:
     """Without a compiler, make or strip the build ends with what to install, before it has installed or written anything."""
     found = shutil.which
@@ -129,7 +143,7 @@ def test_a_missing_tool_is_told_before_anything_is_done(
     assert not options.output.exists()
 
 
-def test_what_a_killed_build_left_is_removed(options: Options) -> None:
+def test_what_a_killed_build_left_is_removed(options: BuildOptions) -> None:
     """Scratch folders of a build that could not clean up go at the next one."""
     for left in (options.output / ".building-x" / "layer", options.work / "recording-x", options.work / "installing-x"):
         left.mkdir(parents=True)
@@ -138,7 +152,7 @@ def test_what_a_killed_build_left_is_removed(options: Options) -> None:
     assert sorted(path.name.split("-")[0] for path in options.work.iterdir()) == ["installed", "lock", "staged"]
 
 
-def test_a_profile_of_other_wheels_is_not_taken(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no profile fits the installed wheels, the workload is recorded and the profile stored under their hash."""
     found = Profile.load(options.profiles / "p.json")
     (options.profiles / "p.json").unlink()
@@ -152,5 +166,5 @@ def test_a_profile_of_other_wheels_is_not_taken(options: Options, monkeypatch: p
     monkeypatch.setattr("builder.profile.record.record_workload", record)
     Build(options, Console(StringIO())).run()
     assert recorded == [options.work / "staged"]
-    wheel = Wheel("torch", "0.1", found.wheels["torch"])
+    wheel = Wheel("torch", "2.13.0", found.wheels["torch"])
     assert (options.profiles / profiles.file_name([wheel], found.machine, "workload")).is_file()

@@ -99,12 +99,13 @@ def test_strip_shrinks_and_keeps_what_the_rules_keep(tmp_path: Path) -> None:
 
 
 def test_a_library_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
-    """After strip every library is opened by the loader; one that fails stops the build with its name and the loader's reason."""
+    """Before strip every library is opened by the loader; one that fails is refused with its name and the loader's reason."""
     compiled(tmp_path / "libneeded.so", "-Wl,-soname,libneeded.so")
     compiled(tmp_path / "lake/broken.so", f"-L{tmp_path}", "-Wl,--no-as-needed", "-lneeded")
     (tmp_path / "libneeded.so").unlink()
-    with pytest.raises(BuildError, match=r"lake/broken.so cannot be loaded after strip: .*libneeded.so"):
+    with pytest.raises(BuildError, match=r"lake/broken.so cannot be loaded: .*libneeded.so") as caught:
         strip.strip(tmp_path)
+    assert "leave the package out" in caught.value.next_step
 
 
 def test_a_library_that_ends_the_process_is_named(tmp_path: Path) -> None:
@@ -115,3 +116,16 @@ def test_a_library_that_ends_the_process_is_named(tmp_path: Path) -> None:
     subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(path)], input=source, check=True)
     with pytest.raises(BuildError, match=r"lake/crash.so cannot be loaded"):
         strip.strip(tmp_path)
+
+
+def test_what_strip_breaks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that no longer loads after strip stops the build with its name, and with the rule that would leave it alone."""
+    compiled(tmp_path / "tree/lake/deep.so")
+    tool = tmp_path / "bin" / "strip"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\nhead -c 300 "$3" > "$2"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
+    with pytest.raises(BuildError, match=r"lake/deep.so cannot be loaded after strip") as caught:
+        strip.strip(tmp_path / "tree")
+    assert "leaves it alone" in caught.value.next_step

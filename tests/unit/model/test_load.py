@@ -30,10 +30,10 @@ def change_config(folder: Path, **values: object) -> None:
     ("changes", "reason"),
     [
         ({"categories": []}, r"categories: .* at least 1 item"),
-        ({"categories": ["Greek", "Dutch", "Greek"]}, "categories: 'Greek' is there more than once"),
+        ({"categories": ["Greek", "Dutch", "Greek"]}, "categories: 'Greek' occurs more than once"),
         ({"categories": ["Greek", ""]}, r"categories\.1: "),
         ({"categories": None}, "categories: Field required"),
-        ({"letters": "abca"}, "letters: 'a' is there more than once"),
+        ({"letters": "abca"}, "letters: 'a' occurs more than once"),
         ({"letters": ""}, "letters: "),
         ({"max_length": 0}, "max_length: "),
         ({"max_length": "20"}, "max_length: .* valid integer"),
@@ -42,9 +42,9 @@ def change_config(folder: Path, **values: object) -> None:
         ({"pickle": "yes"}, "pickle: Extra inputs"),
         (
             {"architecture": {"hidden_size": 32}},
-            r"i2h\.weight has shape \(16, 78\), and model\.json's sizes need \(32, 94\)",
+            r"i2h\.weight has shape \(16, 78\), but model\.json needs \(32, 94\)",
         ),
-        ({"categories": ["Greek"]}, r"i2h\.weight has shape \(16, 78\), and model\.json's sizes need \(16, 76\)"),
+        ({"categories": ["Greek"]}, r"i2h\.weight has shape \(16, 78\), but model\.json needs \(16, 76\)"),
         ({"letters": "abc"}, "weights.safetensors: i2h.weight has shape"),
     ],
 )
@@ -88,7 +88,7 @@ def replace_tensor(folder: Path, name: str, tensor: torch.Tensor | None) -> None
     [
         ("i2h.bias", None, "lacks i2h.bias"),
         ("h2o.bias", torch.zeros(1), "has the unexpected h2o.bias"),
-        ("i2h.bias", torch.zeros(17), r"i2h\.bias has shape \(17,\), .* need \(16,\)"),
+        ("i2h.bias", torch.zeros(17), r"i2h\.bias has shape \(17,\), .* needs \(16,\)"),
         ("i2h.bias", torch.zeros(16, 1), r"i2h\.bias has shape \(16, 1\)"),
         ("i2h.bias", torch.zeros(16, dtype=torch.float16), r"i2h\.bias is F16"),
         ("i2h.bias", torch.full((16,), float("nan")), r"i2h\.bias holds NaN or infinite"),

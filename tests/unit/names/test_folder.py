@@ -56,7 +56,7 @@ def test_a_release_that_does_not_load_replaces_nothing(tmp_path: Path) -> None:
 def test_other_files_are_never_replaced(tmp_path: Path) -> None:
     """A folder with anything else in it, or a file, is refused before any work."""
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ValueError, match="holds other files than a release's"):
+    with pytest.raises(ValueError, match="has files that do not belong to a release"):
         write_release(tmp_path, CONFIG, weights(0))
     with pytest.raises(ValueError, match="is not a folder"):
         check_output(tmp_path / "thesis.txt")

@@ -17,7 +17,7 @@ from model.network import RNN
 PARAMETERS: dict[str, object] = {"all_categories": ["A", "B"], "n_categories": 2, "all_letters": "abc", "n_letters": 4}
 
 
-class Hostile:
+class CreatesFile:
     """Creates the file `path` when it is unpickled without restraint."""
 
     def __init__(self, path: Path) -> None:
@@ -60,7 +60,7 @@ def test_other_float_types_become_float32(files: tuple[Path, Path]) -> None:
 def test_a_hostile_parameters_pickle_runs_nothing(files: tuple[Path, Path], tmp_path: Path) -> None:
     """A pickle that would call a function is refused by that function's name, and the function is not called."""
     trap = tmp_path / "ran"
-    files[1].write_bytes(pickle.dumps({**PARAMETERS, "all_letters": Hostile(trap)}))
+    files[1].write_bytes(pickle.dumps({**PARAMETERS, "all_letters": CreatesFile(trap)}))
     with pytest.raises(ValueError, match=r"params\.pkl: refused .* names pathlib"):
         convert(*files)
     assert not trap.exists()
@@ -72,7 +72,7 @@ def test_a_hostile_parameters_pickle_runs_nothing(files: tuple[Path, Path], tmp_
 def test_a_hostile_state_dict_runs_nothing(files: tuple[Path, Path], tmp_path: Path, wrap: Any) -> None:
     """A state dict that would call a function is refused, and the function is not called."""
     trap = tmp_path / "ran"
-    torch.save(wrap(Hostile(trap)), files[0])
+    torch.save(wrap(CreatesFile(trap)), files[0])
     with pytest.raises(ValueError, match=r"model\.pth: refused as a state dict"):
         convert(*files)
     assert not trap.exists()
@@ -86,8 +86,8 @@ def test_a_hostile_state_dict_runs_nothing(files: tuple[Path, Path], tmp_path: P
         ({"n_letters": "4"}, "n_letters: Input should be a valid integer"),
         ({"all_categories": ("A", "B")}, "all_categories: Input should be a valid list"),
         ({"all_categories": [], "n_categories": 0}, "all_categories: "),
-        ({"all_categories": ["A", "A"]}, "categories: 'A' is there more than once"),
-        ({"all_letters": "aba"}, "letters: 'a' is there more than once"),
+        ({"all_categories": ["A", "A"]}, "categories: 'A' occurs more than once"),
+        ({"all_letters": "aba"}, "letters: 'a' occurs more than once"),
         ({"all_letters": "abcd", "n_letters": 5}, r"i2h\.weight has shape \(8, 14\); 2 categories and 5 letters"),
         ({"all_categories": ["A"], "n_categories": 1}, r"i2h\.weight has shape \(8, 14\); 1 categories and 4 letters"),
     ],
@@ -122,12 +122,12 @@ def test_any_bytes_are_parameters_or_a_clear_error(tmp_path_factory: pytest.Temp
     ("change", "reason"),
     [
         (lambda w: {"module." + name: tensor for name, tensor in w.items()}, "no i2h.bias.*module.i2h.weight"),
-        (lambda w: {**w, "extra": torch.zeros(1)}, "has the tensors .*extra; this network's are"),
+        (lambda w: {**w, "extra": torch.zeros(1)}, "has the tensors .*extra, but this network has"),
         (lambda w: {**w, "o2o.bias": torch.zeros(9)}, r"o2o\.bias has shape \(9,\)"),
-        (lambda w: {**w, "o2o.bias": torch.zeros(4, dtype=torch.int64)}, r"o2o\.bias holds torch\.int64"),
+        (lambda w: {**w, "o2o.bias": torch.zeros(4, dtype=torch.int64)}, r"o2o\.bias has torch\.int64"),
         (
             lambda w: {**w, "o2o.bias": torch.full((4,), 1e300, dtype=torch.float64)},
-            r"o2o\.bias holds NaN, or values too",
+            r"o2o\.bias has NaN, or values too",
         ),
         (lambda w: {**w, "o2o.bias": 3}, "not a state dict"),
         (lambda w: list(w.values()), "not a state dict"),
@@ -158,5 +158,5 @@ def test_broken_files_are_refused(files: tuple[Path, Path], tmp_path: Path) -> N
 def test_a_file_too_large_for_parameters_is_refused(files: tuple[Path, Path]) -> None:
     """A state dict given as parameters is recognised by its size before it is opened as a pickle."""
     files[1].write_bytes(bytes(2_000_000))
-    with pytest.raises(ValueError, match="too large for parameters; is it the state dict"):
+    with pytest.raises(ValueError, match=r"too many for parameters\. Is it the state dict"):
         read_parameters(files[1])

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from serving.http.responses import Cors, answer, json_text
+from serving.http.responses import CANARY_KEY, Cors, HttpResponse, json_text, proxy_form
 
 
 def test_everybody_may_call_by_default() -> None:
@@ -27,10 +27,16 @@ def test_only_listed_origins_are_let_in(origin: str | None, named: str) -> None:
     assert headers["Vary"] == "Origin"
 
 
+def test_browsers_may_send_what_the_documents_offer() -> None:
+    """A page of another origin may send every header that a client can use, the canary key included."""
+    allowed = Cors(("*",)).preflight(("POST",))["Access-Control-Allow-Headers"].split(", ")
+    assert {"Content-Type", "Authorization", "X-Api-Key", CANARY_KEY} <= set(allowed)
+
+
 def test_an_empty_answer_has_no_content_type() -> None:
     """A preflight's answer carries no body and does not claim to be JSON."""
-    assert "Content-Type" not in answer(204, "", {})["headers"]
-    assert answer(200, "[]", {})["headers"]["Content-Type"] == "application/json"
+    assert "Content-Type" not in proxy_form(HttpResponse(204))["headers"]
+    assert proxy_form(HttpResponse(200, "[]"))["headers"]["Content-Type"] == "application/json"
 
 
 def test_json_has_no_nan() -> None:

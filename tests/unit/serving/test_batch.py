@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, RootModel
 from pydantic_core import PydanticCustomError
 
-from serving.errors import ServiceError
+from serving.errors import HttpError
 from serving.http import batch, validation
 
 
@@ -73,7 +73,7 @@ def test_what_is_not_a_list_is_refused_as_the_standard_library_would(text: str) 
         expected = None
     try:
         items = batch.split(text, 20)
-    except ServiceError as error:
+    except HttpError as error:
         assert (error.status, error.code) == (400, "empty_batch" if expected == [] else "invalid_json")
     else:
         assert [json.loads(item) for item in items] == expected
@@ -81,14 +81,14 @@ def test_what_is_not_a_list_is_refused_as_the_standard_library_would(text: str) 
 
 def test_too_many_items_are_refused_with_the_limit() -> None:
     """The cap holds for the number of items, and the error says both."""
-    with pytest.raises(ServiceError) as caught:
+    with pytest.raises(HttpError) as caught:
         batch.split("[1,2,3]", 2)
     assert (caught.value.code, caught.value.details) == ("too_many_items", {"count": 3, "limit": 2})
 
 
 def test_nesting_and_long_numbers_do_not_escape() -> None:
     """A list nested beyond Python's recursion is refused, and digits beyond its limit are only cut out."""
-    with pytest.raises(ServiceError) as caught:
+    with pytest.raises(HttpError) as caught:
         batch.split("[" * 100_000, 2)
     assert caught.value.code == "invalid_json"
     assert batch.split(f"[{'1' * 10_000}]", 1) == ["1" * 10_000]
@@ -133,7 +133,7 @@ def test_types_are_those_of_json() -> None:
         "invalid_request",
         None,
     ]
-    with pytest.raises(ServiceError):
+    with pytest.raises(HttpError):
         validation.parse(Request, '{"number":1.5}')
 
 
@@ -148,11 +148,39 @@ def test_a_model_that_loses_an_answer_fails() -> None:
     assert [outcome.error and outcome.error.code for outcome in outcomes] == ["internal_error"] * 2
 
 
+def test_a_refusal_can_always_be_written_down() -> None:
+    """Whatever a model puts into the context of its error becomes JSON, with no lone NaN and no object that JSON lacks."""
+
+    class Odd(Doubler):
+        def check(self, request: Request) -> None:
+            raise PydanticCustomError("odd", "no {what}", {"what": float("nan"), "why": object(), "which": {1, 2}})
+
+    (outcome,) = batch.answer(['{"number":1}'], Request, Odd())
+    error = json.loads(outcome.text, parse_constant=None)["error"]
+    assert (error["code"], error["details"]["what"]) == ("odd", "NaN")
+
+
+def test_a_refusal_does_not_repeat_a_long_request() -> None:
+    """Names of fields come from the client: of a long one the answer has the beginning, so that it stays small."""
+    text = json.dumps({"x" * 100_000: 1, "number": 1})
+    (outcome,) = batch.answer([text], Request, Doubler())
+    assert outcome.error is not None
+    assert outcome.error.code == "invalid_request"
+    assert len(outcome.text) < 2_000
+
+
+def test_an_item_that_was_refused_before_keeps_its_place() -> None:
+    """An item without a text comes with the reason, which becomes its outcome."""
+    refused = HttpError(400, "invalid_json", "It is nested too deeply.")
+    first, second = batch.answer([refused, '{"number":4}'], Request, Doubler())
+    assert (first.error, second.text) == (refused, "8")
+
+
 def test_a_request_that_is_a_list_itself_is_never_a_batch() -> None:
     """Where one request is not an object, a list cannot be told from several requests, and is one."""
 
     class Texts(RootModel[list[str]]):
         pass
 
-    assert batch.takes_lists(Request)
-    assert not batch.takes_lists(Texts)
+    assert validation.takes_lists(Request)
+    assert not validation.takes_lists(Texts)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.errors import ServiceError
-from serving.http.events import Http, body_of, to_http
+from serving.errors import HttpError
+from serving.http.events import HttpRequest, body_of, to_http
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -45,6 +45,41 @@ def test_a_named_stage_is_no_part_of_the_route(stage: str, path: str, route: str
     assert to_http(v2(path, stage)).path == route
 
 
+def v1(path: str, resource: str, **variables: str) -> dict[str, Any]:
+    """A payload 1.0 event for a path, which a resource of the API took."""
+    return {"httpMethod": "POST", "path": path, "resource": resource, "pathParameters": variables or None}
+
+
+@pytest.mark.parametrize("base", ["", "/models", "/a/b", "/predict"])
+@pytest.mark.parametrize("path", ["/predict", "/", "/openapi.json"])
+def test_a_custom_domains_base_path_is_no_part_of_the_route(base: str, path: str) -> None:
+    """Both payloads name the API's resource, alone or as a greedy variable; what the path has before it is the base path."""
+    whole = f"{base}{path}" if path != "/" else base or "/"
+    events = [
+        v1(whole, path),
+        v1(whole, "/{proxy+}", proxy=path[1:]),
+        v2(whole) | {"routeKey": f"POST {path}"},
+        v2(whole) | {"routeKey": "ANY /{proxy+}", "pathParameters": {"proxy": path[1:]}},
+        v2(f"/prod{whole}", "prod") | {"routeKey": f"POST {path}"},
+    ]
+    assert [to_http(event).path for event in events] == [path] * len(events)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        v1("/models/predict", "/{proxy+}", proxy="health"),
+        v1("/models/predict", "/{proxy+}"),
+        v1("/models/predict", "predict"),
+        v2("/models/predict") | {"routeKey": "$default"},
+        v2("/models/predict") | {"routeKey": 7, "pathParameters": [1]},
+    ],
+)
+def test_a_path_that_its_resource_does_not_end_is_left_as_it_is(event: dict[str, Any]) -> None:
+    """An event that does not say what its base path is has none."""
+    assert to_http(event).path in ("/models/predict", "/")
+
+
 def test_a_trailing_slash_does_not_make_another_route() -> None:
     """`/predict/` is `/predict`, and `/` stays."""
     assert to_http(v2("/predict/")).path == "/predict"
@@ -64,7 +99,7 @@ def test_any_json_is_an_event(event: Any) -> None:
     """Whatever JSON a direct invocation sends becomes a request or is refused with 400."""
     try:
         http = to_http(event)
-    except ServiceError as error:
+    except HttpError as error:
         assert error.status == 400
     else:
         assert isinstance(http.path, str)
@@ -80,7 +115,7 @@ def test_a_malformed_gateway_event_is_refused_not_raised(parts: dict[str, Any]) 
     """An event with the marks of API Gateway and parts of the wrong types ends in 400, never in another exception."""
     try:
         http = to_http({"httpMethod": "POST", **parts})
-    except ServiceError as error:
+    except HttpError as error:
         assert (error.status, error.code) == (400, "invalid_event")
     else:
         assert isinstance(http.path, str)
@@ -91,11 +126,11 @@ def test_the_body_cap_counts_bytes_however_the_body_is_sent(text: str, cap: int)
     """A body passes exactly when its UTF-8 form is within the cap, plain or in base64."""
     content = text.encode()
     for body, is_base64 in ((text, False), (base64.b64encode(content).decode(), True)):
-        http = Http("POST", "/", body=body, is_base64=is_base64)
+        http = HttpRequest("POST", "/", body=body, is_base64=is_base64)
         if len(content) <= cap:
             assert body_of(http, cap) == text
         else:
-            with pytest.raises(ServiceError) as caught:
+            with pytest.raises(HttpError) as caught:
                 body_of(http, cap)
             assert caught.value.status == 413
 
@@ -103,6 +138,6 @@ def test_the_body_cap_counts_bytes_however_the_body_is_sent(text: str, cap: int)
 @pytest.mark.parametrize(("body", "code"), [("%%%", "invalid_base64"), ("/w==", "invalid_encoding")])
 def test_broken_base64_and_broken_utf8_are_told_apart(body: str, code: str) -> None:
     """A base64 body that is none, or that holds no UTF-8 text, is refused with a code of its own."""
-    with pytest.raises(ServiceError) as caught:
-        body_of(Http("POST", "/", body=body, is_base64=True), 1000)
+    with pytest.raises(HttpError) as caught:
+        body_of(HttpRequest("POST", "/", body=body, is_base64=True), 1000)
     assert (caught.value.status, caught.value.code) == (400, code)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, RootModel
 from lambda_torch.project import ROOT
 from model import Request, Response
 from serving.http import openapi
+from serving.http.routes import ROUTES
 
 
 class Texts(RootModel[list[str]]):
@@ -42,18 +43,18 @@ class Hinting:
 def test_the_committed_copy_is_current() -> None:
     """docs/openapi.json is what the sample model's code gives. Next, if not: lambda-torch openapi --output docs/openapi.json."""
     committed = json.loads((ROOT / "docs" / "openapi.json").read_text())
-    assert committed == openapi.document(Request, Response, None, 100)
+    assert committed == openapi.document(Request, Response, None, 100, ROUTES)
 
 
 @pytest.mark.parametrize(("request_type", "response_type"), [(Request, Response), (Texts, Texts), (Point, Texts)])
 def test_the_document_is_valid(request_type: type[BaseModel], response_type: type[BaseModel]) -> None:
     """The OpenAPI 3.1 schema accepts it, whatever the model's types."""
-    validate(openapi.document(request_type, response_type, None, 100))
+    validate(openapi.document(request_type, response_type, None, 100, ROUTES))
 
 
 def test_a_release_adds_what_it_knows() -> None:
     """Hints become keywords of their fields, and the model's example the schema's, where it has none."""
-    document = openapi.document(Point, Texts, Hinting(), 100)
+    document = openapi.document(Point, Texts, Hinting(), 100, ROUTES)
     schema = document["components"]["schemas"]["Point"]
     assert schema["properties"]["colour"] == {"title": "Colour", "type": "string", "enum": ["red", "green"]}
     assert schema["examples"] == [{"x": 1.5, "colour": "red"}]
@@ -68,14 +69,14 @@ def test_a_hint_for_no_field_is_an_error() -> None:
             return {"color": {"enum": ["red"]}}
 
     with pytest.raises(ValueError, match="color"):
-        openapi.document(Point, Texts, Misspelt(), 100)
+        openapi.document(Point, Texts, Misspelt(), 100, ROUTES)
 
 
 def test_lists_are_documented_where_they_are_taken() -> None:
     """A request that is an object may come in a list with the cap on it; one that is a list itself comes alone."""
 
     def body(kind: type[BaseModel]) -> Any:
-        predict = openapi.document(kind, Texts, None, 7)["paths"]["/predict"]["post"]
+        predict = openapi.document(kind, Texts, None, 7, ROUTES)["paths"]["/predict"]["post"]
         return predict["requestBody"]["content"]["application/json"]["schema"]
 
     assert body(Point)["anyOf"][1]["maxItems"] == 7

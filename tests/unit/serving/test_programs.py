@@ -1,297 +1,283 @@
 """Programs in releases: honest ones load, hostile ones are refused before torch reads them."""
 
-import io
-import json
+import dataclasses
 import pickle
 import shutil
-import zipfile
-from collections.abc import Callable
+import typing
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from hypothesis import given
+from hypothesis import strategies as st
 
-from serving.releases import format, programs, screening
+from program_kit import models
+from program_kit.archives import by_torch, layout_of, pack, records_of
+from program_kit.hostile import HOSTILE, MODEL, SCRIPT, code_of
+from serving.releases import format, screening
+from serving.releases.programs import expressions, operators, schema, script_parser, seen
+from serving.releases.programs.check import check_program
+from serving.releases.programs.errors import Kind, ProgramError
+from serving.releases.programs.fields import Fields, OneField
+from serving.releases.programs.script_text import ScriptFile
 
-# run_decompositions copies trees in a way that torch itself has deprecated; an LSTM keeps its weights in a list too.
+# run_decompositions copies trees in a way that torch itself has deprecated; TorchScript is deprecated in torch 2.13.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:The tensor attributes self._flat_weights:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
 ]
 
-Records = dict[str, bytes]
-# torch's writer adds these itself.
-WRITTEN = {"version", "byteorder", ".data/version", ".data/serialization_id"}
+SIGNED = st.integers(-(2**63), 2**63 - 1)
 
 
-class Small(nn.Module):
-    """A layer, a buffer and a constant, over a batch of any size."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(4, 3)
-        self.register_buffer("scale", torch.ones(3))
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Rows in, rows out."""
-        return {"out": self.linear(x).relu() * self.scale * x.shape[0] + torch.tensor([1.0, 2.0, 3.0])}
+def kind_of(name: str) -> Kind:
+    """The kind of program, by its name."""
+    return "torch.export" if name.endswith(".pt2") else "torchscript"
 
 
 @pytest.fixture(scope="module")
-def model() -> Small:
-    """The module that the archives are made of."""
-    torch.manual_seed(0)
-    return Small().eval()
+def folder() -> Path:
+    """The sample programs."""
+    return models.written()
 
 
 @pytest.fixture(scope="module")
-def exported(model: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It, as torch.export.save writes it."""
-    path = tmp_path_factory.mktemp("export") / "model.pt2"
-    batch = torch.export.Dim("batch", min=2, max=64)
-    torch.export.save(torch.export.export(model, (torch.randn(3, 4),), dynamic_shapes={"x": {0: batch}}), path)
-    return path
+def exported(folder: Path) -> Path:
+    """One of them, of torch.export."""
+    return folder / "scaled.pt2"
 
 
 @pytest.fixture(scope="module")
-def scripted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A TorchScript archive, with getattr for the layers that have numbers for names."""
-    path = tmp_path_factory.mktemp("script") / "model.torchscript"
-    _quiet(lambda: torch.jit.script(nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval()).save(str(path)))
-    return path
+def scripted(folder: Path) -> Path:
+    """One of them, of TorchScript."""
+    return folder / "mlp-scripted.torchscript"
 
 
-def _quiet(action: Callable[[], Any]) -> Any:
-    import warnings
+def answers(value: Any) -> list[torch.Tensor]:
+    """The tensors in a model's answer."""
+    return [torch.as_tensor(each) for each in torch.utils._pytree.tree_leaves(value)]
 
-    with warnings.catch_warnings():  # TorchScript is deprecated in torch 2.13; it is still read
+
+def loaded(path: Path) -> Any:
+    """The program, as torch loads it."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return action()
+        if path.suffix == ".pt2":
+            return torch.export.load(path).module()
+        return torch.jit.load(str(path))
 
 
-def records_of(path: Path) -> Records:
-    """Every record of an archive."""
-    reader = torch._C.PyTorchFileReader(str(path))
-    return {name: reader.get_record(name) for name in reader.get_all_records()}
+@pytest.mark.parametrize("name", models.names())
+def test_real_models_are_let_through_and_answer_as_their_modules(folder: Path, name: str) -> None:
+    """What torch writes for usual networks passes before and after torch has read it, and answers as the module."""
+    check_program(folder / name, kind_of(name))
+    seen.check(folder / name, kind_of(name))
+    sample = models.SAMPLES[name.partition(".")[0].partition("-")[0]]
+    inputs = torch.load(folder / f"{name.partition('.')[0].partition('-')[0]}.inputs", weights_only=True)
+    torch.manual_seed(0)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        expected = sample.make().eval()(*inputs)
+        found = loaded(folder / name)(*inputs)
+    for one, other in zip(answers(found), answers(expected), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def write(path: Path, records: Records) -> Path:
-    """An archive with these records."""
-    writer = torch._C.PyTorchFileWriter(str(path))
-    for name, content in records.items():
-        if name not in WRITTEN:
-            writer.write_record(name, content, len(content))
-    writer.write_end_of_file()
-    return path
+@pytest.mark.parametrize("name", ["scaled.pt2", "lstm-scripted.torchscript", "resnet-traced.torchscript"])
+def test_the_tests_write_archives_as_torch_does(folder: Path, tmp_path: Path, name: str) -> None:
+    """An archive that the tests lay out is let through, and so is the same archive when torch writes it again."""
+    records = records_of(folder / name)
+    path = tmp_path / name
+    path.write_bytes(pack(records))
+    check_program(path, kind_of(name))
+    assert records_of(path) == records
+    check_program(by_torch(tmp_path / f"again-{name}", records.items()), kind_of(name))
 
 
-def test_an_exported_program_is_let_through_and_answers(exported: Path, model: Small) -> None:
-    """What torch.export writes passes, and the program gives the module's own answers for another batch size."""
-    programs.check(exported, "torch.export")
-    loaded = torch.export.load(exported).module()
-    x = torch.randn(7, 4)
-    torch.testing.assert_close(loaded(x), model(x))
-
-
-def test_a_torchscript_program_is_let_through_and_answers(scripted: Path) -> None:
-    """What TorchScript writes passes, and runs."""
-    programs.check(scripted, "torchscript")
-    assert _quiet(lambda: torch.jit.load(str(scripted)))(torch.randn(2, 4)).shape == (2, 3)
-
-
-@pytest.mark.parametrize("layers", [nn.LSTM(4, 4), nn.Sequential(nn.Conv1d(2, 2, 3), nn.BatchNorm1d(2), nn.GELU())])
-def test_usual_layers_are_let_through(layers: nn.Module, tmp_path: Path) -> None:
-    """Recurrent, convolutional and normalising layers export to operators that are let through, decomposed ones too."""
-    program = torch.export.export(layers.eval(), (torch.randn(2, 2, 4),))
-    for name, each in (("whole.pt2", program), ("decomposed.pt2", program.run_decompositions())):
-        torch.export.save(each, tmp_path / name)
-        programs.check(tmp_path / name, "torch.export")
-
-
-class Evil:
-    """Touches a file when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.marker,)
-
-
-def _graph(records: Records, change: Callable[[dict[str, Any]], None]) -> None:
-    program = json.loads(records["models/model.json"])
-    change(program)
-    records["models/model.json"] = json.dumps(program).encode()
-
-
-def _pickled(marker: Path) -> bytes:
-    buffer = io.BytesIO()
-    torch.save((Evil(marker),), buffer)
-    return buffer.getvalue()
-
-
-def example_inputs(records: Records, marker: Path) -> None:
-    """A pickle in the place of the example inputs."""
-    records["data/sample_inputs/model.pt"] = _pickled(marker)
-
-
-def pickled_weight(records: Records, marker: Path) -> None:
-    """A weight that says of itself that it is a pickle."""
-    config = json.loads(records["data/weights/model_weights_config.json"])
-    config["config"]["linear.weight"]["use_pickle"] = True
-    records["data/weights/model_weights_config.json"] = json.dumps(config).encode()
-    records["data/weights/weight_0"] = _pickled(marker)
-
-
-def old_weights(records: Records, marker: Path) -> None:
-    """Weights as older versions kept them: one pickle."""
-    records["data/weights/model.pt"] = _pickled(marker)
-
-
-def custom_object(records: Records, marker: Path) -> None:
-    """A constant that is a pickled Python object."""
-    config = json.loads(records["data/constants/model_constants_config.json"])
-    entry = next(iter(config["config"].values()))
-    config["config"]["more"] = {**entry, "path_name": "opaque_obj_0", "use_pickle": True}
-    records["data/constants/model_constants_config.json"] = json.dumps(config).encode()
-    records["data/constants/opaque_obj_0"] = pickle.dumps(Evil(marker))
-
-
-def evaluated_size(records: Records, marker: Path) -> None:
-    """A size whose text is Python."""
-    records["models/model.json"] = records["models/model.json"].replace(
-        b"Symbol('s", f"__import__('pathlib').Path('{marker}').touch() or Symbol('s".encode(), 1
-    )
-
-
-def evaluated_guard(records: Records, marker: Path) -> None:
-    """A guard whose text is Python."""
-    _graph(records, lambda program: program.update(guards_code=[f"open('{marker}', 'w').close() is None"]))
-
-
-def python_operator(records: Records, marker: Path) -> None:
-    """A node that calls a Python function which torch happens to hold."""
-
-    def change(program: dict[str, Any]) -> None:
-        node = program["graph_module"]["graph"]["nodes"][-1]
-        node["target"] = "torch.os.mkdir"
-        node["inputs"] = [{"name": "", "arg": {"as_string": str(marker)}, "kind": 1}]
-
-    _graph(records, change)
-
-
-def variable_name(records: Records, marker: Path) -> None:
-    """The name of an input becomes a parameter in generated Python code."""
-    evil = f"x=open('{marker}', 'w')"
-    records["models/model.json"] = records["models/model.json"].replace(b'"name": "x"', f'"name": "{evil}"'.encode())
-
-
-def file_operator(records: Records, marker: Path) -> None:
-    """The operator that maps files."""
-    _graph(
-        records,
-        lambda program: program["graph_module"]["graph"]["nodes"][0].update(target="torch.ops.aten.from_file.default"),
-    )
-
-
-def native_code(records: Records, marker: Path) -> None:
-    """A compiled library, as AOTInductor packs them."""
-    records["data/aotinductor/model/model.so"] = b"\x7fELF"
-
-
-def named_tuple(records: Records, marker: Path) -> None:
-    """A type to be looked up by name."""
-    _graph(records, lambda program: program["graph_module"].update(treespec_namedtuple_fields={"os.Evil": ["a"]}))
-
-
-HOSTILE = [
-    *(example_inputs, pickled_weight, old_weights, custom_object, evaluated_size, evaluated_guard, python_operator),
-    *(variable_name, file_operator, native_code, named_tuple),
-]
-# Those that torch itself runs in a mere load: what is refused above is a danger indeed.
-RUN_BY_LOADING = [example_inputs, pickled_weight, old_weights, custom_object, evaluated_size]
-
-
-def hostile(exported: Path, folder: Path, make: Callable[[Records, Path], None]) -> tuple[Path, Path]:
-    """The hostile archive, and the file that it makes if it gets its way."""
-    marker = folder / "marker"
-    records = records_of(exported)
-    make(records, marker)
-    return write(folder / "model.pt2", records), marker
-
-
-@pytest.mark.parametrize("make", HOSTILE, ids=lambda make: make.__name__)
-def test_hostile_exports_are_refused(exported: Path, tmp_path: Path, make: Callable[[Records, Path], None]) -> None:
-    """An export in which Python could run is refused, and none ran."""
-    path, marker = hostile(exported, tmp_path, make)
-    assert records_of(path) != records_of(exported)
-    with pytest.raises(programs.ProgramError):
-        programs.check(path, "torch.export")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_programs_are_refused(tmp_path: Path, name: str) -> None:
+    """A program that tries something is refused with one short line, and nothing of it ran."""
+    hostile, marker, path = HOSTILE[name], tmp_path / "marker", tmp_path / "model"
+    path.write_bytes(hostile.make(marker))
+    with pytest.raises(ProgramError) as refused:
+        check_program(path, hostile.kind)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("make", RUN_BY_LOADING, ids=lambda make: make.__name__)
-def test_torch_itself_would_run_them(exported: Path, tmp_path: Path, make: Callable[[Records, Path], None]) -> None:
+@pytest.mark.parametrize("name", [name for name, hostile in HOSTILE.items() if hostile.runs])
+def test_torch_itself_would_run_them(tmp_path: Path, name: str) -> None:
     """Without the check, loading these runs what is in them."""
-    path, marker = hostile(exported, tmp_path, make)
+    path, marker = tmp_path / "model.pt2", tmp_path / "marker"
+    path.write_bytes(HOSTILE[name].make(marker))
     try:
-        _quiet(lambda: torch.export.load(path))
+        loaded(path)
     except Exception as error:
         assert error
     assert marker.exists()
 
 
-@pytest.mark.parametrize("kind", ["torch.export", "torchscript"])
-def test_a_zip_bomb_is_refused(exported: Path, scripted: Path, tmp_path: Path, kind: programs.Kind) -> None:
-    """An archive that unpacks to far more than its own size is refused by its directory alone."""
-    path = Path(shutil.copy(exported if kind == "torch.export" else scripted, tmp_path))
-    with zipfile.ZipFile(path) as archive:
-        folder = archive.namelist()[0].partition("/")[0]
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"{folder}/data/weights/weight_99", bytes(64 * 1024 * 1024))
-    assert path.stat().st_size < 200_000
-    with pytest.raises(programs.ProgramError, match="zip bomb"):
-        programs.check(path, kind)
+def test_there_are_at_least_forty_kinds() -> None:
+    """The table has forty kinds of hostile programs or more, each of which says what it tries."""
+    assert len(HOSTILE) >= 40
+    assert all(hostile.tries for hostile in HOSTILE.values())
 
 
-def test_an_archive_that_readers_see_in_two_ways_is_refused(exported: Path, tmp_path: Path) -> None:
-    """A record outside the archive's folder, which torch's fallback for old versions would read, is refused."""
-    path = Path(shutil.copy(exported, tmp_path))
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("version", "8.20")
-    with pytest.raises(programs.ProgramError):
-        programs.check(path, "torch.export")
+SEEN = {
+    "y = unchecked_cast(List[int], input)\n    z = torch.append(y, 1)": "prim::unchecked_cast to List",
+    "y = (input).as_strided([4], [1])\n    z = torch.add_(y, 1)": "aten::as_strided",
+    "y = (input).resize_([4])": "aten::resize_",
+}
 
 
-@pytest.mark.parametrize(
-    "code", ['torch.save(x, "/tmp/x")', 'torch.from_file("/etc/passwd")', 'getattr(torch, "s\\x61ve")(x, "f")']
-)
-def test_torchscript_may_not_open_files(scripted: Path, tmp_path: Path, code: str) -> None:
-    """A TorchScript program that names an operator on files, spelt out or not, is refused."""
+@pytest.mark.parametrize("statement", SEEN)
+def test_what_only_torch_can_tell_is_found_once_torch_has_read_it(
+    scripted: Path, tmp_path: Path, statement: str
+) -> None:
+    """A cast to another type, and an operator that is called like a method, are found in what torch compiled."""
     records = records_of(scripted)
-    name = next(name for name in records if name.endswith("linear.py"))
-    records[name] += f"\ndef f(x: Tensor) -> Tensor:\n  {code}\n  return x\n".encode()
-    path = write(tmp_path / "model.torchscript", records)
-    with pytest.raises(programs.ProgramError):
-        programs.check(path, "torchscript")
+    name = code_of(records)
+    records[name] = records[name].replace(
+        b"    return torch.linear", f"    {statement}\n    return torch.linear".encode()
+    )
+    path = tmp_path / "model.torchscript"
+    path.write_bytes(pack(records))
+    with pytest.raises(ProgramError) as refused:
+        seen.check(path, SCRIPT)
+    assert SEEN[statement] in str(refused.value)
 
 
-@pytest.mark.parametrize("cut", [0, 10, 500, -30])
-def test_truncated_programs_are_refused(exported: Path, tmp_path: Path, cut: int) -> None:
-    """A file that is not a whole archive is refused with one line."""
+@pytest.mark.parametrize("cut", [0, 10, 500, -30, -1])
+@pytest.mark.parametrize("name", ["scaled.pt2", "mlp-scripted.torchscript"])
+def test_truncated_programs_are_refused(folder: Path, tmp_path: Path, name: str, cut: int) -> None:
+    """A file that is not a whole archive is refused."""
+    path = tmp_path / name
+    path.write_bytes((folder / name).read_bytes()[:cut])
+    with pytest.raises(ProgramError):
+        check_program(path, kind_of(name))
+
+
+def test_every_byte_outside_of_contents_is_accounted_for(exported: Path, tmp_path: Path) -> None:
+    """Whichever byte of the archive's own structure is changed, the archive is refused."""
+    content = exported.read_bytes()
+    layout = layout_of(records_of(exported))
+    inside = bytearray(len(content))
+    for entry in layout.entries:
+        place = content.find(entry.content)
+        while entry.content and place >= 0:
+            inside[place : place + len(entry.content)] = b"\1" * len(entry.content)
+            place = content.find(entry.content, place + 1)
     path = tmp_path / "model.pt2"
-    path.write_bytes(exported.read_bytes()[:cut])
-    with pytest.raises(programs.ProgramError) as refused:
-        programs.check(path, "torch.export")
-    assert "\n" not in str(refused.value)
+    # The archive's folder may have any name, the same in both places; a single byte cannot change both.
+    for place in [index for index, each in enumerate(inside) if not each][::7]:
+        path.write_bytes(content[:place] + bytes((content[place] ^ 1,)) + content[place + 1 :])
+        with pytest.raises(ProgramError):
+            check_program(path, "torch.export")
 
 
-def test_names_declare_programs_and_everything_else_is_data(exported: Path, scripted: Path, tmp_path: Path) -> None:
-    """A release's manifest declares *.pt2 and *.torchscript as programs; such a folder passes."""
-    shutil.copy(exported, tmp_path)
-    shutil.copy(scripted, tmp_path)
+def fields_of(kind: type[Any]) -> set[str]:
+    """The fields of a dataclass of torch's schema."""
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+def records(check: Any, kind: Any, found: dict[str, tuple[Any, type[Any]]]) -> None:
+    """Each record of our table beside the dataclass of torch's schema that it stands for."""
+    from torch._export.serde import schema as theirs
+
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    if isinstance(kind, str | typing.ForwardRef):
+        kind = getattr(theirs, str(getattr(kind, "__forward_arg__", kind)))
+    if not dataclasses.is_dataclass(kind) or not isinstance(check, Fields | OneField):
+        return
+    assert isinstance(kind, type)
+    if kind.__name__ in found:
+        return
+    found[kind.__name__] = (check, kind)
+    hints = typing.get_type_hints(kind, globalns=vars(theirs), include_extras=False)
+    for name, inner in check.fields.items():
+        records(inner, hints[name], found)
+
+
+def test_the_table_has_the_fields_of_torchs_schema() -> None:
+    """Each object in the table has the fields that torch's own schema gives it: none is missing, none is invented."""
+    from torch._export.serde import schema as theirs
+
+    found: dict[str, tuple[Any, type[Any]]] = {}
+    for check, kind in (
+        (schema.PROGRAM, theirs.ExportedProgram),
+        (schema.GRAPH_MODULE, theirs.GraphModule),
+        (schema.GRAPH, theirs.Graph),
+        (schema.NODE, theirs.Node),
+        (schema.ARGUMENT, theirs.Argument),
+        (schema.TENSOR_META, theirs.TensorMeta),
+        (schema.DEVICE, theirs.Device),
+        (schema.PAYLOADS, theirs.PayloadConfig),
+    ):
+        records(check, kind, found)
+    assert len(found) >= 8
+    for check, kind in found.values():
+        refused = set(check.refused) if isinstance(check, OneField) else set()
+        assert set(check.fields) | refused == fields_of(kind), kind
+    assert theirs.SCHEMA_VERSION[0] == 8
+
+
+def test_every_operator_of_the_table_exists() -> None:
+    """The table names operators that torch has, and none of those that it says it leaves out."""
+    known = {schema.name for schema in torch._C._jit_get_all_schemas()}
+    names = {name for group in operators.ATEN.values() for name in group.names}
+    assert {name for name in names if not {f"aten::{name}", f"aten::{name}_"} & known} == set()
+    assert all(group.reason for group in operators.ATEN.values())
+    for name in (
+        "save",
+        "from_file",
+        "as_strided",
+        "set_",
+        "resize_",
+        "empty",
+        "rand",
+        "_reshape_alias",
+        "grid_sampler_2d",
+    ):
+        assert not operators.is_allowed(name)
+
+
+@given(st.text(alphabet="SymbolIntegerAddMulPow()',= s7u01_9*+-/.TrueFalse", max_size=60))
+def test_a_size_that_passes_is_made_of_numbers_and_symbols(text: str) -> None:
+    """Whatever passes for a size has no names but those of the table, and is an integer expression for sympy."""
+    try:
+        expressions.check_size(text)
+    except ProgramError:
+        return
+    import sympy  # type: ignore[import-untyped]
+
+    assert isinstance(sympy.sympify(text), sympy.Basic)
+
+
+@given(SIGNED, SIGNED, st.sampled_from(["+", "-", "*", "//", "%", "<", "<=", "==", "and", "or"]))
+def test_guards_are_read_as_python_reads_them(one: int, other: int, sign: str) -> None:
+    """A guard of numbers passes as long as Python reads it, whichever signs and brackets it has."""
+    expressions.check_guard(f"({one} {sign} {other}) == L['x'].size()[0]")
+    with pytest.raises(ProgramError):
+        expressions.check_guard(f"{one} {sign}{sign} {other} <<")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_as_code_are_parsed_or_refused(content: bytes) -> None:
+    """The parser of TorchScript ends with a refusal or with a file, for any bytes."""
+    try:
+        assert isinstance(script_parser.parse(content, "code"), ScriptFile)
+    except ProgramError as error:
+        assert str(error)
+
+
+def test_programs_are_off_until_they_are_allowed(exported: Path, scripted: Path, tmp_path: Path) -> None:
+    """A release with a program is refused with the next step; where programs are allowed it passes."""
+    shutil.copy(exported, tmp_path / "model.pt2")
+    shutil.copy(scripted, tmp_path / "model.torchscript")
     (tmp_path / "model.json").write_text("{}")
     files = format.describe(tmp_path)
     assert {name: entry.format for name, entry in files.items()} == {
@@ -299,12 +285,19 @@ def test_names_declare_programs_and_everything_else_is_data(exported: Path, scri
         "model.pt2": "torch.export",
         "model.torchscript": "torchscript",
     }
-    screening.check(tmp_path, files)
+    with pytest.raises(ValueError, match=r"model\.pt2 is a program .*AllowPrograms.*ALLOW_PROGRAMS"):
+        screening.check(tmp_path, files)
+    screening.check(tmp_path, files, allow_programs=True)
+    records = records_of(exported)
+    records[MODEL] = b"{}"
+    (tmp_path / "model.pt2").write_bytes(pack(records))
+    with pytest.raises(ValueError, match=r"^model\.pt2 lacks the field"):
+        screening.check(tmp_path, format.describe(tmp_path), allow_programs=True)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_pickles_are_refused_whatever_they_are_called(tmp_path: Path, protocol: int) -> None:
-    """A pickle of any protocol from 2 on is known by its content; the older ones, which look like text, by their usual names."""
+    """A pickle of protocol 2 or later is known by its content; an older one, which looks like text, by its usual name."""
     (tmp_path / ("weights.bin" if protocol >= 2 else "weights.pkl")).write_bytes(pickle.dumps({"a": 1}, protocol))
     with pytest.raises(ValueError, match=r"is a pickle.*Next: lambda-torch convert"):
         screening.check(tmp_path, format.describe(tmp_path))

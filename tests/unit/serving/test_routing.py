@@ -1,78 +1,92 @@
-import threading
+"""The table of routes: which function answers, what other methods and paths get, and that the stack has the same table."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from samcli.yamlhelper import yaml_parse
 
-from serving.http.events import Http
-from serving.http.routes import Response, Router
+from lambda_torch.project import ROOT
+from serving.errors import HttpError
+from serving.http import routes
+from serving.http.events import HttpRequest
+from serving.http.responses import Cors, HttpResponse
+from serving.http.routes import ROUTES, dispatch
+from serving.http.service import Invocation
+from serving.telemetry.receipts import Receipt
 
-
-def router() -> Router:
-    """One with a route for each method, and one for the rest."""
-    made = Router()
-
-    @made.post("/a")
-    @made.post("/")
-    def post() -> Response:
-        return Response(200, body=f"post {made.http.path}")
-
-    @made.get("/a")
-    def get() -> Response:
-        return Response(200, body=f"get {made.context}")
-
-    @made.otherwise
-    def rest() -> Response:
-        return Response(404)
-
-    return made
+INVOCATION = Invocation(Receipt(), "7b61c6af")
+SERVICE: Any = SimpleNamespace(cors=Cors(("*",)))
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "body"),
-    [
-        ("POST", "/a", 200, "post /a"),
-        ("POST", "/", 200, "post /"),
-        ("GET", "/a", 200, "get context"),
-        ("GET", "/", 404, ""),
-        ("PUT", "/a", 404, ""),
-        ("GET", "/b", 404, ""),
-    ],
-)
-def test_method_and_path_choose_the_route(method: str, path: str, status: int, body: str) -> None:
-    """A route answers its own method and path, and sees the request and its context; one answers all others."""
-    answer = router().resolve(Http(method, path), "context")
-    assert (answer.status_code, answer.body) == (status, body)
+def ask(method: str, path: str) -> HttpResponse:
+    """What the table answers, with a service that only knows CORS."""
+    return dispatch(SERVICE, HttpRequest(method, path), INVOCATION)
 
 
-def test_what_a_route_raises_goes_through() -> None:
-    """Errors are the handler's to turn into answers."""
-    made = Router()
+def test_method_and_path_choose_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row's function answers its method and path, and gets the service, the request and the invocation."""
+    seen: list[Any] = []
 
-    @made.get("/")
-    def broken() -> Response:
-        raise KeyError("x")
+    def answer(*arguments: Any) -> HttpResponse:
+        seen.append(arguments)
+        return HttpResponse(200)
 
-    with pytest.raises(KeyError):
-        made.resolve(Http("GET", "/"), None)
-    with pytest.raises(LookupError):
-        _ = made.http
+    for route in ROUTES:
+        monkeypatch.setitem(routes._ANSWERS, (route.method, route.path), answer)
+        assert ask(route.method, route.path).status == 200
+        assert seen.pop() == (SERVICE, HttpRequest(route.method, route.path), INVOCATION)
 
 
-def test_threads_see_their_own_request() -> None:
-    """Requests that are answered at a time do not see each other's."""
-    made, barrier, seen = Router(), threading.Barrier(2), {}
+def test_no_two_rows_are_alike() -> None:
+    """A method and path have one row, and so has a name of the document."""
+    assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
+    assert len({route.name for route in ROUTES}) == len(ROUTES)
 
-    @made.get("/1")
-    @made.get("/2")
-    def slow() -> Response:
-        barrier.wait(10)
-        return Response(200, body=made.http.path)
 
-    def ask(path: str) -> None:
-        seen[path] = made.resolve(Http("GET", path), None).body
+@pytest.mark.parametrize("path", sorted({route.path for route in ROUTES}))
+def test_other_methods_are_refused_with_those_that_are_allowed(path: str) -> None:
+    """405 names the methods of the path in Allow and in the details; a preflight names the same ones."""
+    allowed = [*(route.method for route in ROUTES if route.path == path), "OPTIONS"]
+    for method in ("PUT", "DELETE", "", "get"):
+        with pytest.raises(HttpError) as caught:
+            ask(method, path)
+        assert (caught.value.status, caught.value.headers) == (405, {"Allow": ", ".join(allowed)})
+        assert caught.value.details == {"allowed": allowed}
+    preflight = ask("OPTIONS", path)
+    assert (preflight.status, preflight.body) == (204, "")
+    assert preflight.headers["Access-Control-Allow-Methods"] == ", ".join(allowed)
 
-    threads = [threading.Thread(target=ask, args=(path,)) for path in ("/1", "/2")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert seen == {"/1": "/1", "/2": "/2"}
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_an_unknown_path_is_refused_with_the_known_ones(method: str) -> None:
+    """404 lists the paths that there are."""
+    with pytest.raises(HttpError) as caught:
+        ask(method, "/nowhere")
+    assert (caught.value.status, caught.value.code) == (404, "no_such_route")
+    assert caught.value.details == {"routes": sorted({route.path for route in ROUTES})}
+
+
+def test_the_stack_has_the_same_routes() -> None:
+    """template.yaml sends exactly the table's methods and paths to the function, and the preflights that browsers need."""
+    template = json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
+    events = template["Resources"]["PredictFunction"]["Properties"]["Events"].values()
+    sent = {(each["Properties"]["Method"], each["Properties"]["Path"]) for each in events if each["Type"] == "Api"}
+    rows = {(route.method, route.path) for route in ROUTES}
+    assert sent == rows | {("OPTIONS", route.path) for route in ROUTES if route.preflight}
+
+
+def test_the_document_has_the_same_routes() -> None:
+    """The OpenAPI document has an operation for each row, under the row's name."""
+    from model import Request, Response
+    from serving.http import openapi
+
+    paths = openapi.document(Request, Response, None, 100, ROUTES)["paths"]
+    named = {
+        (method.upper(), path): operation["operationId"]
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if method != "options"
+    }
+    assert named == {(route.method, route.path): route.name for route in ROUTES}

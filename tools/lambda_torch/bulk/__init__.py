@@ -1,1 +1,1 @@
-"""Files of many requests: read in batches, answered by environments here or by the stack, written in the file's order."""
+"""Files of many requests: read in batches, answered on this machine or by the stack, and written in order."""

@@ -1,7 +1,8 @@
-"""A run of the stack's state machine: started once however often it is asked for, waited for, and its parts joined.
+"""A run of the stack's state machine: start it once, wait for it, and join the parts that it wrote.
 
-Everything has a name that follows from the input's content: the object, its version, the execution. The same command again
-finds the run that there is: it waits for one that runs, redrives one that failed, and collects what one that is over has written.
+The names of the object, its version and the execution follow from the content of the input. So the same command finds
+an earlier run: it waits for a run that is not over, redrives a run that failed, and collects the results of a run that
+is over.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 PART = re.compile(r"\d{12}-\d{12}\.jsonl")
-# What the state machine's role may read.
+# The role of the state machine may read these prefixes.
 READABLE = ("bulk/", "inbox/")
 POLL_SECONDS = 2.0
 
@@ -36,25 +37,25 @@ class Placed:
 
     @property
     def results(self) -> str:
-        """Where its results are, as in the state machine."""
+        """The prefix of its results, as in the state machine."""
         return f"results/{self.key}/{self.version}/"
 
     @property
     def name(self) -> str:
-        """The execution's."""
+        """The name of its execution."""
         return f"bulk-{hashlib.sha256(f'{self.key}@{self.version}'.encode()).hexdigest()[:40]}"
 
     def event(self) -> str:
-        """The execution's input: what EventBridge sends for a dropped file."""
+        """The input of its execution: the same as EventBridge sends for a dropped file."""
         detail = {"bucket": {"name": self.bucket}, "object": {"key": self.key, "version-id": self.version}}
         return json.dumps({"detail": detail})
 
 
 def place(client: "S3Client", bucket: str, source: Input, on_bytes: Callable[[int], None]) -> Placed:
-    """Upload a file, unless its content is there already.
+    """Upload a file, unless the bucket already has its content.
 
     Raises:
-        BulkError: the bucket keeps no versions, so it is not one of a stack.
+        BulkError: the bucket keeps no versions, so it does not belong to a stack.
     """
     key = f"bulk/{source.sha256[:16]}/{re.sub(r'[^A-Za-z0-9._-]', '_', source.path.name)}"
     version = _version(client, bucket, key)
@@ -65,7 +66,7 @@ def place(client: "S3Client", bucket: str, source: Input, on_bytes: Callable[[in
 
 
 def find(client: "S3Client", bucket: str, from_bucket: str, key: str) -> Placed:
-    """An object as input; one that the state machine may not read is copied.
+    """Use an object as input. If the state machine may not read it, it is copied.
 
     Raises:
         BulkError: there is no such object, or the bucket keeps no versions.
@@ -96,7 +97,8 @@ def _version(client: "S3Client", bucket: str, key: str) -> str | None:
 def _placed(bucket: str, key: str, version: str | None) -> Placed:
     if version is None or version == "null":
         raise BulkError(
-            f"{bucket} keeps no versions, so it is not a stack's. Next: name the stack's output ModelBucketName."
+            f"{bucket} keeps no versions, so it is not the bucket of a stack. "
+            "Next: give ModelBucketName from the stack's outputs as --bucket."
         )
     return Placed(bucket, key, version)
 
@@ -105,8 +107,8 @@ class Execution:
     """The execution of the state machine for one input.
 
     Args:
-        client: Step Functions.
-        machine: the state machine's ARN.
+        client: the client for Step Functions.
+        machine: the ARN of the state machine.
     """
 
     def __init__(self, client: "SFNClient", machine: str, placed: Placed) -> None:
@@ -116,7 +118,7 @@ class Execution:
         self.arn = f"{machine.replace(':stateMachine:', ':execution:')}:{placed.name}"
 
     def start(self) -> str:
-        """Start it, or find the one that there is and redrive it if it failed; which of these it was, in a word or two."""
+        """Start it. If it exists already, redrive it if it failed. Returns in a word or two what was done."""
         try:
             self._client.start_execution(
                 stateMachineArn=self._machine, name=self._placed.name, input=self._placed.event()
@@ -135,7 +137,7 @@ class Execution:
         return self._client.describe_execution(executionArn=self.arn)["status"]
 
     def wait(self, on_lines: Callable[[int], None], sleep: Callable[[float], None] = time.sleep) -> str:
-        """Wait for its end, telling how many lines are through; its last status."""
+        """Wait for its end and return its last status. `on_lines` is called with the number of lines that are done."""
         while (status := self.status()) == "RUNNING":
             on_lines(self._lines())
             sleep(POLL_SECONDS)
@@ -143,12 +145,12 @@ class Execution:
         return status
 
     def why(self) -> str:
-        """Why it failed, as Step Functions says."""
+        """Why it failed, in the words of Step Functions."""
         found = self._client.describe_execution(executionArn=self.arn)
-        return f"{found.get('error', found['status'])}: {found.get('cause', 'no cause is told')}"
+        return f"{found.get('error', found['status'])}: {found.get('cause', 'Step Functions names no cause')}"
 
     def total(self) -> int:
-        """How many lines the run has found in its file."""
+        """How many lines the run found in its file."""
         return int(self._counts().get("total", 0))
 
     def _lines(self) -> int:
@@ -161,15 +163,15 @@ class Execution:
 
 
 def collect(client: "S3Client", placed: Placed, total: int, output: Output, on_lines: Callable[[int], None]) -> None:
-    """Join the parts of a run that is over, in the order of their indexes: each of the `total` lines once.
+    """Join the parts of a run that is over, in the order of their indexes. Each of the `total` lines is there once.
 
-    Lines of batches that were given up, which the run tolerated, say so.
+    The run may tolerate that some batches fail. Their lines have the error `not_answered`.
     """
     for key in _parts(client, placed):
         content = client.get_object(Bucket=placed.bucket, Key=key)["Body"].read()
         for line in content.splitlines(keepends=True):
             index = json.loads(line)["index"]
-            # Two runs of one version may cut the file differently: whichever part comes first has the line.
+            # Two runs of one version may divide the file differently. The first part that has a line gives it.
             if index < output.done:
                 continue
             _give_up(output, index)
@@ -181,7 +183,7 @@ def collect(client: "S3Client", placed: Placed, total: int, output: Output, on_l
 
 def _give_up(output: Output, until: int) -> None:
     """Write the lines that no part has, up to this index."""
-    message = "Its batch was given up after its retries; the run's own report, under run/, says why."
+    message = "Its batch failed after all retries. The run's own report, under run/, says why."
     error = {"code": NOT_ANSWERED, "message": message, "details": {}}
     while output.done < until:
         line = f"{json.dumps({'index': output.done, 'release': None, 'error': error})}\n".encode()

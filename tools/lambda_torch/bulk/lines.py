@@ -1,4 +1,4 @@
-"""A JSON Lines file (https://jsonlines.org): checked as a whole before anything is asked, then read in batches."""
+"""A JSON Lines file (https://jsonlines.org): all of it is checked before the first request, then read in batches."""
 
 import contextlib
 import hashlib
@@ -11,17 +11,17 @@ from pydantic_core import from_json
 
 from lambda_torch.errors import BulkError
 
-# A batch's event must stay well below Lambda's 6 MB; answers may be larger than what they answer.
+# The event of a batch must be much smaller than Lambda's 6 MB, because answers may be larger than requests.
 BATCH_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Input:
-    """A file that was checked.
+    """A checked file.
 
     Attributes:
-        count: its lines.
-        sha256: of its bytes, in hex.
+        count: the number of its lines.
+        sha256: the hash of its bytes, in hex.
     """
 
     path: Path
@@ -31,7 +31,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Batch:
-    """Lines that follow each other: their JSON texts, without line ends. `first` is the index of the first, from 0."""
+    """Lines that follow each other: JSON texts without line ends. `first` is the index of the first line, from 0."""
 
     first: int
     lines: list[bytes]
@@ -45,10 +45,10 @@ class Batch:
 
 
 def read_input(path: Path) -> Input:
-    """Read the whole file once.
+    """Read the whole file once and check it.
 
     Raises:
-        BulkError: it cannot be read, is empty, or a line is not JSON; with the line's number.
+        BulkError: it cannot be read, is empty, or a line is not JSON. The message has the number of the line.
     """
     digest, count = hashlib.sha256(), 0
     try:
@@ -66,25 +66,25 @@ def read_input(path: Path) -> Input:
 
 def _check_line(path: Path, number: int, line: bytes) -> None:
     with contextlib.suppress(ValueError):
-        from_json(line)  # a third of the time of `json`, which has better words for what is wrong
+        from_json(line)  # faster than `json`, whose messages are better
         return
     try:
-        # As UTF-8, which the event must be: `json` would take UTF-16 too.
+        # The event must be UTF-8. `json` would accept UTF-16 too.
         json.loads(line.decode().rstrip("\r\n"))
     except (ValueError, RecursionError) as error:
-        # Where json counts lines of its own, they are not the file's.
+        # json counts lines inside this line, so leave its line number out.
         problem = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
         what = "is empty" if not line.strip() else f"is not JSON: {problem}"
         raise BulkError(
-            f"Line {number} of {path} {what}. Next: give one request in each line; nothing was sent."
+            f"Line {number} of {path} {what}. Nothing was sent. Next: give one request in each line."
         ) from None
 
 
 def batches(source: Input, size: Callable[[], int], skip: int = 0) -> Iterator[Batch]:
-    """The lines from index `skip` on, at most BATCH_BYTES in a batch; a longer line is a batch of its own.
+    """The lines from index `skip` on, with at most BATCH_BYTES in a batch. A longer line is alone in its batch.
 
     Args:
-        size: the most lines, asked for each batch.
+        size: gives the most lines in the next batch. It is called for each batch.
     """
     first, lines, total, most = skip, list[bytes](), 0, size()
     with source.path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""A run on this machine: batches through a pool of environments, several at a time, their lines written in order."""
+"""A run on this machine: a pool of environments answers several batches at the same time. Lines are written in order."""
 
 import collections
 import json
@@ -16,23 +16,24 @@ if TYPE_CHECKING:
     from lambda_torch.emulator.environment import InvokeResult
     from lambda_torch.emulator.pool import Pool
 
-# Batches that wait for each environment, so that none is idle while the next one is made and an answer is written.
+# How many batches wait for each environment, so that it always has work.
 AHEAD = 3
 TRIES = 3
-# A batch is so much work of one environment: an invocation costs milliseconds, and a function has seconds until it is ended.
+# The time that a batch should take in one environment: much longer than an invocation's own cost, and shorter than the
+# timeout.
 BATCH_SECONDS = 1.0
-# Until it is known how fast the model is.
+# The size of the first batches, when the speed of the model is not known.
 FIRST_BATCHES = 50
 
 
 @dataclass
 class BatchPace:
-    """How many lines make a batch.
+    """Decides how many lines are in a batch.
 
     Args:
-        concurrency: environments that work on them.
+        concurrency: the number of environments.
         most: the most lines in a batch.
-        clock: seconds.
+        clock: gives the time in seconds.
     """
 
     concurrency: int
@@ -45,11 +46,11 @@ class BatchPace:
         self._began = self.clock()
 
     def answered(self, lines: int) -> None:
-        """So many more are done."""
+        """Note that so many more lines are done."""
         self._done += lines
 
     def size(self) -> int:
-        """BATCH_SECONDS of an environment's work, as fast as they were so far."""
+        """The number of lines that one environment answers in BATCH_SECONDS, at the speed so far."""
         seconds = self.clock() - self._began
         if not self._done or seconds <= 0:
             return min(FIRST_BATCHES, self.most)
@@ -59,15 +60,15 @@ class BatchPace:
 def run(
     source: Input, output: Output, pool: "Pool", concurrency: int, most: int, on_lines: Callable[[int], None]
 ) -> None:
-    """Answer what the output has not yet.
+    """Answer the lines that are not in the output yet.
 
     Args:
-        concurrency: the pool's environments.
+        concurrency: the number of environments in the pool.
         most: the most lines in a batch.
-        on_lines: told how many lines are there, whenever a batch was written.
+        on_lines: called with the number of lines in the output, after each batch.
 
     Raises:
-        BulkError: a batch was not answered in TRIES tries; what is before it is written.
+        BulkError: a batch was not answered in TRIES tries. The lines before it are written.
     """
     waiting: collections.deque[tuple[Batch, Future[InvokeResult]]] = collections.deque()
     pace = BatchPace(concurrency, most)
@@ -97,8 +98,8 @@ def _lines(pool: "Pool", batch: Batch, outcome: "InvokeResult") -> dict[str, obj
         said = outcome.payload.decode(errors="replace")[:500]
         raise BulkError(
             f"Lines {batch.first + 1} to {last} were not answered in {TRIES} tries: {said}\n"
-            "What is before them is written. Next: mend the cause (where time ran out, a smaller --batch or a longer --timeout), "
-            "and give the same command again."
+            "The lines before them are written. Next: correct the cause (if the time ran out, use a smaller --batch or a "
+            "longer --timeout), and give the same command again."
         )
     found: dict[str, object] = json.loads(outcome.payload)
     return found
@@ -108,7 +109,7 @@ def _write(output: Output, batch: Batch, answer: dict[str, object]) -> None:
     lines = str(answer["lines"])
     if lines.count("\n") != len(batch.lines):
         raise BulkError(
-            f"The function gave {lines.count(chr(10))} lines for {len(batch.lines)}, from {batch.first + 1} on."
+            f"The function gave {lines.count(chr(10))} lines for {len(batch.lines)}, beginning at line {batch.first + 1}."
         )
     for name in ("answered", "refused", "failed"):
         setattr(output.counts, name, getattr(output.counts, name) + answer[name])

@@ -1,4 +1,4 @@
-"""The file of a run's lines, which is also the record of how far it came: a run goes on after the last whole line."""
+"""The output file of a run. It also shows how far the run came: the next run continues after the last complete line."""
 
 import contextlib
 import json
@@ -10,13 +10,13 @@ from typing import BinaryIO, Self
 
 from lambda_torch.errors import BulkError
 
-# The code of a line whose batch was given up.
+# The error code of a line whose batch failed after all retries.
 NOT_ANSWERED = "not_answered"
 
 
 @dataclass
 class Counts:
-    """How many lines are responses, refusals, and failures of the model."""
+    """How many lines are responses, refused requests, and failures of the model."""
 
     answered: int = 0
     refused: int = 0
@@ -40,12 +40,12 @@ class Counts:
 
 @dataclass
 class Output:
-    """An output file being written, line by line, in order.
+    """An output file that is written line by line, in order.
 
     Attributes:
-        done: how many lines are there.
-        counts: what they are.
-        complete: to be set when every line is there.
+        done: the number of lines in it.
+        counts: how many lines there are of each kind.
+        complete: the run sets it when every line is written.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class Output:
     complete: bool = False
 
     def write(self, lines: bytes, count: int) -> None:
-        """Add whole lines."""
+        """Add complete lines."""
         self._file.write(lines)
         self._file.flush()
         self.done += count
@@ -63,13 +63,13 @@ class Output:
     @classmethod
     @contextlib.contextmanager
     def opened(cls, path: Path, identity: str) -> Iterator[Self]:
-        """The output of a run over the input of this identity: a new file, or the one that the same run left unfinished.
+        """The output of a run over the input with this identity: a new file, or the unfinished file of the same run.
 
-        Beside an unfinished file lies a note with the identity; it goes when every line is there. Where none was written, both
-        go.
+        An unfinished file has a note with the identity beside it. The note is removed when every line is written. If no
+        line was written, both are removed.
 
         Raises:
-            BulkError: there is a file that is not of an unfinished run over this input.
+            BulkError: the file exists and does not belong to an unfinished run over this input.
         """
         note = path.with_name(f"{path.name}.unfinished")
         if path.exists():
@@ -78,7 +78,7 @@ class Output:
             note.write_text(identity)
         with path.open("a+b") as file:
             done, counts, size = _whole_lines(file, path)
-            # What follows the last whole line was being written when the run was ended.
+            # An incomplete last line was being written when the earlier run ended.
             file.truncate(size)
             output = cls(path, file, done, counts)
             try:
@@ -97,17 +97,18 @@ def _check_note(path: Path, note: Path, identity: str) -> None:
         found = note.read_text()
     except OSError:
         raise BulkError(
-            f"{path} is there already, and is no unfinished run's. Next: name another --output, or remove it."
+            f"{path} exists already, and it is not the output of an unfinished run. "
+            "Next: name another --output, or remove it."
         ) from None
     if found != identity:
         raise BulkError(
-            f"{path} is the unfinished run of another input, or its input has changed since. "
-            f"Next: name another --output, or remove {path} and {note} to start anew."
+            f"{path} is the unfinished output for another input, or the input has changed. "
+            f"Next: name another --output, or remove {path} and {note} to start again."
         )
 
 
 def _whole_lines(file: BinaryIO, path: Path) -> tuple[int, Counts, int]:
-    """How many whole lines the file has, what they are, and how many bytes that is."""
+    """The number of complete lines in the file, how many there are of each kind, and their size in bytes."""
     file.seek(0)
     counts, size = Counts(), 0
     for number, line in enumerate(file):
@@ -120,7 +121,7 @@ def _whole_lines(file: BinaryIO, path: Path) -> tuple[int, Counts, int]:
             index = None
         if index != number:
             raise BulkError(
-                f"Line {number + 1} of {path} is not this run's. Next: name another --output, or remove it."
+                f"Line {number + 1} of {path} does not belong to this run. Next: name another --output, or remove it."
             )
         size += len(line)
     return counts.total, counts, size

@@ -1,4 +1,4 @@
-"""What `serve`, `invoke`, `bulk` and `tune` share: options, the release to publish, output, and how signals end a run."""
+"""What `serve`, `invoke`, `bulk` and `tune` share: options, the release to publish, output, and the end by signals."""
 
 import signal
 import subprocess
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from lambda_torch.emulator.run import Reports, RunOptions
 
 # Lambda's own range, "Lambda quotas".
+ALLOW_PROGRAMS = "lambda_torch.allow_programs"
 MEMORY = click.IntRange(128, 10_240)
 TIMEOUT = click.IntRange(1, 900)
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that runs the function. `memory_option` is apart, because `tune` takes several sizes."""
+    """The options of every command that runs the function, except `memory_option`: `tune` takes several sizes."""
     for option in reversed(
         (
             model_option,
@@ -57,6 +58,14 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 callback=_variables,
                 help="An environment variable for the function. Can be given several times.",
             ),
+            click.option(
+                "--allow-programs",
+                is_flag=True,
+                expose_value=False,
+                callback=_allow_programs,
+                help="Take releases that hold programs (torch.export, TorchScript), as the stack's parameter AllowPrograms "
+                "does. Only for programs of your own.",
+            ),
         )
     ):
         command = option(command)
@@ -70,6 +79,10 @@ memory_option = click.option(
     show_default=True,
     help="MB of memory that the function reads in its environment. It is not a limit here.",
 )
+
+
+def _allow_programs(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    context.meta[ALLOW_PROGRAMS] = value
 
 
 def _variables(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -98,6 +111,8 @@ def options_of(
     from lambda_torch.emulator import software
     from lambda_torch.emulator.run import RunOptions
 
+    if context.meta.get(ALLOW_PROGRAMS):
+        variables = {**variables, "ALLOW_PROGRAMS": "true"}
     software.emulator_binary()  # fails on an unsupported machine, before the long work
     chosen = software.choose(layer, reports_to(console).step)
     if release is None and model is not None:

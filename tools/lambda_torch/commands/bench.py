@@ -33,13 +33,13 @@ def command() -> None:
 def coldstart(runs: int | None, quick: bool, only: tuple[str, ...], layer: Path | None) -> None:
     """Measure the time from the start of the process to the first answer, for each way to bring PyTorch to Lambda.
 
-    The ways: stock PyTorch with valid bytecode and as SAM ships it, the 2018 recipe (delete and strip), a nested zip, zstd
-    into memory, ONNX Runtime with the same network, and this layer. They take turns, in the test box where the machine
-    allows it, at 1,769 and 3,008 MB, with the page cache warm and dropped. Run `make layer` first. The first time takes
-    some minutes and 5 GB below build/.
+    The ways: stock PyTorch with valid bytecode and as SAM ships it, the 2018 recipe (delete and strip), a nested zip,
+    zstd into memory, ONNX Runtime with the same network, and this layer. They take turns, in the test box where the
+    machine allows it, at 1,769 and 3,008 MB, with the page cache warm and dropped. Run `make layer` first. The first
+    time takes some minutes and 5 GB below build/.
 
-    Prints the tables, writes build/bench/coldstart.json, and draws docs/coldstart.svg with a bar for each way and a colour
-    for each phase. With --quick or --only it draws nothing.
+    Prints the tables, writes build/bench/coldstart.json, and draws docs/coldstart.svg with a bar for each way and a
+    colour for each phase. With --quick or --only it draws nothing.
 
     \b
     Example:

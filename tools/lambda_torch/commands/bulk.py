@@ -66,11 +66,11 @@ def command(
 ) -> None:
     """Answer every line of INPUT: a JSON Lines file on this machine, or at s3://BUCKET/KEY.
 
-    The output has one line for each line of INPUT, in the same order: the index (from 0) and the response or the error. If a
-    run ends early, for any reason, the same command continues where it stopped.
+    The output has one line for each line of INPUT, in the same order: the index (from 0) and the response or the error.
+    If a run ends early, for any reason, the same command continues where it stopped.
 
-    Without --local the state machine of the stack does the work: this command uploads the file, starts a run, waits for it
-    and collects the results. The options from --model on apply to --local.
+    Without --local the state machine of the stack does the work: this command uploads the file, starts a run, waits for
+    it and collects the results. The options from --model on apply to --local.
 
     \b
     Examples:

@@ -47,7 +47,8 @@ def command(
     """Let VERSION answer a share of the requests, beside the current release.
 
     Later, `lambda-torch promote canary` makes it the current release, and `--off` ends it. Equal requests get the same
-    release. With the header X-Canary-Key, requests with equal keys do. Every answer names its release in X-Model-Version.
+    release. With the header X-Canary-Key, requests with equal keys do. Every answer names its release in
+    X-Model-Version.
     """
     from lambda_torch.releases.channels import set_canary
 

@@ -21,8 +21,9 @@ import click
 def command(source: Path, output: Path, key: str | None, drop_others: bool, force: bool) -> None:
     """Convert the weights in IN (.pth, .pt, .bin, .ckpt) to the safetensors file OUT.
 
-    IN is a file that torch.save wrote: a state dict, or a checkpoint that contains one. It is a pickle, and this command runs
-    no code from it: a file that names more than tensors and plain values is refused. OUT is written completely or not at all.
+    IN is a file that torch.save wrote: a state dict, or a checkpoint that contains one. It is a pickle, and this
+    command runs no code from it: a file that names more than tensors and plain values is refused. OUT is written
+    completely or not at all.
 
     \b
     Example:

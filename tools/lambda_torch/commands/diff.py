@@ -16,7 +16,8 @@ from lambda_torch.commands._bucket import bucket_options, channel_option, json_o
 def command(a: str, b: str, bucket: str, endpoint_url: str | None, channel: str, as_json: bool) -> None:
     """Compare the releases A and B: their files, metrics and golden examples.
 
-    A and B are versions, or the first letters of versions, or `current`, `previous` or `canary` for those of the channel.
+    A and B are versions, or the first letters of versions, or `current`, `previous` or `canary` for those of the
+    channel.
     """
     from lambda_torch.releases.catalog import difference
 

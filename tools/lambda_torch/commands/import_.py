@@ -38,8 +38,9 @@ from lambda_torch.commands._model import sample_model
 def command(state_dict: Path, params: Path, output: Path, max_length: int, max_start_letters: int) -> None:
     """Make a release folder from a state dict and a parameters pickle.
 
-    The files are those of the 2018 post on PyTorch in AWS Lambda: the weights of the PyTorch tutorial's network, and its
-    categories and letters. This command runs no code from them: it refuses a pickle that names a function or a class.
+    The files are those of the 2018 post on PyTorch in AWS Lambda: the weights of the PyTorch tutorial's network, and
+    its categories and letters. This command runs no code from them: it refuses a pickle that names a function or a
+    class.
 
     \b
     Example:

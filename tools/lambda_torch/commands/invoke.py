@@ -42,8 +42,8 @@ def command(
 ) -> None:
     """Send the event in the file EVENT (JSON, or - for standard input) to the function and print its answer.
 
-    The exit status is 1 if the function failed. An answer with an HTTP error status is not a failure. --model, --release,
-    --layer, --memory, --timeout and --env apply if this command starts the function.
+    The exit status is 1 if the function failed. An answer with an HTTP error status is not a failure. --model,
+    --release, --layer, --memory, --timeout and --env apply if this command starts the function.
 
     \b
     Example:

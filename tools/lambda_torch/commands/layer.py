@@ -14,7 +14,7 @@ from lambda_torch.commands._model import model_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from builder.account.ledger import Report
+    from builder.account.ledger import LayerReport
 
 REPORT = project.BUILD / "report.json"
 
@@ -61,15 +61,15 @@ def inspect(path: Path, as_json: bool, html: Path | None, rows: int) -> None:
         sys.exit(1)
 
 
-def _complete(report: "Report", path: Path) -> None:
+def _complete(report: "LayerReport", path: Path) -> None:
     """Add what only the build knows (its steps, the size of the zip file), if the build's report is about this tree."""
-    from builder.account.ledger import Step, tree_sha256
+    from builder.account.ledger import StepAccount, tree_sha256
 
     if path.resolve() != project.LAYER or not REPORT.is_file():
         return
     built = json.loads(REPORT.read_text(encoding="utf-8"))
     if built.get("tree_sha256") == tree_sha256(path):
-        report.steps = [Step(**step) for step in built["steps"]]
+        report.steps = [StepAccount(**step) for step in built["steps"]]
         report.zip_bytes, report.tree_sha256 = built["zip_bytes"], built["tree_sha256"]
 
 
@@ -88,10 +88,10 @@ def _complete(report: "Report", path: Path) -> None:
 def record(
     context: click.Context, events: tuple[Path, ...], name: str, release: Path | None, model: Path | None
 ) -> None:
-    """Send EVENTS (default: events/*.json) to src/app.py with a recording copy of torch, and store what they use as a profile.
+    """Send EVENTS (default: events/*.json) to src/app.py with a recording copy of torch, and store a profile of it.
 
-    The profile is a JSON file in layers/torch/profiles. The next `make layer` leaves uncompressed what any profile names, so
-    that your model does not wait for compressed code. Commit the profile.
+    The profile is a JSON file in layers/torch/profiles. The next `make layer` leaves uncompressed what any profile
+    names, so that your model does not wait for compressed code. Commit the profile.
 
     \b
     Example:
@@ -136,9 +136,10 @@ def _record(
     from builder import paths
     from builder.__main__ import default_requirements
     from builder.console import Console as Steps
-    from builder.pipeline import Build, Options
+    from builder.options import BuildOptions
     from builder.profile import profiles
     from builder.profile.record import record_command
+    from builder.staging import Staging
     from lambda_torch.emulator.processes import Processes
     from lambda_torch.emulator.storage import CREDENTIALS, REGION, Storage
     from lambda_torch.emulator.task_root import task_root
@@ -146,9 +147,10 @@ def _record(
     from lambda_torch.releases.publishing import publish
 
     steps = Steps(sys.stderr)
-    build = Build(Options(default_requirements(), project.LAYER, project.BUILD / "cache" / "layer"), steps)
-    with build.alone(), tempfile.TemporaryDirectory(prefix="record-") as folder, Processes() as processes:
-        installed, staged = build.stage()
+    options = BuildOptions(default_requirements(), project.LAYER, project.BUILD / "cache" / "layer")
+    staging = Staging(options, steps)
+    with staging.alone(), tempfile.TemporaryDirectory(prefix="record-") as folder, Processes() as processes:
+        installed, staged = staging.stage()
         scratch = Path(folder)
         storage = Storage(processes, scratch, "models")
         publish(release, Bucket(storage.client(), "models"))
@@ -166,7 +168,7 @@ def _record(
             driver = Path(__file__).parents[1] / "emulator" / "replay.py"
             command = [str(driver), *(str(event.resolve()) for event in events)]
             profile = record_command(
-                staged, build.options.work, installed.wheels, command, variables, [code, *packages], step.say
+                staged, options.work, installed.wheels, command, variables, [code, *packages], step.say
             )
             path = paths.PROFILES / profiles.file_name(installed.wheels, profile.machine, name)
             profile.save(path)

@@ -1,4 +1,4 @@
-"""`lambda-torch local`: run `sam build --use-container` and `sam local start-api`, with an S3 server for the function."""
+"""`lambda-torch local`: run `sam build --use-container` and `sam local start-api`, with an S3 server."""
 
 import shlex
 import sys
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 def command(context: click.Context, port: int, release: Path | None, build: bool, storage_only: bool) -> None:
     """Serve the function in AWS's own container at http://127.0.0.1:3000, without an AWS account.
 
-    The command builds the function and the layer with `sam build --use-container` (only what changed), starts an S3 server
-    (moto) with a release in it, and runs `sam local start-api`. Ctrl-C ends everything and removes the containers. It needs
-    Docker. `lambda-torch serve` does not.
+    The command builds the function and the layer with `sam build --use-container` (only what changed), starts an S3
+    server (moto) with a release in it, and runs `sam local start-api`. Ctrl-C ends everything and removes the
+    containers. It needs Docker. `lambda-torch serve` does not.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`lambda-torch openapi`: print the API's document without running the API, to generate clients or to see what changed."""
+"""`lambda-torch openapi`: print the API's document without running the API, to generate clients or to see changes."""
 
 import json
 from pathlib import Path
@@ -40,10 +40,11 @@ def document(release: Path | None) -> dict[str, object]:
     """
     from model import Model, Request, Response
     from serving.http import openapi
+    from serving.http.routes import ROUTES
     from serving.settings import Settings
 
     try:
         loaded = None if release is None else Model.load(release)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    return openapi.document(Request, Response, loaded, Settings().max_batch_items)
+    return openapi.document(Request, Response, loaded, Settings().max_batch_items, ROUTES)

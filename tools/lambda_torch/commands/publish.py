@@ -88,6 +88,12 @@ def command(
     console.print(f"{len(done.sent)} files {would}sent." if done.sent else "The bucket already had every file.")
     if done.existed and (note or metrics or golden_file):
         console.print("This release was published before. Its note, metrics and golden examples did not change.")
+    if done.programs:
+        console.print(
+            f"{', '.join(done.programs)}: a program. The function refuses the release unless the stack's parameter "
+            "AllowPrograms is true (locally: lambda-torch serve --allow-programs).",
+            style="yellow",
+        )
     if not no_promote:
         if done.previous == done.version:
             console.print(f"It already was the current release of {channel}.")

@@ -65,9 +65,9 @@ def command(
 ) -> None:
     """Serve the function at http://127.0.0.1:3000, without Docker and without an AWS account.
 
-    AWS's own Runtime Interface Emulator and runtime client run the function as Lambda would. A local S3 server (moto) holds
-    the release while the command runs. When you save a file in src/ (or in the folder of the model), the function restarts.
-    Ctrl-C ends everything.
+    AWS's own Runtime Interface Emulator and runtime client run the function as Lambda would. A local S3 server (moto)
+    holds the release while the command runs. When you save a file in src/ (or in the folder of the model), the function
+    restarts. Ctrl-C ends everything.
 
     \b
     Example:
@@ -114,14 +114,14 @@ def _serve(
     from lambda_torch.emulator import run
     from lambda_torch.emulator.gateway import Gateway
     from lambda_torch.emulator.invoke_api import InvokeApi
-    from lambda_torch.emulator.payloads import PAYLOADS, HttpRequest
+    from lambda_torch.emulator.payloads import PAYLOADS, GatewayRequest
     from lambda_torch.emulator.watching import Watch
     from lambda_torch.errors import EmulatorError
 
     started = time.monotonic()
     form = PAYLOADS[payload]
     reports = reports_to(console)
-    health = json.dumps(form.event(HttpRequest("GET", "/health"))).encode()
+    health = json.dumps(form.event(GatewayRequest("GET", "/health"))).encode()
     with run.running(options, health, reports) as running, run.listen("127.0.0.1", 0) as invocations:
         identity = run.new_identity()
         # An answer may wait for a start-up, and for the requests before it in the queue.

@@ -46,8 +46,9 @@ from lambda_torch.commands._model import sample_model
 def command(output: Path, data: Path | None, seed: int, batches: int, max_start_letters: int) -> None:
     """Train the sample model (names) into a release folder.
 
-    The model is the character-level RNN of the PyTorch tutorial. Training leaves out one name in ten and tests the model on
-    these. If the model predicts them no better than letter frequencies do, the command fails and writes nothing.
+    The model is the character-level RNN of the PyTorch tutorial. Training leaves out one name in ten and tests the
+    model on these. If the model predicts them no better than letter frequencies do, the command fails and writes
+    nothing.
 
     \b
     Example:

@@ -77,9 +77,9 @@ def command(
 ) -> None:
     """Measure the function at several memory sizes, compute what each costs, and recommend one.
 
-    Without --function it measures in the test box, which limits memory and CPU as Lambda does. That needs Linux, root, and
-    make layer. With --function it measures the deployed function: it resizes the unpublished version and restores its size
-    afterwards. AWS charges for these requests. The options from --model on apply to the test box.
+    Without --function it measures in the test box, which limits memory and CPU as Lambda does. That needs Linux, root,
+    and make layer. With --function it measures the deployed function: it resizes the unpublished version and restores
+    its size afterwards. AWS charges for these requests. The options from --model on apply to the test box.
 
     \b
     Examples:
@@ -147,7 +147,7 @@ def _checked(event: Path) -> bytes:
 
 
 def _documented() -> bytes:
-    """A request for a deployed function, whose release is not on this machine: the example in the model's documentation."""
+    """A request for a deployed function, whose release is not on this machine: the example of the model's `Request`."""
     from lambda_torch.emulator.run import documented_example
 
     example = documented_example()
@@ -169,5 +169,6 @@ def _print(rows: list["Row"], chosen: "Row", why: str, prices: "Prices") -> None
         f"{chosen.memory_mb} MB: {why}. To use it: sam deploy --parameter-overrides MemorySize={chosen.memory_mb}"
     )
     click.echo(
-        f"Prices of {prices.date}, {prices.region}, from {prices.source}. The free tier and the price of the API are not in them."
+        f"Prices of {prices.date}, {prices.region}, from {prices.source}. "
+        "They do not include the free tier and the price of the API."
     )

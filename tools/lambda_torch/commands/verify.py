@@ -11,7 +11,7 @@ from lambda_torch.commands._bucket import bucket_options, channel_option, json_o
 @channel_option
 @json_option
 def command(version: str, bucket: str, endpoint_url: str | None, channel: str, as_json: bool) -> None:
-    """Check that VERSION is complete: every file exists and every byte is as published. If not, the exit status is 1."""
+    """Check that every file of VERSION exists and every byte is as published. If not, the exit status is 1."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 

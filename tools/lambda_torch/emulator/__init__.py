@@ -1,4 +1,4 @@
-"""The function on this machine: AWS's own Runtime Interface Emulator and runtime client, an S3 server (moto), no Docker.
+"""The function on this machine: AWS's own Runtime Interface Emulator and runtime client, and an S3 server (moto).
 
 processes        child processes that never outlive the run
 software         which torch, which requirements and which interpreter the function gets

@@ -1,8 +1,8 @@
 """One execution environment: AWS's Runtime Interface Emulator with one function process.
 
-The emulator starts the function at the first event, like Lambda's init phase. It starts the function again after it ended or
-ran out of time. It takes one event at a time, and a second event at the same time would end it. So each event waits for the one
-before.
+The emulator starts the function at the first event, like Lambda's init phase. It starts the function again after it
+ended or ran out of time. It takes one event at a time, and a second event at the same time would end it. So each event
+waits for the one before.
 """
 
 import http.client
@@ -31,8 +31,8 @@ PAYLOAD_LIMIT = 6_291_456
 
 _RESPONSE_GRACE_SECONDS = 15.0
 
-# The emulator's own lines at its log level "info". Lambda also writes START, END and REPORT, but the emulator's figures in
-# them are wrong: it measures no memory, and its init duration is a different one.
+# The emulator's own lines at its log level "info". Lambda also writes START, END and REPORT, but the emulator's figures
+# in them are wrong: it measures no memory, and its init duration is a different one.
 _EMULATOR_LINE = re.compile(
     r"^(\d+ \w+ \d{4} [\d:,]+ \[\w+\] \(rapid\) (?P<text>.*)|(START|END|REPORT) RequestId: [0-9a-f-]{36}\b.*)$"
 )
@@ -175,8 +175,8 @@ class Environment:
         """
         outcome = self.invoke(event)
         if outcome.failed and self._init_status != "success":
-            told = _exception(outcome.payload) or f"its process ended. The last lines of its log:\n{self.log_tail()}"
-            raise InitError(f"The function does not start: {told}")
+            reason = _exception(outcome.payload) or f"its process ended. The last lines of its log:\n{self.log_tail()}"
+            raise InitError(f"The function does not start: {reason}")
         return outcome
 
     def log_tail(self) -> str:
@@ -218,7 +218,7 @@ class Environment:
 
 
 def outcome_of(status: int, payload: bytes) -> InvokeResult:
-    """The result in a response of the emulator, whose status is 200 for most failures too. If a process ended it is 502.
+    """The result in a response of the emulator. Its status is 502 if a process ended, and 200 for other failures too.
 
     If the time ran out, the payload is a sentence. It is not JSON, as every answer of a function is.
     """
@@ -242,7 +242,7 @@ def _exception(payload: bytes) -> str | None:
 
 
 def _is_error(payload: bytes) -> bool:
-    """Whether the payload is an exception. The runtime client reports one as an object with these members and no others."""
+    """Whether the payload is an exception: the runtime client reports it as an object with these members only."""
     if b'"errorMessage"' not in payload:
         return False
     try:

@@ -1,6 +1,7 @@
 """The HTTP server in front of the pool: requests become API Gateway events, and answers become HTTP responses.
 
-It is a WSGI application. Werkzeug's own server runs it with one thread for each request. The threads only wait for the pool.
+It is a WSGI application. Werkzeug's own server runs it with one thread for each request. The threads only wait for the
+pool.
 """
 
 import json
@@ -18,7 +19,7 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_input_stream
 
 from lambda_torch.emulator import payloads
-from lambda_torch.emulator.payload_answers import HttpResponse, MalformedAnswerError
+from lambda_torch.emulator.payload_answers import GatewayResponse, MalformedAnswerError
 from lambda_torch.emulator.payloads import Payload
 from lambda_torch.emulator.pool import PayloadTooLargeError, Pool
 from lambda_torch.errors import EmulatorError
@@ -85,7 +86,7 @@ class Gateway:
         self._on_handled(Handled(wsgi.method, wsgi.path, answer.status, milliseconds, problem))
         return response(environ, start_response)
 
-    def _answer(self, wsgi: WsgiRequest, request_id: str) -> tuple[HttpResponse, str | None]:
+    def _answer(self, wsgi: WsgiRequest, request_id: str) -> tuple[GatewayResponse, str | None]:
         payload = self._payload
         try:
             event = json.dumps(payload.event(_request(wsgi, request_id))).encode()
@@ -113,16 +114,16 @@ class Gateway:
 
 
 def _discard_body(wsgi: WsgiRequest) -> None:
-    """Read a refused body. If a connection is closed with unread bytes, it is reset, and the client may not see the answer."""
+    """Read a refused body. A connection that is closed with unread bytes is reset, and the client may lose the answer."""
     body = get_input_stream(wsgi.environ)
     for _ in range(DISCARD_LIMIT // _CHUNK):
         if not body.read(_CHUNK):
             return
 
 
-def _request(wsgi: WsgiRequest, request_id: str) -> payloads.HttpRequest:
+def _request(wsgi: WsgiRequest, request_id: str) -> payloads.GatewayRequest:
     environ = wsgi.environ
-    return payloads.HttpRequest(
+    return payloads.GatewayRequest(
         method=wsgi.method,
         path=wsgi.path,
         query=wsgi.query_string.decode("latin-1"),
@@ -136,7 +137,7 @@ def _request(wsgi: WsgiRequest, request_id: str) -> payloads.HttpRequest:
 
 
 class RequestHandler(WSGIRequestHandler):
-    """Werkzeug's handler, but it keeps the headers as they came (WSGI joins repetitions and changes case) and logs nothing."""
+    """Werkzeug's handler, but it keeps the headers as they came (WSGI joins and renames them), and logs nothing."""
 
     def make_environ(self) -> "WSGIEnvironment":
         """The WSGI environment, with the original headers as a list."""

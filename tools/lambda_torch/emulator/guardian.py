@@ -1,7 +1,8 @@
 """Ends the processes of a run if the owner of the run was killed and could not end them (SIGKILL, out of memory).
 
-A script: it reads `+SESSION` and `-SESSION` lines from standard input, which only the owner has open. At the end of the input
-it kills every process of the remaining sessions. It uses the standard library only, because its interpreter is isolated.
+A script: it reads `+SESSION` and `-SESSION` lines from standard input, which only the owner has open. At the end of the
+input it kills every process of the remaining sessions. It uses the standard library only, because its interpreter is
+isolated.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ def members(session: int) -> list[int]:
         if not entry.name.isdecimal():
             continue
         with contextlib.suppress(OSError):
-            # The second field, the name of the command, may contain spaces and parentheses. So count after its last ")".
+            # The second field, the name of the command, may contain spaces and parentheses. So count after its last
+            # ")".
             state, _, _, owner = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
             if int(owner) == session and state != "Z":
                 found.append(int(entry.name))

@@ -1,4 +1,4 @@
-"""Lambda's Invoke API in front of the pool, for `lambda-torch invoke`, boto3's client and `aws lambda invoke --endpoint-url`.
+"""Lambda's Invoke API in front of the pool, for `lambda-torch invoke`, boto3 and `aws lambda invoke --endpoint-url`.
 
 There is one function behind it, which answers for every function name. Source: "Invoke" in the Lambda API reference.
 """

@@ -26,7 +26,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
-class HttpResponse:
+class GatewayResponse:
     """An HTTP response, without the headers that the server adds (Content-Length, Date, ...)."""
 
     status: int
@@ -38,8 +38,8 @@ class MalformedAnswerError(ValueError):
     """API Gateway does not understand the function's answer. The message says what is wrong with it."""
 
 
-def rest_answer(payload: bytes) -> HttpResponse:
-    """The answer in format 1.0: an object with these members and no others. A missing statusCode means 200 to a REST API."""
+def rest_answer(payload: bytes) -> GatewayResponse:
+    """The answer in format 1.0: an object with these members and no others. A missing statusCode means 200."""
     answer = _json(payload)
     if not isinstance(answer, dict):
         raise MalformedAnswerError("it is not a JSON object")
@@ -57,22 +57,22 @@ def rest_answer(payload: bytes) -> HttpResponse:
     return _answer(answer, headers, "application/json")
 
 
-def http_answer(payload: bytes) -> HttpResponse:
+def http_answer(payload: bytes) -> GatewayResponse:
     """The answer in format 2.0. JSON without a statusCode is the body of a response with status 200."""
     answer = _json(payload)
     if not isinstance(answer, dict) or "statusCode" not in answer:
         body = answer.encode() if isinstance(answer, str) else payload
-        return HttpResponse(HTTPStatus.OK, [("Content-Type", "application/json")], body)
+        return GatewayResponse(HTTPStatus.OK, [("Content-Type", "application/json")], body)
     headers = _single_headers(answer)
     headers += [("Set-Cookie", _header_value("cookies", cookie)) for cookie in _list(answer.get("cookies"), "cookies")]
     return _answer(answer, headers, "text/plain;charset=utf-8")
 
 
-def _answer(answer: Mapping[str, Any], headers: list[tuple[str, str]], default_type: str) -> HttpResponse:
+def _answer(answer: Mapping[str, Any], headers: list[tuple[str, str]], default_type: str) -> GatewayResponse:
     headers = [(name, value) for name, value in headers if name.lower() not in _NOT_FROM_THE_FUNCTION]
     if not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("Content-Type", default_type))
-    return HttpResponse(_status(answer.get("statusCode", 200)), headers, _answer_body(answer))
+    return GatewayResponse(_status(answer.get("statusCode", 200)), headers, _answer_body(answer))
 
 
 def _json(payload: bytes) -> Any:

@@ -1,8 +1,8 @@
 """HTTP requests, made into events as API Gateway does: one pure function for each payload format.
 
-Sources: "Lambda proxy integrations in API Gateway" (REST API, format 1.0), "Create AWS Lambda proxy integrations for HTTP APIs"
-(format 2.0), both in the API Gateway developer guide, and its quotas. Two differences: all routes lead to the function, as with
-`/{proxy+}`, and a REST API behaves as if its binary media types were `*/*`.
+Sources: "Lambda proxy integrations in API Gateway" (REST API, format 1.0), "Create AWS Lambda proxy integrations for
+HTTP APIs" (format 2.0), both in the API Gateway developer guide, and its quotas. Two differences: all routes lead to
+the function, as with `/{proxy+}`, and a REST API behaves as if its binary media types were `*/*`.
 """
 
 import base64
@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
-from lambda_torch.emulator.payload_answers import HOP_BY_HOP, Headers, HttpResponse, http_answer, rest_answer
+from lambda_torch.emulator.payload_answers import HOP_BY_HOP, GatewayResponse, Headers, http_answer, rest_answer
 
 ACCOUNT = "123456789012"
 API = "local"
@@ -24,7 +24,7 @@ _TEXT_TYPES = re.compile(r"text/.*|application/(json|javascript|xml|.*\+json|.*\
 
 
 @dataclass(frozen=True)
-class HttpRequest:
+class GatewayRequest:
     """An HTTP request as it arrived.
 
     Attributes:
@@ -64,21 +64,23 @@ class Payload:
         request_id_header: the header of the answer that carries the request id.
     """
 
-    event: Callable[[HttpRequest], dict[str, Any]]
-    answer: Callable[[bytes], HttpResponse]
+    event: Callable[[GatewayRequest], dict[str, Any]]
+    answer: Callable[[bytes], GatewayResponse]
     failed: tuple[HTTPStatus, str]
     timed_out: tuple[HTTPStatus, str]
     too_large: tuple[HTTPStatus, str]
     request_id_header: str
 
     @staticmethod
-    def refusal(refused: tuple[HTTPStatus, str]) -> HttpResponse:
+    def refusal(refused: tuple[HTTPStatus, str]) -> GatewayResponse:
         """The gateway's own answer."""
         status, message = refused
-        return HttpResponse(status, [("Content-Type", "application/json")], json.dumps({"message": message}).encode())
+        return GatewayResponse(
+            status, [("Content-Type", "application/json")], json.dumps({"message": message}).encode()
+        )
 
 
-def _forwarded(request: HttpRequest) -> list[tuple[str, str]]:
+def _forwarded(request: GatewayRequest) -> list[tuple[str, str]]:
     """The request's headers as the gateway passes them on: without hop-by-hop headers, with X-Forwarded headers."""
     kept = [(name, value) for name, value in request.headers if name.lower() not in HOP_BY_HOP]
     before = [value for name, value in kept if name.lower() == "x-forwarded-for"]
@@ -91,7 +93,7 @@ def _forwarded(request: HttpRequest) -> list[tuple[str, str]]:
     ]
 
 
-def _query(request: HttpRequest) -> dict[str, list[str]]:
+def _query(request: GatewayRequest) -> dict[str, list[str]]:
     values: dict[str, list[str]] = {}
     for name, value in parse_qsl(request.query, keep_blank_values=True, errors="replace"):
         values.setdefault(name, []).append(value)
@@ -106,12 +108,12 @@ def _as_text(body: bytes) -> tuple[str, bool]:
         return base64.b64encode(body).decode(), True
 
 
-def _clock(request: HttpRequest) -> tuple[str, int]:
+def _clock(request: GatewayRequest) -> tuple[str, int]:
     return request.time.strftime("%d/%b/%Y:%H:%M:%S +0000"), int(request.time.timestamp() * 1000)
 
 
-def rest_event(request: HttpRequest) -> dict[str, Any]:
-    """Format 1.0 as a REST API sends it. A missing value is null. Each name has its last value and the list of its values."""
+def rest_event(request: GatewayRequest) -> dict[str, Any]:
+    """Format 1.0, for REST APIs. A missing value is null. Each name has its last value and the list of its values."""
     headers: dict[str, list[str]] = {}
     spelled: dict[str, str] = {}
     for name, value in _forwarded(request):
@@ -159,8 +161,8 @@ def rest_event(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def http_event(request: HttpRequest) -> dict[str, Any]:
-    """Format 2.0, also for function URLs. Header names are in lower case, repetitions are joined, missing values left out."""
+def http_event(request: GatewayRequest) -> dict[str, Any]:
+    """Format 2.0, also for function URLs. Headers are in lower case, repetitions are joined, missing values left out."""
     headers: dict[str, str] = {}
     cookies: list[str] = []
     for name, value in _forwarded(request):

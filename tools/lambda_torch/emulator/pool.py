@@ -1,7 +1,7 @@
 """Environments that take events from one queue.
 
-As on Lambda, the load starts environments: if all are busy, an event starts another one, up to the size of the pool. The first
-environment that is free takes the event. Unlike on Lambda, more events wait and are not throttled.
+As on Lambda, the load starts environments: if all are busy, an event starts another one, up to the size of the pool.
+The first environment that is free takes the event. Unlike on Lambda, more events wait and are not throttled.
 """
 
 import collections
@@ -37,8 +37,8 @@ class Pool:
     Args:
         make: makes the environment with this number (1, 2, ...).
         concurrency: the most environments at the same time.
-        first_event: the first event of each new environment, which starts its function. With None, the function starts at the
-            first real event.
+        first_event: the first event of each new environment, which starts its function. With None, the function starts
+            at the first real event.
         on_note: called with one sentence when an environment is started or lost.
     """
 
@@ -113,10 +113,11 @@ class Pool:
         return waiting.result
 
     def renew(self) -> "Future[EmulatorError | None]":
-        """Replace all environments by one new environment, because the function's code has changed. The load starts more.
+        """Replace all environments by one new environment, for new code of the function. The load starts more.
 
-        Running events end in the old environments. Waiting and later events go to the new one. The result is set when the new
-        environment has started. It is None, or the reason why it does not start. Then the next event tries again.
+        Running events end in the old environments. Waiting and later events go to the new one. The result is set when
+        the new environment has started. It is None, or the reason why it does not start. Then the next event tries
+        again.
 
         Raises:
             EmulatorError: the pool is closed.
@@ -149,61 +150,12 @@ class Pool:
         with self._changed:
             if self._closed or number in self._workers:
                 return
-            name = f"environment {number}"
-            arguments = (number, environment, self._renewal)
-            thread = threading.Thread(target=self._work, args=arguments, name=name, daemon=True)
+            worker = _Worker(self, number, environment, self._renewal)
+            thread = threading.Thread(target=worker.run, name=f"environment {number}", daemon=True)
             self._workers.add(number)
             self._free += 1
             self._threads.append(thread)
         thread.start()
-
-    def _work(self, number: int, environment: Environment | None, renewal: _Renewal) -> None:
-        """The thread of one environment: take an event, run it, and replace the environment if it is lost or outdated.
-
-        `renewal` is the last renewal before this environment was made.
-        """
-        problem: EmulatorError | None = None
-        claimed: _Renewal | None = None
-        while True:
-            if environment is None:
-                environment, problem = self._try_fresh(number)
-                if claimed is not None:
-                    claimed.result.set_result(problem)
-                    claimed = None
-                if environment is None and self._retire(number):
-                    return
-            item = self._take(renewal)
-            if item is None:
-                return
-            if isinstance(item, _Renewal):
-                renewal = item
-                if environment is not None:
-                    self._discard(number, environment)
-                    environment = None
-                if self._claim(renewal):
-                    claimed = renewal
-                elif self._retire(number):
-                    return
-                continue
-            if environment is not None and not environment.alive:
-                self._on_note(f"Environment {number} has ended: starting another.")
-                self._discard(number, environment)
-                environment, problem = self._try_fresh(number)
-            if environment is None:
-                outcome = InvokeResult.failure("Sandbox.Failure", str(problem))
-            else:
-                try:
-                    outcome = environment.invoke(item.event, item.client_context)
-                except EnvironmentLostError as error:
-                    outcome = InvokeResult.failure("Sandbox.Failure", str(error))
-                    if not self._closed:
-                        self._on_note(f"Environment {number} ended during a request: starting another.")
-                    self._discard(number, environment)
-                    environment = None
-            # Before the answer is sent, so that a client that sends one event after another needs one environment.
-            with self._changed:
-                self._free += 1
-            item.result.set_result(outcome)
 
     def _take(self, renewal: _Renewal) -> _Waiting | _Renewal | None:
         """Wait for a later renewal, or for an event that is not cancelled. None if the pool is closed."""
@@ -220,7 +172,7 @@ class Pool:
                     return item
 
     def _claim(self, renewal: _Renewal) -> bool:
-        """Whether the caller is the first for this renewal. A renewal starts one environment, even if there were several."""
+        """Whether the caller is the first for this renewal, which starts one environment even if there were several."""
         with self._changed:
             result = renewal.result
             return not result.running() and not result.done() and result.set_running_or_notify_cancel()
@@ -252,10 +204,77 @@ class Pool:
             self._environments.pop(number, None)
 
     def _retire(self, number: int) -> bool:
-        """End a worker without an environment. The last worker stays to answer the clients. Returns whether it ended."""
+        """End a worker without an environment; the last worker stays to answer clients. Returns whether it ended."""
         with self._changed:
             if not self._closed and len(self._workers) == 1:
                 return False
             self._workers.discard(number)
             self._free -= 1
             return True
+
+
+class _Worker:
+    """The thread of one environment: it takes events, runs them, and replaces a lost or outdated environment.
+
+    It is a part of the pool, and so it uses the pool's private methods.
+
+    Args:
+        environment: None if the worker shall start one itself.
+        renewal: the last renewal before this environment was made.
+    """
+
+    def __init__(self, pool: Pool, number: int, environment: Environment | None, renewal: _Renewal) -> None:
+        self._pool = pool
+        self._number = number
+        self._environment = environment
+        self._renewal = renewal
+        self._problem: EmulatorError | None = None
+
+    def run(self) -> None:
+        """Work until the pool is closed, or until the pool needs this worker no more."""
+        pool, claimed = self._pool, None
+        while True:
+            if self._environment is None:
+                self._environment, self._problem = pool._try_fresh(self._number)
+                if claimed is not None:
+                    claimed.result.set_result(self._problem)
+                    claimed = None
+                if self._environment is None and pool._retire(self._number):
+                    return
+            item = pool._take(self._renewal)
+            if item is None:
+                return
+            if isinstance(item, _Renewal):
+                self._renewal = item
+                self._drop()
+                if pool._claim(item):
+                    claimed = item
+                elif pool._retire(self._number):
+                    return
+                continue
+            outcome = self._answer(item)
+            # Before the answer is sent, so that a client that sends one event after another needs one environment.
+            with pool._changed:
+                pool._free += 1
+            item.result.set_result(outcome)
+
+    def _answer(self, item: _Waiting) -> InvokeResult:
+        pool, number = self._pool, self._number
+        if self._environment is not None and not self._environment.alive:
+            pool._on_note(f"Environment {number} has ended: starting another.")
+            self._drop()
+            self._environment, self._problem = pool._try_fresh(number)
+        if self._environment is None:
+            return InvokeResult.failure("Sandbox.Failure", str(self._problem))
+        try:
+            return self._environment.invoke(item.event, item.client_context)
+        except EnvironmentLostError as error:
+            if not pool._closed:
+                pool._on_note(f"Environment {number} ended during a request: starting another.")
+            self._drop()
+            return InvokeResult.failure("Sandbox.Failure", str(error))
+
+    def _drop(self) -> None:
+        if self._environment is not None:
+            self._pool._discard(self._number, self._environment)
+            self._environment = None

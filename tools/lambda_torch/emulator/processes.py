@@ -1,7 +1,7 @@
 """Child processes that never outlive the run. Each has its own session, and a guardian ends them if the run cannot.
 
-A session contains a child and all processes that it starts, even if these leave its process group, as the function's process
-does. A session also keeps Ctrl-C away from the children, so that the run ends them in its own order.
+A session contains a child and all processes that it starts, even if these leave its process group, as the function's
+process does. A session also keeps Ctrl-C away from the children, so that the run ends them in its own order.
 """
 
 import collections
@@ -28,7 +28,7 @@ LineSink = Callable[[str], None]
 
 
 class Child:
-    """A running child process. Its output goes line by line to `on_line`. The last lines are kept for error messages."""
+    """A running child process. `on_line` gets each line of output. The last lines are kept for error messages."""
 
     def __init__(self, name: str, process: "subprocess.Popen[str]", on_line: LineSink | None) -> None:
         self.name = name
@@ -162,7 +162,8 @@ class Processes:
             The child and its port.
 
         Raises:
-            EmulatorError: it cannot be executed, ended, or does not listen. The message has the last lines of its output.
+            EmulatorError: it cannot be executed, ended, or does not listen. The message has the last lines of its
+                output.
         """
         for _ in range(PORT_TRIES - 1):
             with contextlib.suppress(EmulatorError):

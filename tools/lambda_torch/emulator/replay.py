@@ -1,7 +1,7 @@
 """Calls the function's handler with event files, in this process: `python replay.py event.json ...`.
 
-`lambda-torch layer record` runs this script to see what the handler uses. The task root is on the path. An answer with an
-error status does not end the script. An exception of the handler does.
+`lambda-torch layer record` runs this script to see what the handler uses. The task root is on the path. An answer with
+an error status does not end the script. An exception of the handler does.
 """
 
 import json

@@ -51,7 +51,8 @@ class RunOptions:
         variables: more environment variables for the function.
         model: a folder whose package `model` replaces src/model. None uses src/model.
         golden: the file of golden examples, as for `publish`. None records the answer to the model's own example.
-        all_at_once: whether to start all environments before the first event. Otherwise they start when the load needs them.
+        all_at_once: whether to start all environments before the first event. Otherwise they start when the load needs
+            them.
     """
 
     software: Software

@@ -1,10 +1,11 @@
 """Which interpreter, which torch and which packages the function gets.
 
-On Lambda the function finds its own requirements in the task root, torch in a layer below /opt, and boto3 in the runtime. Here:
+On Lambda the function finds its own requirements in the task root, torch in a layer below /opt, and boto3 in the
+runtime. Here:
 
     stock   everything comes from the site-packages of this command
-    layer   torch and NumPy come only from the folder of a layer; the function's requirements and the runtime's packages come
-            from two folders that pip fills once
+    layer   torch and NumPy come only from the folder of a layer; the function's requirements and the runtime's packages
+            come from two folders that pip fills once
 """
 
 import functools
@@ -61,7 +62,8 @@ def with_layer(layer: Path, report: Report) -> Software:
     """torch from the folder of a layer (the content of `/opt` on Lambda, so it contains `python/`).
 
     Raises:
-        EmulatorError: the folder is not a layer, it was built for another Python, or pip cannot install the other packages.
+        EmulatorError: the folder is not a layer, it was built for another Python, or pip cannot install the other
+            packages.
     """
     layer = layer.resolve()
     site = layer / "python" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
@@ -78,7 +80,7 @@ def with_layer(layer: Path, report: Report) -> Software:
 
 
 def choose(layer: str, report: Report) -> Software:
-    """The software for a value of `--layer`: `stock`, the folder of a layer, or `auto` (the built layer if there is one)."""
+    """The software for a value of `--layer`: `stock`, the folder of a layer, or `auto` (the built layer, or else stock)."""
     if layer == "stock":
         return stock()
     if layer == "auto":
@@ -100,7 +102,7 @@ def _check_python(folder: Path) -> None:
 
 
 def _installed(name: str, arguments: list[str], report: Report) -> Path:
-    """A folder that `pip install --target` filled. It is kept below build/, under the hash of all that it depends on."""
+    """A folder that `pip install --target` filled, kept below build/ under the hash of all that it depends on."""
     pins = FUNCTION_REQUIREMENTS.read_bytes() + PINS.read_bytes()
     key = hashlib.sha256(repr((sys.version, platform.machine(), arguments)).encode() + pins).hexdigest()[:16]
     folder = project.BUILD / "emulator" / f"{name}-{key}"

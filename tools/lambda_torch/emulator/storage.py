@@ -50,7 +50,8 @@ class Storage:
         import boto3
         import botocore.session
 
-        # Without these three, boto3 would read a profile from AWS_PROFILE or ~/.aws. It may be missing, or name an endpoint.
+        # Without these three, boto3 would read a profile from AWS_PROFILE or ~/.aws. It may be missing, or name an
+        # endpoint.
         unset = (None, None, None, None)
         nowhere = (None, None, os.devnull, None)
         variables = {"profile": unset, "config_file": nowhere, "credentials_file": nowhere}

@@ -1,4 +1,4 @@
-"""A task root of the function with another model: what a deployment contains if a folder's `model` replaces src/model."""
+"""A task root of the function with another model, as in a deployment where a folder's `model` replaces src/model."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ LEFT_OUT = {"model", "__pycache__"}
 
 
 def task_root(folder: Path, model: Path) -> Path:
-    """Make `folder`, with links to everything in src/ except its model, and to the package `model` in the folder `model`.
+    """Make `folder`, with links to everything in src/ except its model, and to the package in the folder `model`.
 
     Raises:
         ValueError: there is no such package.

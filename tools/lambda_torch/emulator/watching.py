@@ -74,7 +74,7 @@ class Watch(FileSystemEventHandler):
         return not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
 
     def changed(self, seconds: float) -> set[Path]:
-        """The files that changed since the last call. Waits up to `seconds` for a change, and until no more changes follow."""
+        """The files that changed since the last call. Waits up to `seconds` for a change, and until changes stop."""
         if not self._any.wait(seconds):
             return set()
         while self._any.is_set():

@@ -1,1 +1,1 @@
-"""The sample model's making: names to learn from, training, and releases made from older files."""
+"""Making the sample model: names to learn, training, and releases from older files."""

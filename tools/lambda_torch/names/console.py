@@ -1,4 +1,4 @@
-"""Training in front of a person: what it learns from, how far it is, how good it got."""
+"""Training with output on a console: the names, the progress, and the result."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def train_release(output: Path, settings: TrainingSettings, console: Console, da
 
     Raises:
         ValueError: the names or the output folder cannot be used.
-        TrainingError: nothing worth publishing was learned.
+        TrainingError: the training learned nothing that is worth a release.
         OSError: the release cannot be written.
     """
     check_output(output)
@@ -34,6 +34,6 @@ def train_release(output: Path, settings: TrainingSettings, console: Console, da
     write_release(output, config, weights)
     figures = config.training
     console.print(
-        f"Held-out loss {figures['held_out_loss']} nats a letter (letter frequencies alone: "
-        f"{figures['letter_frequency_loss']}), in {figures['seconds']} s."
+        f"Loss on names that were not learned: {figures['held_out_loss']} nats for each letter (with letter frequencies "
+        f"alone: {figures['letter_frequency_loss']}). It took {figures['seconds']} s."
     )

@@ -1,4 +1,4 @@
-"""Names as padded tensors, split into what is learned and what is held out."""
+"""Names as padded tensors, split into names to learn and names that are held out for the test."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Targets with this value count for nothing (the default of torch's nll_loss).
+# The loss ignores targets with this value (the default of torch's nll_loss).
 PADDING = -100
-# One name in so many is held out, and at least one of each category.
+# One name in ten is held out, and at least one of each category.
 HELD_OUT_SHARE = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Names, padded at the right to the longest.
+    """Names, padded on the right to the longest.
 
     Attributes:
-        categories: (names,), each name's category by index.
-        letters: (names, longest), each name's letters by index; what follows a name's last letter is never looked at.
-        targets: (names, longest), for each letter the one that follows it, the end marker after the last, then PADDING.
+        categories: (names,), the index of each name's category.
+        letters: (names, longest), the indices of each name's letters. Values after the last letter are not used.
+        targets: (names, longest), the letter after each letter, the end marker after the last one, then PADDING.
     """
 
     categories: Tensor
@@ -33,7 +33,7 @@ class Corpus:
 
     @classmethod
     def encode(cls, names: Mapping[str, Sequence[str]], letters: str) -> Self:
-        """Category to names, as indices; a category's index is its place in the mapping."""
+        """Make a corpus of a mapping from category to names. The index of a category is its position in the mapping."""
         end = len(letters)
         index = {letter: place for place, letter in enumerate(letters)}
         rows = [(category, [index[c] for c in name]) for category, each in enumerate(names.values()) for name in each]
@@ -51,7 +51,7 @@ class Corpus:
         return type(self)(self.categories[rows], self.letters[rows, :longest], targets[:, :longest])
 
     def split(self, generator: torch.Generator) -> tuple[Self, Self]:
-        """(what is learned, what is held out), drawn category by category."""
+        """(names to learn, names that are held out), drawn for each category."""
         learned, held_out = [], []
         for category in self.categories.unique():
             rows = torch.nonzero(self.categories == category).flatten()
@@ -62,16 +62,16 @@ class Corpus:
         return self.take(torch.cat(learned)), self.take(torch.cat(held_out))
 
     def weights(self) -> Tensor:
-        """How often each name is drawn, (names,): a category counts as the square root of its size.
+        """The weight of each name in the draw, (names,). The weight of a category is the square root of its size.
 
-        Drawn evenly, a category of fifty names would be drowned by one of four thousand; drawn category by category, as
-        the tutorial does, it would be learned by heart.
+        With equal weights for names, a category of 50 names would hardly count beside one of 4,000. With equal weights
+        for categories, as in the tutorial, the model would learn the small one by heart.
         """
         return self.categories.bincount()[self.categories].float().rsqrt()
 
 
 def letter_frequency_loss(learned: Corpus, held_out: Corpus, symbols: int) -> float:
-    """What guessing by letter frequencies alone costs: nats per letter of the held-out names, end markers included."""
+    """The loss of a guess by letter frequencies alone: nats for each letter of the held-out names, with end markers."""
     counts = learned.targets[learned.targets != PADDING].bincount(minlength=symbols) + 1.0
     expected = held_out.targets[held_out.targets != PADDING]
     return functional.nll_loss((counts / counts.sum()).log().expand(len(expected), -1), expected).item()

@@ -1,4 +1,4 @@
-"""Names to learn from, spelt in the model's alphabet: from Faker, or from a folder in the tutorial's layout."""
+"""Names to learn, spelt in the model's alphabet: from Faker, or from a folder in the tutorial's layout."""
 
 import string
 import unicodedata
@@ -13,20 +13,20 @@ from lambda_torch.names.sources import faker_names
 
 # The tutorial's alphabet.
 LETTERS = string.ascii_letters + " .,;'-"
-# A start letter and at least one more, or there is nothing to learn.
+# A start letter and at least one more. Otherwise there is nothing to learn.
 SHORTEST = 2
-# Of each category at least one name is learned and one held out.
+# At least one name of each category is learned, and one is held out.
 FEWEST = 2
 
 
 @dataclass(frozen=True)
 class Data:
-    """Names of each category, each once and in a fixed order.
+    """The names of each category. Each name is there once, in a fixed order.
 
     Attributes:
-        source: where they come from, for the release's figures.
+        source: where they come from, for the figures in the release.
         names: category to names, both sorted.
-        skipped: how many were left out, being too short or too long once spelt in the alphabet.
+        skipped: how many were left out, because they are too short or too long in this alphabet.
     """
 
     source: str
@@ -35,33 +35,33 @@ class Data:
 
     @property
     def total(self) -> int:
-        """How many names there are in all."""
+        """The number of all names."""
         return sum(map(len, self.names.values()))
 
 
 def spell(name: str) -> str:
-    """The name in the model's alphabet: accents dropped, other scripts transliterated, everything else left out.
+    """The name in the model's alphabet: without accents, other scripts transliterated, everything else left out.
 
     >>> spell("Ślusàrski"), spell("Παπαδόπουλος"), spell("Щербаков (1)"), spell("諸葛")
     ('Slusarski', 'Papadopoulos', 'Shcherbakov', 'Zhuge')
     """
     plain = "".join(c for c in unicodedata.normalize("NFD", name) if not unicodedata.combining(c))
-    # Greek's two letters for one sound: anyascii, going letter by letter, would make it "oy".
+    # In Greek, these two letters are one sound. anyascii replaces letter by letter and would write "oy".
     plain = unicodedata.normalize("NFC", plain).replace("ου", "ou").replace("Ου", "Ou")
     ascii_name = anyascii(plain)
     if not plain.isascii() and plain.lower() == plain.upper():
-        # Scripts without capitals: anyascii begins each syllable with one ("ZhuGe").
+        # For scripts without capitals, anyascii writes a capital at each syllable ("ZhuGe").
         ascii_name = ascii_name.title()
     return " ".join("".join(c for c in ascii_name if c in LETTERS).split())
 
 
 def from_faker(max_length: int) -> Data:
-    """The names of the Faker package, spelt in LETTERS; at most max_length letters follow a name's first."""
+    """The names of the Faker package, spelt in LETTERS, with at most max_length letters after the first."""
     return _collect(f"Faker {version('faker')}", faker_names(), max_length)
 
 
 def from_folder(folder: Path, max_length: int) -> Data:
-    """The names of a folder in the tutorial's layout: `Category.txt` for each category, one name a line, UTF-8.
+    """The names of a folder in the tutorial's layout: `Category.txt` for each category, one name in each line, UTF-8.
 
     Raises:
         ValueError: the folder has no such file, or a file is not UTF-8 or has fewer than two usable names.
@@ -97,7 +97,7 @@ def _collect(source: str, pairs: Iterable[tuple[str, str]], max_length: int) -> 
     for category, found in names.items():
         if len(found) < FEWEST:
             raise ValueError(
-                f"{category}: {len(found)} different names of {SHORTEST} to {max_length + 1} letters, and it takes "
-                f"at least {FEWEST}. Add names to {category}.txt, or remove it"
+                f"{category}: {len(found)} different names of {SHORTEST} to {max_length + 1} letters, and at least "
+                f"{FEWEST} are needed. Add names to {category}.txt, or remove it"
             )
     return Data(source, {category: sorted(names[category]) for category in sorted(names)}, skipped)

@@ -1,4 +1,4 @@
-"""The release that is served and measured where none is named."""
+"""The release that is served and measured if no other is named."""
 
 import subprocess
 import sys
@@ -8,12 +8,12 @@ from lambda_torch import project
 
 
 def a_release() -> Path:
-    """The release in build/release, whichever it is; trained first, with the defaults, if there is none.
+    """The release in build/release. If there is none, it is trained first, with the defaults.
 
-    Training runs in a process of its own: some callers must set torch's threads before torch is imported.
+    Training runs in a separate process, because some callers must set torch's threads before they import torch.
 
     Raises:
-        subprocess.CalledProcessError: training failed; it has told why.
+        subprocess.CalledProcessError: the training failed. Its output says why.
     """
     if not project.RELEASE.exists():
         arguments = ("train", "--output", str(project.RELEASE))

@@ -1,4 +1,4 @@
-"""Writing a release folder, all or nothing."""
+"""Writes a release folder, completely or not at all."""
 
 import shutil
 import tempfile
@@ -13,27 +13,28 @@ from model.config import CONFIG_FILE, WEIGHTS_FILE, Config
 
 
 def check_output(output: Path) -> None:
-    """Refuse, before any work, to write where something else than a release is.
+    """Check, before any work, that `output` is free or a release.
 
     Raises:
-        ValueError: `output` is a file, or a folder with other files than a release's.
+        ValueError: `output` is a file, or a folder with files that do not belong to a release.
     """
     if output.is_dir():
         others = sorted(path.name for path in output.iterdir() if path.name not in (CONFIG_FILE, WEIGHTS_FILE))
         if others:
             raise ValueError(
-                f"{output} holds other files than a release's ({', '.join(others[:3])}). Name a new folder with --output"
+                f"{output} has files that do not belong to a release ({', '.join(others[:3])}). "
+                "Name a new folder with --output"
             )
     elif output.exists() or output.is_symlink():
         raise ValueError(f"{output} is not a folder. Name a new folder with --output")
 
 
 def write_release(output: Path, config: Config, weights: Mapping[str, Tensor]) -> None:
-    """Write a release folder, load it back and predict once, and only then put it in the place of an older one.
+    """Write a release folder, load it and predict once, and only then replace an older release.
 
     Raises:
-        ValueError: `output` is not for us to replace, or the release does not load.
-        OSError: it cannot be written; an older release is still there.
+        ValueError: `output` is not a release, or the new release does not load.
+        OSError: it cannot be written. An older release is still there.
     """
     check_output(output)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Reading the two files that the tutorial's code and the 2018 post leave: a state dict and a pickle of parameters.
+"""Reads the two files that the tutorial's code and the 2018 post write: a state dict and a pickle of parameters.
 
-Both are pickles, and a pickle can name any function to be called while it is read. Neither file gets to: the state dict goes
-through `torch.load(weights_only=True)`, the parameters through an unpickler that knows plain values only.
+Both are pickles, and a pickle can name any function, which is called when the pickle is read. Here no function is
+called: `torch.load(weights_only=True)` reads the state dict, and an unpickler for plain values reads the parameters.
 """
 
 import io
@@ -16,20 +16,20 @@ from torch import Tensor
 
 from model.config import Architecture, Config
 
-# Lists, tuples, dicts, strings, bytes, numbers, booleans and None need no name in a pickle; these need theirs, and are all
-# that an unpickler of plain values may look up.
+# Lists, tuples, dicts, strings, bytes, numbers, booleans and None need no name in a pickle. These types do, and an
+# unpickler for plain values looks up no other names.
 PLAIN = {
     (module, kind.__name__): kind
-    for module in ("builtins", "__builtin__")  # the second is Python 2's name for it, which protocols 0 to 2 keep
+    for module in ("builtins", "__builtin__")  # the second is the name in Python 2, which protocols 0 to 2 use
     for kind in (set, frozenset, complex)
 }
 
-# The post's file has some 300 bytes; a pickle far larger is something else.
+# The file of the post has about 300 bytes. A much larger pickle is something else.
 LARGEST_PARAMETERS = 1_048_576
 
 
 class Parameters(BaseModel):
-    """The parameters as the 2018 post pickles them; `n_letters` counts the end marker too."""
+    """The parameters as the 2018 post pickles them. `n_letters` includes the end marker."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -40,12 +40,14 @@ class Parameters(BaseModel):
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Builds builtin containers, strings and numbers, and refuses whatever else a pickle names."""
+    """Builds builtin containers, strings and numbers, and refuses all other names in a pickle."""
 
     def find_class(self, module: str, name: str) -> type:
-        """The named type, if it is a plain one; `pickle.UnpicklingError` before anything is imported, if not."""
+        """The named type, if it is a plain one. Otherwise raises `pickle.UnpicklingError` and imports nothing."""
         if (module, name) not in PLAIN:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, and only containers, strings and numbers are read")
+            raise pickle.UnpicklingError(
+                f"it names {module}.{name}, and only containers, strings and numbers are allowed"
+            )
         return PLAIN[module, name]
 
 
@@ -53,11 +55,12 @@ def read_parameters(path: Path) -> Parameters:
     """Read the parameters pickle.
 
     Raises:
-        ValueError: the file is missing, is not a pickle of plain values, lacks a key, or its counts and lists disagree.
+        ValueError: the file is missing, is not a pickle of plain values, has no such key, or its counts and lists
+            disagree.
     """
     content = _content(path)
     if len(content) > LARGEST_PARAMETERS:
-        raise ValueError(f"{path}: {len(content)} bytes is too large for parameters; is it the state dict?")
+        raise ValueError(f"{path}: {len(content)} bytes are too many for parameters. Is it the state dict?")
     try:
         plain = PlainUnpickler(io.BytesIO(content)).load()
     except Exception as error:  # a broken pickle can raise almost anything
@@ -80,10 +83,10 @@ def read_parameters(path: Path) -> Parameters:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict that `torch.save` wrote, and run none of it.
+    """Read a state dict that `torch.save` wrote, and run no code from it.
 
     Raises:
-        ValueError: the file is missing, broken, or holds anything but named tensors.
+        ValueError: the file is missing, broken, or has more than named tensors.
     """
     content = _content(path)
     try:
@@ -91,8 +94,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a broken file can raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"{path}: refused as a state dict ({reason}). It is made with torch.save(rnn.state_dict(), 'model.pth'), "
-            "and not from the whole network"
+            f"{path}: refused as a state dict ({reason}). Write it with torch.save(rnn.state_dict(), 'model.pth'), "
+            "not from the whole network"
         ) from error
     if not isinstance(loaded, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in loaded.items()
@@ -107,18 +110,19 @@ def convert(
     """The same model as a release: its `model.json`, and its weights as float32.
 
     Args:
-        state_dict: what `torch.save(rnn.state_dict(), ...)` wrote.
-        parameters: what `pickle.dump({"all_categories": ..., ...}, ...)` wrote.
-        max_length: the tutorial's constant; the files do not have it.
-        max_start_letters: how many names a request may ask for.
+        state_dict: the file that `torch.save(rnn.state_dict(), ...)` wrote.
+        parameters: the file that `pickle.dump({"all_categories": ..., ...}, ...)` wrote.
+        max_length: the constant of the tutorial, which is not in the files.
+        max_start_letters: the most names in one request.
 
     Raises:
-        ValueError: a file cannot be read, or the two are not of one network; the message says where they disagree.
+        ValueError: a file cannot be read, or the two do not belong to one network. The message says where they
+            disagree.
     """
     known, weights = read_parameters(parameters), read_state_dict(state_dict)
     if "i2h.bias" not in weights or weights["i2h.bias"].ndim != 1:
         raise ValueError(
-            f"{state_dict}: no i2h.bias, which tells the hidden size; it has {', '.join(weights) or 'nothing'}"
+            f"{state_dict}: it has no i2h.bias, which shows the hidden size. It has {', '.join(weights) or 'nothing'}"
         )
     try:
         config = Config(
@@ -134,7 +138,7 @@ def convert(
     expected = config.weight_shapes()
     if weights.keys() != expected.keys():
         raise ValueError(
-            f"{state_dict}: has the tensors {', '.join(weights)}; this network's are {', '.join(expected)}"
+            f"{state_dict}: it has the tensors {', '.join(weights)}, but this network has {', '.join(expected)}"
         )
     for name, shape in expected.items():
         tensor = weights[name]
@@ -144,9 +148,9 @@ def convert(
                 f"{known.n_letters} letters, as in {parameters.name}, need {shape}"
             )
         if not tensor.is_floating_point() or tensor.is_sparse:
-            raise ValueError(f"{state_dict}: {name} holds {tensor.dtype}, not plain floating-point numbers")
+            raise ValueError(f"{state_dict}: {name} has {tensor.dtype}, not plain floating-point numbers")
         if not torch.isfinite(tensor.float()).all():
-            raise ValueError(f"{state_dict}: {name} holds NaN, or values too large for float32")
+            raise ValueError(f"{state_dict}: {name} has NaN, or values too large for float32")
     return config, {name: weights[name].float().contiguous().clone() for name in expected}
 
 

@@ -1,6 +1,6 @@
-"""Where the sample model's names come from when no folder is given: lists in the Faker package, which works offline.
+"""The lists of names in the Faker package that the sample model learns if no folder is given. Faker works offline.
 
-Of the 2018 post's 18 categories only Scottish has no list in Faker.
+Faker has a list for each of the 18 categories of the 2018 post, except Scottish.
 """
 
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ BOTH = ("last_names", "first_names")
 
 
 class NameSource(NamedTuple):
-    """Lists of one Faker locale (attributes of `faker.providers.person.LOCALE.Provider`) that hold names of a category."""
+    """Lists of names for a category, in one Faker locale (attributes of `faker.providers.person.LOCALE.Provider`)."""
 
     category: str
     locale: str
     lists: tuple[str, ...] = SURNAMES
 
 
-# Surnames; first names too where a locale has only a few hundred surnames. A list in the locale's own romanization is
-# preferred to transliterating letter by letter, which loses the vowels of Arabic and reads kanji as Chinese.
+# Surnames, and also first names if a locale has only a few hundred surnames. A list in the locale's own romanization is
+# better than a transliteration letter by letter, which loses the vowels of Arabic and reads kanji as Chinese.
 SOURCES = (
     NameSource("Arabic", "fr_DZ", BOTH),
     NameSource("Chinese", "zh_CN", ("last_romanized_names", "last_names")),

@@ -1,4 +1,4 @@
-"""Training the network of `model.network`, batch by batch, to a release."""
+"""Trains the network of `model.network` for a release."""
 
 import math
 import time
@@ -17,20 +17,20 @@ from model.config import Architecture, Config
 from model.network import RNN
 
 Progress = Callable[[int, float], None]
-"""Told `(batches done, the last batch's loss)`."""
+"""Called with `(batches done, the loss of the last batch)`."""
 
 # The highest learning rate of the one-cycle schedule (Smith and Topin, https://arxiv.org/abs/1708.07120).
 LEARNING_RATE = 0.01
-# So often in a run the held-out names are looked at, and the best weights so far are kept: a few hundred names are soon
-# learned by heart, and from there on it only gets worse for other names.
+# How often in a run the loss on the held-out names is measured, to keep the best weights so far. The network soon
+# learns a few hundred names by heart, and then gets worse on other names.
 LOOKS = 25
-# Nothing in the network bounds its state: a long name could send a gradient of any size through it.
+# The network's state has no bound, so a long name could make a gradient of any size.
 LARGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What a training run is made from, beside the names. The defaults take some 15 s on one core."""
+    """The settings of a training run. With the defaults it takes about 15 s on one core."""
 
     seed: int = 0
     batches: int = 600
@@ -43,14 +43,14 @@ class TrainingSettings:
 def train(data: Data, settings: TrainingSettings, progress: Progress | None = None) -> tuple[Config, dict[str, Tensor]]:
     """Learn the names.
 
-    The same data and settings give the same weights on one machine. One thread is used: at these sizes a second one
-    costs more than it brings, and the order of sums would depend on the machine's cores.
+    The same data and settings give the same weights on one machine. It uses one thread: at these sizes a second thread
+    makes it slower, and the order of sums would depend on the number of cores.
 
     Returns:
-        The release's `model.json` with the figures of this run, and its weights.
+        The `model.json` of the release, with the figures of this run, and its weights.
 
     Raises:
-        TrainingError: the held-out names are predicted no better than by letter frequencies.
+        TrainingError: the network predicts the held-out names no better than letter frequencies do.
     """
     started = time.perf_counter()
     with _alone(settings.seed):
@@ -64,9 +64,9 @@ def train(data: Data, settings: TrainingSettings, progress: Progress | None = No
     baseline = letter_frequency_loss(learned, held_out, symbols)
     if not held_out_loss < baseline:
         raise TrainingError(
-            f"On held-out names the loss is {held_out_loss:.3f} nats a letter, no better than letter frequencies alone "
-            f"({baseline:.3f}): nothing was learned that "
-            "holds for other names. Give more names, or change how long it trains (--batches)"
+            f"On names that were not learned, the loss is {held_out_loss:.3f} nats for each letter. Letter frequencies "
+            f"alone give {baseline:.3f}, so nothing was learned that is true for other names. "
+            "Next: give more names, or train longer or shorter (--batches)"
         )
     config = Config(
         architecture=Architecture(hidden_size=settings.hidden_size),
@@ -93,7 +93,7 @@ def train(data: Data, settings: TrainingSettings, progress: Progress | None = No
 
 
 def loss(rnn: RNN, batch: Corpus) -> Tensor:
-    """Mean negative log-probability of each next letter, end markers included, padding left out: a scalar, in nats."""
+    """Mean negative log-probability of each next letter, with end markers and without padding: a scalar, in nats."""
     categories, symbols = rnn.i2h.in_features - rnn.hidden_size - rnn.i2o.out_features, rnn.i2o.out_features
     category = functional.one_hot(batch.categories, categories).float()
     hidden = rnn.initial_state(len(batch))
@@ -112,7 +112,7 @@ def _fit(
     generator: torch.Generator,
     progress: Progress,
 ) -> tuple[float, int, dict[str, Tensor]]:
-    """Train; (the lowest loss on the held-out names, after which batch it was reached, the weights then)."""
+    """Train. Returns (the lowest loss on the held-out names, the number of its batch, the weights then)."""
     optimizer = torch.optim.Adam(rnn.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=settings.batches)
     odds = learned.weights()
@@ -145,7 +145,7 @@ def _evaluate(rnn: RNN, corpus: Corpus) -> float:
 
 @contextmanager
 def _alone(seed: int) -> Iterator[None]:
-    """One thread, and torch's own random numbers (first weights, dropout) from `seed`; the caller's are put back."""
+    """Use one thread, and `seed` for torch's random numbers (first weights, dropout), and restore both afterwards."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

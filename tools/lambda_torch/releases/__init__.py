@@ -1,1 +1,1 @@
-"""The write side of releases: publishing, moving channels, looking at what a bucket holds, and cleaning up."""
+"""Writing releases: publish, move channels, list what a bucket contains, and remove old releases."""

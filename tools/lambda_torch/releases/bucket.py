@@ -1,4 +1,4 @@
-"""A bucket of releases, as the tools see it: its channels, its manifests, and what it holds."""
+"""A bucket of releases: its channels, its manifests and its objects."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Release:
-    """A release in the bucket: its manifest, and how a channel refers to it."""
+    """A release in the bucket: its manifest, and the reference by which a channel names it."""
 
     ref: ReleaseRef
     manifest: Manifest
@@ -34,7 +34,7 @@ class Release:
 
 @dataclass(frozen=True)
 class ChannelState:
-    """A channel as it was read; `channel` and `etag` are None where it does not exist yet."""
+    """A channel as it was read. `channel` and `etag` are None if it does not exist yet."""
 
     name: str
     channel: Channel | None
@@ -42,13 +42,14 @@ class ChannelState:
 
 
 Change = Callable[[Channel | None, datetime], Channel]
-"""From what a channel names (None: it does not exist) and the time of the change to what it is to name."""
+"""Makes the new content of a channel from the old content (None if it does not exist) and the time of the change."""
 
 
 class Bucket:
-    """Reads and moves what a bucket holds.
+    """Reads a bucket and moves its channels.
 
-    Every write of a channel is conditional (S3 `If-Match`, `If-None-Match`): of two who move it at once, the second is told.
+    Every write of a channel is conditional (S3 `If-Match`, `If-None-Match`). If two commands move it at the same time,
+    the second one gets a ConflictError.
     """
 
     def __init__(self, client: "S3Client", name: str) -> None:
@@ -59,7 +60,7 @@ class Bucket:
         """Read a channel.
 
         Raises:
-            BucketError: the bucket cannot be read, or the pointer is garbage.
+            BucketError: the bucket cannot be read, or the channel is not in the right format.
         """
         with explained(self.name):
             try:
@@ -70,21 +71,21 @@ class Bucket:
                 return ChannelState(name, format.parse(Channel, self._small(response)), response["ETag"])
             except ValueError as error:
                 raise BucketError(
-                    f"{channel_key(name)} is not of this format: {error}\n"
-                    f"Next: remove it, or restore an earlier version of that object, then promote a release again."
+                    f"{channel_key(name)} is not in the format of a channel: {error}\n"
+                    f"Next: remove that object, or restore an earlier version of it, then promote a release again."
                 ) from None
 
     def channels(self) -> list[ChannelState]:
-        """All channels, by name."""
+        """All channels, sorted by name."""
         keys = (key for key in self._keys("channels/") if key.endswith(".json"))
         names = [key.removeprefix("channels/").removesuffix(".json") for key in keys]
         return [self.channel(name) for name in sorted(names)]
 
     def move(self, state: ChannelState, change: Change, *, dry_run: bool = False) -> Channel:
-        """Write what `change` makes of a channel, unless somebody moved it since it was read.
+        """Write what `change` makes of a channel, unless another command moved it after it was read.
 
         Raises:
-            ConflictError: somebody did.
+            ConflictError: another command moved it.
             BucketError: the bucket cannot be written.
         """
         moved = change(state.channel, datetime.now(UTC).replace(microsecond=0))
@@ -104,20 +105,20 @@ class Bucket:
                         Bucket=self.name, Key=key, Body=body, ContentType="application/json", IfMatch=state.etag
                     )
             except ClientError as error:
-                # 409 is S3's answer to conditional writes that arrive together, 404 to If-Match on what was removed meanwhile.
+                # S3 answers 409 to conditional writes at the same time, and 404 to If-Match on a removed object.
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 409, 412):
                     if self._holds(key, body):
-                        # The answer to this write was lost, and botocore sent it again.
+                        # The answer to this write was lost, and botocore repeated the write.
                         return moved
                     raise ConflictError(
-                        f"Somebody else moved the channel {state.name!r} since this command read it; nothing was changed.\n"
-                        f"Next: see what it names now (lambda-torch releases --bucket {self.name}), then run the command again."
+                        f"Another command moved the channel {state.name!r} after this one read it. Nothing was changed.\n"
+                        f"Next: see what it names now (lambda-torch releases --bucket {self.name}), then run this one again."
                     ) from None
                 raise
         return moved
 
     def undo(self, before: ChannelState, moved: Channel) -> None:
-        """Take back a move, unless somebody moved the channel again meanwhile."""
+        """Undo a move, unless another command has moved the channel again."""
         now = self.channel(before.name)
         if now.channel != moved:
             return
@@ -137,14 +138,14 @@ class Bucket:
 
     @staticmethod
     def _small(response: "GetObjectOutputTypeDef") -> bytes:
-        """A document's bytes. Raises ValueError where there are more than a document can have."""
+        """The bytes of a document. Raises ValueError if there are more than a document can have."""
         if response["ContentLength"] > MAX_DOCUMENT_BYTES:
             response["Body"].close()
-            raise ValueError(f"{response['ContentLength']} bytes are more than such a document can have")
+            raise ValueError(f"it has {response['ContentLength']} bytes, more than such a document can have")
         return response["Body"].read()
 
     def versions(self) -> list[str]:
-        """The versions of all complete releases (those that have a manifest)."""
+        """The versions of all complete releases (those with a manifest)."""
         suffix = f"/{MANIFEST_NAME}"
         return sorted(
             key.split("/")[1] for key in self._keys("releases/") if key.endswith(suffix) and key.count("/") == 2
@@ -154,7 +155,7 @@ class Bucket:
         """Read a release's manifest.
 
         Raises:
-            BucketError: there is none, or it is damaged.
+            BucketError: there is no such release, or its manifest is damaged.
         """
         key = file_key(version, MANIFEST_NAME)
         with explained(self.name):
@@ -176,15 +177,15 @@ class Bucket:
         return Release(ReleaseRef(version=version, manifest_sha256=hashlib.sha256(content).hexdigest()), manifest)
 
     def releases(self) -> Iterator[Release]:
-        """All complete releases, newest first. Damaged manifests are an error, as `release` tells it."""
+        """All complete releases, newest first. A damaged manifest is an error, as in `release`."""
         found = [self.release(version) for version in self.versions()]
         yield from sorted(found, key=lambda each: (each.manifest.created, each.ref.version), reverse=True)
 
     def resolve(self, word: str, channel: str) -> str:
-        """The version that a person means: `current`, `previous`, `canary` of the channel, or the beginning of a version.
+        """The version for a word: `current`, `previous`, `canary` of the channel, or the beginning of a version.
 
         Raises:
-            BucketError: it means none, or several.
+            BucketError: there is no such version, or several.
         """
         if word in ("current", "previous", "canary"):
             named = self.channel(channel).channel
@@ -197,13 +198,13 @@ class Bucket:
             return matches[0]
         if matches:
             some = ", ".join(version[:16] for version in matches[:5])
-            raise BucketError(f"{word!r} begins {len(matches)} versions.\nNext: give more of it: {some}")
+            raise BucketError(f"{len(matches)} versions begin with {word!r}.\nNext: give more letters: {some}")
         raise BucketError(
             f"No release begins with {word!r}.\nNext: lambda-torch releases --bucket {self.name} lists them."
         )
 
     def objects(self, version: str) -> dict[str, int]:
-        """Every object below a release: key to size in bytes."""
+        """All objects of a release: key to size in bytes."""
         return dict(self._sizes(f"releases/{version}/"))
 
     def _keys(self, prefix: str) -> Iterator[str]:

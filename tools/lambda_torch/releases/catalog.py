@@ -1,4 +1,4 @@
-"""Looking at what a bucket holds, and cleaning up: list, diff, verify, gc."""
+"""The commands that read a bucket, and the one that removes old releases: list, diff, verify, gc."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from lambda_torch.releases.bucket import Bucket, Release
 from serving.releases.format import MANIFEST_NAME, file_key
 
 CHUNK_BYTES = 1024 * 1024
-DELETE_AT_ONCE = 1000  # S3's limit for one DeleteObjects call
+DELETE_AT_ONCE = 1000  # the limit of S3 for one DeleteObjects call
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class ListedRelease:
 
     Attributes:
         release: the release.
-        roles: what names it: `live: current`, `live: canary 10%`, ...
+        roles: the channels that name it, and how: `live: current`, `live: canary 10%`, ...
     """
 
     release: Release
     roles: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The line for `--json`."""
         manifest = self.release.manifest
         return {
             "version": manifest.version,
@@ -42,7 +42,7 @@ class ListedRelease:
 
 
 def roles(bucket: Bucket) -> dict[str, tuple[str, ...]]:
-    """For each version that a channel names, how."""
+    """For each version that a channel names: the channels, and how they name it."""
     found: dict[str, tuple[str, ...]] = {}
     for state in bucket.channels():
         if state.channel is None:
@@ -57,13 +57,13 @@ def roles(bucket: Bucket) -> dict[str, tuple[str, ...]]:
 
 
 def listing(bucket: Bucket) -> list[ListedRelease]:
-    """All releases, newest first, with what names them."""
+    """All releases, newest first, with the channels that name them."""
     named = roles(bucket)
     return [ListedRelease(release, named.get(release.ref.version, ())) for release in bucket.releases()]
 
 
 def age(created: datetime, now: datetime) -> str:
-    """How long ago, in one unit: `3 days`."""
+    """The age in one unit, such as `3 days`."""
     seconds = max(0, int((now - created).total_seconds()))
     for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
         if seconds >= length:
@@ -109,10 +109,10 @@ def _response(examples: list[Any], request: Any) -> Any:
 
 
 def verify(bucket: Bucket, release: Release, progress: Callable[[int], None] | None = None) -> list[str]:
-    """Read every byte of a release and compare; the problems found, none for a whole release.
+    """Read every byte of a release, compare it with the manifest, and return the problems. A complete release has none.
 
     Args:
-        progress: told how many bytes were read.
+        progress: called with the number of bytes in each part that was read.
     """
     manifest, problems = release.manifest, _misnamed(bucket, release)
     for name, entry in manifest.files.items():
@@ -137,9 +137,9 @@ def verify(bucket: Bucket, release: Release, progress: Callable[[int], None] | N
 
 
 def _misnamed(bucket: Bucket, release: Release) -> list[str]:
-    """Channels that name this release with the hash of another manifest: functions refuse what they point to."""
+    """The channels that name this release with the hash of another manifest. Functions refuse such a release."""
     return [
-        f"the channel {state.name!r} names this release with another manifest's hash: promote it again"
+        f"the channel {state.name!r} names this release with the hash of another manifest: promote it again"
         for state in bucket.channels()
         if state.channel is not None
         for ref in (state.channel.current, state.channel.previous, state.channel.canary)
@@ -148,12 +148,13 @@ def _misnamed(bucket: Bucket, release: Release) -> list[str]:
 
 
 def collect_garbage(bucket: Bucket, keep: int, *, dry_run: bool = False) -> list[Release]:
-    """Remove the oldest releases beyond the newest `keep`, never one that a channel names; returns what was removed.
+    """Remove all releases but the newest `keep` and those that a channel names. Returns the removed releases.
 
-    A release stops being one when its manifest goes, so that goes first, and only then the files. Somebody may name it at that
-    very moment: after its manifest went, the channels are read again, and a release that one of them names now gets it back. (Who
-    moves a channel looks afterwards whether the manifest is still there, so one of the two always notices.) What an interrupted
-    run left is not touched: it looks like a publication that has not finished.
+    A release without its manifest is not a release any more. So the manifest is removed first, and then the files.
+    Another command may move a channel to the release at that moment. So after the manifest is removed, the channels are
+    read again. If one of them names the release now, the manifest is restored. (A command that moves a channel checks
+    afterwards that the manifest still exists, so one of the two always notices.) Files that an interrupted run left are
+    not removed, because they look like a publication that has not finished.
 
     Raises:
         BucketError: the bucket cannot be read or written.
@@ -165,7 +166,7 @@ def collect_garbage(bucket: Bucket, keep: int, *, dry_run: bool = False) -> list
 
 
 def _remove(bucket: Bucket, version: str) -> bool:
-    """Remove a release; False where a channel turned out to name it."""
+    """Remove a release. Returns False if a channel names it."""
     if version in roles(bucket):
         return False
     keys, key = sorted(bucket.objects(version)), file_key(version, MANIFEST_NAME)

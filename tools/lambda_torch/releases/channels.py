@@ -1,4 +1,4 @@
-"""Moving a channel: promote, roll back, and run a canary. Each is one conditional write."""
+"""Moving a channel: promote a release, roll back, and run a canary. Each is one conditional write."""
 
 from datetime import datetime
 
@@ -8,10 +8,10 @@ from serving.releases.format import SCHEMA_VERSION, Canary, Channel, ReleaseRef
 
 
 def promote(bucket: Bucket, channel: str, ref: ReleaseRef, *, dry_run: bool = False) -> tuple[Channel, str | None]:
-    """Make a release current; what was current becomes previous, and a canary ends.
+    """Make a release current. The current release becomes the previous one, and a canary ends.
 
     Returns:
-        What the channel names now, and the version that it named before (None: it is new).
+        The content of the channel now, and the version that was current before (None for a new channel).
     """
     state = bucket.channel(channel)
     before = state.channel
@@ -26,10 +26,10 @@ def promote(bucket: Bucket, channel: str, ref: ReleaseRef, *, dry_run: bool = Fa
 
 
 def rollback(bucket: Bucket, channel: str, *, dry_run: bool = False) -> Channel:
-    """Make the previous release current again, and the current one previous; a canary ends.
+    """Make the previous release current again, and the current one previous. A canary ends.
 
     Raises:
-        BucketError: there is no previous release, or it is no longer whole.
+        BucketError: there is no previous release, or it is not complete any more.
     """
     state = bucket.channel(channel)
     if state.channel is None or state.channel.previous is None:
@@ -37,7 +37,7 @@ def rollback(bucket: Bucket, channel: str, *, dry_run: bool = False) -> Channel:
             f"The channel {channel!r} has no previous release.\n"
             "Next: promote one by its version; lambda-torch releases lists them."
         )
-    # A release that was removed by hand, or whose manifest was replaced, must not become current.
+    # A release must not become current if it was removed by hand, or if its manifest was replaced.
     back = state.channel.previous
     if bucket.release(back.version).ref != back:
         raise BucketError(
@@ -56,7 +56,7 @@ def rollback(bucket: Bucket, channel: str, *, dry_run: bool = False) -> Channel:
 def set_canary(
     bucket: Bucket, channel: str, ref: ReleaseRef | None, share: float = 0.0, *, dry_run: bool = False
 ) -> Channel:
-    """Let a release answer a share of the requests; None ends the canary.
+    """Let a release answer a share of the requests. None ends the canary.
 
     Raises:
         BucketError: the channel has no current release, or the release is current already.
@@ -65,7 +65,7 @@ def set_canary(
     if state.channel is None:
         raise BucketError(f"The channel {channel!r} has no release yet.\nNext: lambda-torch publish FOLDER")
     if ref is not None and state.channel.current.version == ref.version:
-        raise BucketError(f"Release {ref.version} is the current one of {channel!r} already.")
+        raise BucketError(f"Release {ref.version} is already the current release of {channel!r}.")
 
     def change(now: Channel | None, updated: datetime) -> Channel:
         assert now is not None
@@ -78,7 +78,7 @@ def set_canary(
 
 
 def _move(bucket: Bucket, state: ChannelState, change: Change, ref: ReleaseRef | None, *, dry_run: bool) -> Channel:
-    """Move a channel to name a release, and back again if the release was removed (`gc`) in that very moment."""
+    """Move a channel to a release. Move it back if the release was removed (`gc`) at that moment."""
     moved = bucket.move(state, change, dry_run=dry_run)
     if ref is None or dry_run:
         return moved

@@ -1,7 +1,7 @@
-"""Publishing: a folder becomes a release in the bucket, and the release becomes a channel's current one.
+"""Publishing: upload a folder as a release, and make it the current release of a channel.
 
-The order is what makes it safe: files, then the manifest that vouches for them, then the pointer. A reader, or a publisher that
-is interrupted, never meets a pointer to something that is not whole.
+The order makes it safe: first the files, then the manifest with their hashes, then the channel. So a channel never
+names a release that is not complete, even if a publication is interrupted.
 """
 
 import json
@@ -33,9 +33,9 @@ from serving.releases.format import (
 )
 
 Progress = Callable[[str, int], None]
-"""Told `(file name, bytes sent)` as an upload proceeds."""
+"""Called with `(file name, bytes sent)` during an upload."""
 
-# Numbers that are recorded on one CPU are checked on another, whose vector units round differently.
+# Numbers are recorded on one CPU and checked on another, which may round differently.
 RECORDED_TOLERANCE = 1e-4
 FILES_AT_ONCE = 4
 FRAMEWORKS = ("torch", "numpy", "safetensors")
@@ -47,9 +47,9 @@ class Published:
 
     Attributes:
         release: the release.
-        sent: names of the files that were uploaded; the others were in the bucket already.
-        existed: whether the release was complete before; its manifest then stays as it is.
-        previous: what the channel named before; None for a new channel, or where no channel was to be moved.
+        sent: the names of the uploaded files. The bucket already had the others.
+        existed: whether the release was published before. Then its manifest does not change.
+        previous: the version that the channel named before. None for a new channel, or if no channel is moved.
     """
 
     release: Release
@@ -61,6 +61,11 @@ class Published:
     def version(self) -> str:
         """The release's version."""
         return self.release.ref.version
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The files that are programs, which a function takes only where it is allowed."""
+        return tuple(name for name, entry in self.release.manifest.files.items() if entry.format is not None)
 
 
 def publish(
@@ -74,18 +79,18 @@ def publish(
     progress: Progress | None = None,
     dry_run: bool = False,
 ) -> Published:
-    """Upload a release folder, and make it the channel's current release once it has answered its golden examples.
+    """Upload a release folder, and make it the channel's current release after it has answered its golden examples.
 
     Args:
-        folder: the release folder; everything in it belongs to the release.
-        bucket: where to.
-        channel: the channel to move; None uploads only.
-        note: one line for people, kept in the manifest.
-        metrics: numbers for people, kept in the manifest beside the model's own.
-        golden_file: a JSON list of `{"request", "response", "tolerance"}`; a response that is left out is recorded from this
-            release. Without a file, the model's own example is recorded.
-        progress: told how many bytes of which file were sent.
-        dry_run: check everything, change nothing.
+        folder: the release folder. Everything in it belongs to the release.
+        bucket: the bucket for the release.
+        channel: the channel to move. None only uploads.
+        note: one line for people, stored in the manifest.
+        metrics: numbers for people, stored in the manifest beside the model's own.
+        golden_file: a JSON list of `{"request", "response", "tolerance"}`. If a response is missing, the answer of this
+            release is recorded. Without a file, the answer to the model's own example is recorded.
+        progress: called with the name of a file and the number of bytes in each part that was sent.
+        dry_run: check everything, and change nothing.
 
     Raises:
         BucketError: the folder cannot be served, or the bucket cannot be written.
@@ -94,7 +99,7 @@ def publish(
         raise BucketError(f"{folder} is not a folder.\nNext: make a release: lambda-torch train --output {folder}")
     try:
         files = format.describe(folder)
-        screening.check(folder, files)
+        screening.check(folder, files, allow_programs=True)
     except ValueError as error:
         raise BucketError(f"{folder} cannot be published: {error}") from error
     model = load(folder)
@@ -111,13 +116,14 @@ def publish(
             metrics=measured,
             golden=examples,
         )
-        # What readers would refuse is refused here.
+        # Refuse here what readers would refuse.
         format.parse(Manifest, format.dump(manifest))
     except ValueError as error:
         raise BucketError(f"The release cannot be described: {_first_problem(error)}") from error
     existed = manifest.version in bucket.versions()
     if not existed:
-        # Before anything is sent: a manifest stays as it is for good, and one that its own release fails would bar that release.
+        # Before anything is sent, because a manifest never changes: with examples that its own release fails, it could
+        # not serve.
         check_golden(model, manifest)
     sent = _send_files(bucket, manifest, folder, progress, dry_run=dry_run)
     if not existed and not dry_run:
@@ -142,7 +148,7 @@ def load(folder: Path) -> ServedModel:
     """Load the release as the function would and predict once.
 
     Raises:
-        BucketError: with the model's own reason.
+        BucketError: the model does not load, or does not predict. The message has its own reason.
     """
     from model import Model
     from serving.releases.loader import warm_up
@@ -156,7 +162,7 @@ def load(folder: Path) -> ServedModel:
 
 
 def _model_folder() -> str:
-    """Which folder's model this is, for messages."""
+    """The folder of the model in use, for messages."""
     import model
 
     folder = Path(model.__file__).parent
@@ -164,10 +170,11 @@ def _model_folder() -> str:
 
 
 def golden_examples(model: ServedModel, file: Path | None) -> list[GoldenExample]:
-    """The golden examples of a file, or the model's own example; missing responses are recorded from the model.
+    """The golden examples of a file, or the model's own example. Missing responses are recorded from the model.
 
     Raises:
-        BucketError: the file is not a list of examples, the model refuses a request of it, or no manifest can hold one.
+        BucketError: the file is not a list of examples, the model refuses a request, or a manifest cannot store an
+            example.
     """
     from model import Request
 
@@ -180,8 +187,8 @@ def golden_examples(model: ServedModel, file: Path | None) -> list[GoldenExample
             return [_recorded(model, {"request": request})]
         except ValueError as error:
             raise BucketError(
-                f"The model's own example makes no golden example: {_first_problem(error)}\n"
-                "Next: mend Model.example() or its response, or give examples of your own: --golden FILE"
+                f"The model's own example cannot be a golden example: {_first_problem(error)}\n"
+                "Next: correct Model.example() or its response, or give your own examples: --golden FILE"
             ) from error
     try:
         entries = json.loads(file.read_bytes(), parse_constant=_no_constant)
@@ -196,17 +203,17 @@ def golden_examples(model: ServedModel, file: Path | None) -> list[GoldenExample
             GoldenExample.model_validate(entry) if "response" in entry else _recorded(model, entry) for entry in entries
         ]
     except ValueError as error:
-        raise BucketError(f"{file} holds no golden examples for this model: {_first_problem(error)}") from error
+        raise BucketError(f"{file} has no golden examples for this model: {_first_problem(error)}") from error
     except Exception as error:
-        # A file that cannot be read, or whatever a model's own code raises for a request that it does not answer.
-        raise BucketError(f"{file} holds no golden examples for this model: {type(error).__name__}: {error}") from error
+        # The file cannot be read, or the model's own code raised an exception for a request.
+        raise BucketError(f"{file} has no golden examples for this model: {type(error).__name__}: {error}") from error
 
 
 def check_golden(model: ServedModel, manifest: Manifest) -> None:
-    """Let the release answer the golden examples of the manifest that a channel would name.
+    """Check that the release answers the golden examples in the manifest.
 
     Raises:
-        BucketError: an example failed; no channel was moved.
+        BucketError: an example failed. No channel was moved.
     """
     from model import Request
 
@@ -215,7 +222,7 @@ def check_golden(model: ServedModel, manifest: Manifest) -> None:
     except golden.GoldenError as error:
         raise BucketError(
             f"Release {manifest.version} does not answer as recorded: {error}\n"
-            "No channel was moved. Next: mend the model, or leave the response out of the file, so that it is recorded anew."
+            "No channel was moved. Next: correct the model, or remove the response from the file, to record a new one."
         ) from error
 
 
@@ -251,7 +258,7 @@ def _ref(manifest: Manifest) -> format.ReleaseRef:
 def _send_files(
     bucket: Bucket, manifest: Manifest, folder: Path, progress: Progress | None, *, dry_run: bool
 ) -> tuple[str, ...]:
-    """Upload what the bucket has not; each file is sent in parts that go side by side (boto3's transfer manager)."""
+    """Upload the files that the bucket does not have. boto3 sends the parts of a file at the same time."""
 
     def send(item: tuple[str, FileEntry]) -> str | None:
         name, entry = item
@@ -275,7 +282,7 @@ def _send_files(
 
 
 def _has(bucket: Bucket, key: str, entry: FileEntry) -> bool:
-    """Whether the bucket holds this content: the size, and the hash that the uploader noted. `verify` reads the bytes."""
+    """Whether the bucket has this content, by its size and the hash in its metadata. `verify` reads the bytes."""
     from botocore.exceptions import ClientError
 
     try:
@@ -288,7 +295,7 @@ def _has(bucket: Bucket, key: str, entry: FileEntry) -> bool:
 
 
 def _put_manifest(bucket: Bucket, manifest: Manifest) -> None:
-    """Write the manifest, unless somebody who published the same content was quicker: theirs then stays."""
+    """Write the manifest, unless another command published the same content first. Then its manifest stays."""
     from botocore.exceptions import ClientError
 
     with explained(bucket.name):

@@ -1,1 +1,1 @@
-"""Driving the real SAM CLI and Docker: which Python is built for, what containers need from this machine, and the local API."""
+"""Running the real SAM CLI and Docker: the Python to build for, what containers need, and the local API."""

@@ -1,4 +1,4 @@
-"""`sam build --use-container` with all that it needs on this machine."""
+"""`sam build --use-container`, with all that it needs on this machine."""
 
 import subprocess
 from collections.abc import Callable
@@ -14,9 +14,9 @@ BUILT_TEMPLATE = Path(".aws-sam", "build", "template.yaml")
 
 
 def build(runtime: PythonRuntime, say: Callable[[str], None], root: Path = project.ROOT) -> None:
-    """Build function and layer in Amazon's build image, as far as they changed since the last build.
+    """Build the function and the layer in Amazon's build image, if they changed since the last build.
 
-    The output of SAM goes to this process's standard error.
+    The output of SAM goes to the standard error of this process.
 
     Raises:
         SamError: the build failed. SAM has then removed what an earlier build made.
@@ -36,16 +36,16 @@ def build(runtime: PythonRuntime, say: Callable[[str], None], root: Path = proje
         if not has_image(image):
             raise SamError(
                 f"sam build needs the image {image}, and it cannot be pulled. "
-                "Next: connect to public.ecr.aws, or make images for a stand-in (Debian); make serve needs neither."
+                "Next: connect to public.ecr.aws, or run make images for a stand-in (Debian). make serve needs neither."
             )
         raise SamError(
-            f"sam build failed with status {done.returncode}; its last lines say why. "
-            "Next: correct that and run it again; make serve works without a build."
+            f"sam build failed with status {done.returncode}. Its last lines say why. "
+            "Next: correct that and run it again. make serve works without a build."
         )
 
 
 def arguments(runtime: PythonRuntime, root: Path) -> list[str]:
-    """The arguments of `sam` that build for this runtime, without those that this machine needs."""
+    """The arguments of `sam` for a build for this runtime, without the arguments for this machine."""
     template = template_for(runtime, root / project.TEMPLATE.name)
     if template.parent == root:
         return ["build", "--use-container"]

@@ -1,4 +1,4 @@
-"""A copy of the checkout, as someone who clones it has it: for tests and benchmarks that build, edit and break it."""
+"""A copy of the checkout, like a fresh clone, for tests and benchmarks that build, edit and break it."""
 
 import os
 import shutil
@@ -10,10 +10,10 @@ from lambda_torch.sam.runtime import PythonRuntime, of_template
 
 
 def copy(folder: Path, named: PythonRuntime) -> None:
-    """Copy the checkout's files (not what git ignores), with `named` as the template's runtime.
+    """Copy the files of the checkout (not those that git ignores), with `named` as the runtime in the template.
 
-    What is in the folder from before, and not in the checkout, goes; but what SAM built there stays, so that it builds only what
-    changed.
+    Files in the folder that are not in the checkout are removed. What SAM built there stays, so that it builds only
+    changes.
     """
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

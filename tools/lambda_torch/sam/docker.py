@@ -1,4 +1,4 @@
-"""Docker, as far as SAM needs it: whether it is usable, and how a container reaches this machine."""
+"""What SAM needs to know about Docker: whether it works, and how a container reaches this machine."""
 
 import ipaddress
 import json
@@ -16,8 +16,8 @@ class Host(NamedTuple):
     """How containers reach a server on this machine.
 
     Attributes:
-        bind: the address that the server listens on: no other machine can reach it there.
-        name: what a container calls it.
+        bind: the address on which the server listens. No other machine can reach it.
+        name: the name or address that a container uses.
     """
 
     bind: str
@@ -32,8 +32,8 @@ def require() -> None:
     """
     if shutil.which("docker") is None:
         raise DockerError(
-            "Docker is not installed. Next: install it (https://docs.docker.com/get-docker/, or docker.io on Debian); "
-            "without Docker, make serve runs the same function."
+            "Docker is not installed. Next: install it (https://docs.docker.com/get-docker/, or docker.io on Debian). "
+            "Without Docker, make serve runs the same function."
         )
     done = _run("version", "--format", "{{.Server.Version}}")
     if done.returncode == 0:
@@ -45,13 +45,13 @@ def require() -> None:
             'Next: sudo usermod -aG docker "$USER", and log in again.'
         )
     raise DockerError(
-        f"Docker is installed, but no daemon answers ({said.splitlines()[-1] if said else 'it says nothing'}). "
+        f"Docker is installed, but no daemon answers ({said.splitlines()[-1] if said else 'docker printed nothing'}). "
         "Next: start it (Docker Desktop, or sudo systemctl start docker)."
     )
 
 
 def docker(*arguments: str) -> str:
-    """What a quick docker command prints. Raises `DockerError` with its message if it fails."""
+    """The output of a quick docker command. Raises `DockerError` with its message if it fails."""
     done = _run(*arguments)
     if done.returncode:
         raise DockerError(f"docker {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
@@ -64,7 +64,7 @@ def has_image(name: str) -> bool:
 
 
 def label(image: str, name: str) -> str:
-    """An image's label; empty if it has no such label, or is not there."""
+    """A label of an image. Empty if the image does not exist or has no such label."""
     done = _run(
         "image", "inspect", "--format", f'{{{{with .Config.Labels}}}}{{{{index . "{name}"}}}}{{{{end}}}}', image
     )
@@ -72,13 +72,13 @@ def label(image: str, name: str) -> str:
 
 
 def host() -> Host:
-    """How containers reach servers on this machine. Raises `DockerError` if Docker does not tell."""
+    """How containers reach servers on this machine. Raises `DockerError` if Docker does not say it."""
     if "Docker Desktop" in docker("info", "--format", "{{.OperatingSystem}}"):
         return Host("127.0.0.1", "host.docker.internal")
-    # On Linux the default network's gateway is this machine, at an address that only containers can reach.
-    told = docker("network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}")
-    for network in json.loads(told) or ():
-        # A daemon that has not been restarted since it made the network does not name the gateway: it is the first address.
+    # On Linux the gateway of the default network is this machine, at an address that only containers can reach.
+    networks = docker("network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}")
+    for network in json.loads(networks) or ():
+        # A daemon that has not restarted since it made the network does not name the gateway. It is the first address.
         subnet = ipaddress.ip_network(network["Subnet"])
         if subnet.version == 4:
             gateway = network.get("Gateway") or str(next(subnet.hosts()))

@@ -1,4 +1,4 @@
-"""A Docker network for one run. Whatever container of the run is left in the end is in it, is found by it, and goes with it."""
+"""A Docker network for one run. It contains all containers of the run, so that those that are left can be removed."""
 
 import contextlib
 import os
@@ -9,18 +9,18 @@ from pathlib import Path
 from lambda_torch.errors import DockerError
 from lambda_torch.sam.docker import docker
 
-# The value is the process id of the run's owner.
+# Its value is the process id of the owner of the run.
 LABEL = "lambda-torch.run"
 
 
 @contextmanager
 def network() -> Iterator[str]:
-    """The name of a network that lasts as long as the block.
+    """Make a network for the block, and give its name.
 
-    Networks of runs that were killed, and could not remove theirs, go first, with their containers.
+    First, it removes the networks and containers of runs that were killed and could not remove them.
 
     Raises:
-        DockerError: Docker cannot make one.
+        DockerError: Docker cannot make a network.
     """
     _remove_stale()
     name = f"lambda-torch-{os.getpid()}"
@@ -32,12 +32,12 @@ def network() -> Iterator[str]:
 
 
 def containers(name: str) -> list[str]:
-    """The ids of the containers in a network, stopped ones included."""
+    """The ids of the containers in a network, including stopped ones."""
     return docker("ps", "--all", "--quiet", "--filter", f"network={name}").split()
 
 
 def remove(name: str) -> None:
-    """Remove a network and every container in it; one that is gone already is no error."""
+    """Remove a network and every container in it. It is not an error if it does not exist."""
     with contextlib.suppress(DockerError):
         left = containers(name)
         if left:

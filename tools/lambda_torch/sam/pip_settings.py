@@ -1,7 +1,8 @@
-"""What pip in a build container needs of this machine's pip settings, which it cannot see.
+"""This machine's pip settings, for pip in a build container, which cannot see them.
 
-Indexes and trusted hosts are handed on. Folders of wheels (`find-links`) are served over HTTP while the build runs, to containers
-only. Nothing is handed to an image that carries the settings itself, as this project's stand-ins for AWS's images do.
+Containers get the indexes and trusted hosts. Folders of wheels (`find-links`) are served over HTTP while the build
+runs, to containers only. An image that has the settings in it, such as this project's stand-ins for AWS's images, gets
+nothing.
 """
 
 import functools
@@ -21,19 +22,19 @@ from pathlib import Path
 from lambda_torch.sam import docker
 from lambda_torch.sam.docker import Host
 
-# Handed on where their values are addresses on the network.
+# Containers get these settings if their values are addresses on the network.
 _PASSED = ("index-url", "extra-index-url", "find-links", "trusted-host")
 
 
-# A build image with this label carries the settings of the machine that it was made on.
+# A build image with this label contains the settings of the machine on which it was made.
 CARRIED = "lambda-torch.pip-settings"
 
 
 @contextmanager
 def for_containers(host: Host, image: str) -> Iterator[Mapping[str, str]]:
-    """Environment variables for containers of a build image, valid while the block lasts.
+    """Environment variables for containers of a build image, valid during the block.
 
-    They are the same from build to build where they can be: SAM builds again what was built with other variables.
+    They are the same for each build if possible, because SAM builds again after its variables have changed.
     """
     if docker.label(image, CARRIED):
         yield {}
@@ -49,14 +50,14 @@ def for_containers(host: Host, image: str) -> Iterator[Mapping[str, str]]:
 
 
 def addresses() -> dict[str, list[str]]:
-    """Those of pip's settings that are addresses on the network, which a container can reach too."""
+    """The pip settings that are addresses on the network. A container can reach them too."""
     settings = _settings()
     found = {name: [value for value in settings.get(name, []) if not _is_local(value)] for name in _PASSED}
     return {name: list(dict.fromkeys(values)) for name, values in found.items() if values}
 
 
 def looks_on_this_disk() -> bool:
-    """Whether pip is set up to find packages in folders of this machine, which a container cannot see."""
+    """Whether pip looks for packages in folders of this machine, which a container cannot see."""
     settings = _settings()
     return any(
         _is_local(value) for name in ("index-url", "extra-index-url", "find-links") for value in settings.get(name, [])
@@ -64,7 +65,7 @@ def looks_on_this_disk() -> bool:
 
 
 def _settings() -> dict[str, list[str]]:
-    """pip's own settings: later sources (site, user, environment) win over earlier ones, as in pip."""
+    """The settings of pip. Later sources (site, user, environment) replace earlier ones, as in pip."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     settings = {}
@@ -91,14 +92,14 @@ def _local_folder(value: str) -> Path | None:
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *arguments: object) -> None:
-        """Builds have their own log."""
+        """Log nothing. Builds have their own log."""
 
 
 @contextmanager
 def _served(folder: Path, host: Host) -> Iterator[str]:
-    """Serve a folder to containers; its address."""
+    """Serve a folder to containers, and give its address."""
     handler = functools.partial(_Quiet, directory=str(folder))
-    # A port that follows from the folder, so that the address is the same for the next build; any other one if it is taken.
+    # The port depends on the folder, so that the next build has the same address. If it is in use, take any other port.
     preferred = 20_000 + int.from_bytes(hashlib.sha256(os.fsencode(folder)).digest()[:2], "big") % 10_000
     try:
         server = http.server.ThreadingHTTPServer((host.bind, preferred), handler)

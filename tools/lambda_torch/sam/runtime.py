@@ -1,8 +1,7 @@
-"""Which Python is built for: the one place that decides.
+"""The Python version to build for. This module alone decides it.
 
-It is the template's runtime wherever PyTorch has a wheel for it in reach of this machine's pip. On a machine that is cut off
-from PyTorch's index, and has a wheel for its own Python only, it is that Python: then a copy of the template is built that names
-it.
+It is the template's runtime if this machine's pip finds a wheel of torch for it. A machine without access to PyTorch's
+index may have a wheel for its own Python only. Then it is that Python, and a copy of the template names it.
 """
 
 import os
@@ -19,7 +18,7 @@ from lambda_torch.errors import UnknownRuntimeError
 
 VARIABLE = "LAMBDA_TORCH_RUNTIME"
 REQUIREMENTS = project.LAYER_SOURCE / "requirements.txt"
-# Where the "+cpu" builds are for a pip whose configuration names no mirror of them.
+# The index of the "+cpu" builds, for a pip whose configuration names no mirror of it.
 INDEX = "https://download.pytorch.org/whl/cpu"
 _SECONDS = 120
 
@@ -41,27 +40,27 @@ class PythonRuntime:
 
 
 def of_template(template: Path = project.TEMPLATE) -> PythonRuntime:
-    """The runtime that the template names. Raises `UnknownRuntimeError` unless it names exactly one."""
+    """The runtime that the template names. Raises `UnknownRuntimeError` if it does not name exactly one."""
     named = set(re.findall(r"\bpython3\.\d+\b", template.read_text()))
     if len(named) != 1:
         raise UnknownRuntimeError(
             f"{template} names {' and '.join(sorted(named)) or 'no Python runtime'}. "
-            "Next: name one and the same in the function's Runtime and the layer's CompatibleRuntimes."
+            "Next: name the same one in the functions' Runtime and the layer's CompatibleRuntimes."
         )
     return PythonRuntime(named.pop())
 
 
 def choose(say: Callable[[str], None], template: Path = project.TEMPLATE) -> PythonRuntime:
-    """The runtime to build for on this machine. LAMBDA_TORCH_RUNTIME=python3.12 decides it without asking pip.
+    """The runtime to build for on this machine. LAMBDA_TORCH_RUNTIME=python3.12 sets it, and pip is not asked.
 
     Raises:
-        UnknownRuntimeError: pip has no wheel of torch for any; with what it said.
+        UnknownRuntimeError: pip finds no wheel of torch for any runtime. The message has pip's own words.
     """
     wanted = of_template(template)
     asked = os.environ.get(VARIABLE, "")
     if asked:
         if not re.fullmatch(r"python3\.\d+", asked):
-            raise UnknownRuntimeError(f"{VARIABLE}={asked} is no runtime. Next: give one such as {wanted.name}.")
+            raise UnknownRuntimeError(f"{VARIABLE}={asked} is not a runtime. Next: give one such as {wanted.name}.")
         return PythonRuntime(asked)
     own = PythonRuntime(f"python{sys.version_info[0]}.{sys.version_info[1]}")
     said = ""
@@ -77,7 +76,7 @@ def choose(say: Callable[[str], None], template: Path = project.TEMPLATE) -> Pyt
 
 
 def template_for(runtime: PythonRuntime, template: Path = project.TEMPLATE) -> Path:
-    """A template for this runtime: the project's own, or a copy below build/ (its paths are relative to the project's folder)."""
+    """A template for this runtime: the project's own, or a copy below build/ whose paths start at the project's folder."""
     named = of_template(template)
     if named == runtime:
         return template
@@ -90,7 +89,7 @@ def template_for(runtime: PythonRuntime, template: Path = project.TEMPLATE) -> P
 
 
 def _has_wheel(runtime: PythonRuntime) -> tuple[bool, str]:
-    """Whether pip could install torch for this runtime, and what it says if not."""
+    """Whether pip could install torch for this runtime, and its message if it could not."""
     torch = next(line for line in REQUIREMENTS.read_text().splitlines() if line.startswith("torch=="))
     with tempfile.TemporaryDirectory() as target:
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run"]

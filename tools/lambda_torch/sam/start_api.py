@@ -32,8 +32,8 @@ class Variables:
 
     Attributes:
         path: the file.
-        values: what is in it. SAM passes on only what the template declares.
-        example: a request that the published release answers, as JSON text.
+        values: its content. SAM passes on only variables that the template declares.
+        example: a request for the published release, as JSON text.
     """
 
     path: Path
@@ -43,10 +43,10 @@ class Variables:
 
 @contextmanager
 def storage(release: Path, processes: Processes, say: Say) -> Iterator[tuple[Storage, Variables]]:
-    """S3 with a published release, reachable from containers, and the variables with which the function finds it.
+    """An S3 server with a published release, which containers can reach, and the function's variables for it.
 
     Raises:
-        DockerError, lambda_torch.errors.EmulatorError, lambda_torch.errors.BucketError: what failed.
+        lambda_torch.errors.LambdaTorchError: Docker, the server or the publication failed.
     """
     from lambda_torch.releases.bucket import Bucket
     from lambda_torch.releases.publishing import publish
@@ -72,7 +72,7 @@ class Api:
     """A running `sam local start-api`.
 
     Attributes:
-        network: the Docker network in which its containers are.
+        network: the Docker network of its containers.
     """
 
     url: str
@@ -84,10 +84,10 @@ class Api:
 def start_api(
     processes: Processes, variables: Variables, port: int, log: Callable[[str], None], root: Path = project.ROOT
 ) -> Iterator[Api]:
-    """Serve what was built last at a loopback port; afterwards no process, container or network of it is left.
+    """Serve the last build at a loopback port. Afterwards no process, container or network of it is left.
 
     Raises:
-        EmulatorError: SAM ended, or does not listen; with its last lines.
+        EmulatorError: SAM ended, or does not listen. The message has its last lines.
     """
     with network() as name:
         child = processes.start(
@@ -104,7 +104,7 @@ def start_api(
             child.wait_listening(port, START_SECONDS)
             yield Api(f"http://127.0.0.1:{port}", child, name)
         finally:
-            # SAM removes its containers when it is asked to end; `network` removes what it leaves.
+            # SAM removes its containers when it gets this signal. `network` removes what is left.
             with contextlib.suppress(ProcessLookupError):
                 child.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(Exception):

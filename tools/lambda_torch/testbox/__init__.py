@@ -1,12 +1,13 @@
-"""The test box: Lambda's sandbox, as far as a Linux machine can have it, around Lambda's own emulator. No Docker.
+"""The test box: a sandbox like Lambda's around Lambda's own emulator, on Linux, without Docker.
 
-What local Docker hides and Lambda punishes shows here: see `limits`. Who it is for: tests and benchmarks.
+Limits on /tmp, CPU and permissions that exist on Lambda, but not in local Docker, exist here too. It is for tests,
+benchmarks and `lambda-torch tune`.
 
-    package     the function's package, as `sam build` leaves it
+    package     the function's package, as `sam build` makes it
     rootfs      the file system: task root, layer and runtime, read-only, with the dates of SAM's zip files
-    sandbox     namespaces, by bubblewrap: what of the machine can be seen
-    limits      memory and CPU, by control groups (version 1 or 2)
-    box         a running box: events in, answers out
+    sandbox     namespaces, made by bubblewrap: what the function sees of the machine
+    limits      memory and CPU, limited by control groups (version 1 or 2)
+    box         a running box: takes events, gives answers
 """
 
 from lambda_torch.errors import BoxError as BoxError

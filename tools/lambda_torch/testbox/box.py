@@ -1,4 +1,4 @@
-"""A running box: events in, answers out."""
+"""A running test box: it takes events and gives answers."""
 
 import contextlib
 import http.client
@@ -20,7 +20,7 @@ from lambda_torch.testbox.rootfs import Rootfs
 
 
 def why_not() -> str | None:
-    """Why no box can be had on this machine, in one line with the next step; None if one can."""
+    """Why this machine cannot make a test box, in one line with the next step. None if it can."""
     if sys.platform != "linux":
         return "a test box needs Linux"
     reason = sandbox.why_not()
@@ -34,20 +34,20 @@ def why_not() -> str | None:
 
 
 class Box:
-    """One execution environment in a sandbox with Lambda's limits; a context manager.
+    """One execution environment in a sandbox with Lambda's limits, as a context manager.
 
-    Its network is the machine's own. The function starts at the first event.
+    It uses the machine's network. The function starts at the first event.
 
     Args:
-        rootfs: its files.
+        rootfs: the files of the box.
         handler: `module.function`.
-        memory_mb: MB, enforced, with CPU in proportion.
-        timeout_seconds: the emulator ends the function's process after that.
+        memory_mb: the limit of memory, in MB. The limit of CPU is in proportion to it.
+        timeout_seconds: the emulator ends the process of the function after this time.
         variables: the function's own environment variables.
-        on_line: gets the log, line by line.
+        on_line: called with each line of the log.
 
     Raises:
-        BoxError: it cannot be had on this machine.
+        BoxError: this machine cannot make a test box.
 
     Example:
         with Rootfs(task, layer) as files, Box(files, "app.lambda_handler", memory_mb=1769) as box:
@@ -92,7 +92,7 @@ class Box:
         """Send one event (JSON) and wait for the answer.
 
         Raises:
-            BoxError: the emulator is gone, as when the memory limit ended it together with the function.
+            BoxError: the emulator has ended, for example because the memory limit ended it with the function.
         """
         with self._one_at_a_time:
             connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=2 * self._timeout + 15)
@@ -103,11 +103,11 @@ class Box:
                     return outcome_of(response.status, response.read())
                 except (OSError, http.client.HTTPException) as error:
                     raise BoxError(
-                        f"The test box is gone: {error or type(error).__name__}\n{self._child.tail()}"
+                        f"The test box has ended: {error or type(error).__name__}\n{self._child.tail()}"
                     ) from error
 
     def log(self) -> str:
-        """The last lines of the function's log, with the emulator's notes."""
+        """The last lines of the function's log, including the emulator's notes."""
         return self._child.tail()
 
     def stop(self) -> None:

@@ -1,6 +1,6 @@
-"""Memory and CPU of a box: Lambda's rules, set by control groups.
+"""The memory and CPU of a test box: Lambda's rules, set with control groups.
 
-"Configure Lambda function memory": CPU comes in proportion to memory, one vCPU at 1,769 MB.
+"Configure Lambda function memory": CPU is in proportion to memory, with one vCPU at 1,769 MB.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ def cpu_quota_us(memory_mb: int) -> int:
 
 
 class Limits:
-    """A control group of its own for one box; a context manager that removes it.
+    """The control group of one box, as a context manager that removes it.
 
     Raises:
-        BoxError: this user may not make control groups, or the machine has none for memory or CPU.
+        BoxError: this user may not make control groups, or the machine has no control groups for memory or CPU.
     """
 
     def __init__(self, memory_mb: int) -> None:
@@ -53,7 +53,7 @@ class Limits:
         except OSError as error:
             self._remove()
             raise BoxError(
-                f"The memory and CPU of a test box are limited by control groups, which cannot be made here: {error}. "
+                f"A test box needs control groups, and this machine or user cannot make them: {error}. "
                 "Next: run it as root, on Linux with the memory and cpu controllers in /sys/fs/cgroup."
             ) from error
         return self
@@ -70,7 +70,7 @@ class Limits:
             (self._cpu / "cpu.cfs_period_us").write_text(str(PERIOD_US))
             (self._cpu / "cpu.cfs_quota_us").write_text(str(cpu_quota_us(self.memory_mb)))
             swap = self._memory / "memory.memsw.limit_in_bytes"
-        if swap.exists():  # Lambda has no swap; the file is not there where this machine has none either
+        if swap.exists():  # Lambda has no swap. If this machine has none either, the file does not exist
             swap.write_text("0" if self._version == 2 else str(memory))
 
     def __exit__(self, *_: object) -> None:
@@ -79,7 +79,7 @@ class Limits:
 
     def _remove(self) -> None:
         for folder in dict.fromkeys((self._memory, self._cpu)):
-            # A group goes when its last process has gone, which the kernel finishes shortly after it ended.
+            # A group can be removed after its last process, which the kernel removes shortly after it ended.
             for _ in range(100):
                 if not folder.exists():
                     break
@@ -89,15 +89,10 @@ class Limits:
                 time.sleep(0.02)
 
     def joining(self) -> list[str]:
-        """A shell's start of a command line: the process enters the group, and becomes the command that follows."""
+        """The start of a command line: a shell that enters the group and then becomes the command that follows."""
         files = " ".join(str(folder / "cgroup.procs") for folder in dict.fromkeys((self._memory, self._cpu)))
         return ["/bin/sh", "-c", f'for file in {files}; do echo $$ >"$file" || exit 1; done; exec "$@"', "sh"]
 
     def peak_bytes(self) -> int:
         """The most memory that was in use at a time, page cache included."""
         return int((self._memory / ("memory.peak" if self._version == 2 else "memory.max_usage_in_bytes")).read_text())
-
-    def throttled_periods(self) -> int:
-        """How many periods of 100 ms ended with a process waiting for CPU that it may not have."""
-        lines = (self._cpu / "cpu.stat").read_text().splitlines()
-        return int(next(line.split()[1] for line in lines if line.startswith("nr_throttled ")))

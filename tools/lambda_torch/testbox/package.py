@@ -1,4 +1,4 @@
-"""The function's package, as `sam build` leaves it: for boxes that need no build."""
+"""The function's package, as `sam build` makes it, for test boxes without a build."""
 
 import compileall
 import py_compile
@@ -7,17 +7,17 @@ from pathlib import Path
 
 from lambda_torch import project
 
-# What src/Makefile leaves out, and what Python left there for this machine.
+# The files that src/Makefile leaves out, and Python's cache for this machine.
 _NOT_DEPLOYED = shutil.ignore_patterns("Makefile", "requirements.in", "requirements.txt", "__pycache__")
 
 
 def package(requirements: Path, folder: Path, model: Path | None = None) -> Path:
-    """Make `folder` of src/ and the installed requirements in a folder, with bytecode, and return it.
+    """Make `folder` from src/ and the installed requirements, with bytecode, and return it.
 
     Args:
-        requirements: where they are installed.
-        folder: to be made.
-        model: a package that takes the place of src/model.
+        requirements: the folder where they are installed.
+        folder: the folder to make.
+        model: a package that replaces src/model.
     """
     shutil.copytree(requirements, folder, ignore=_NOT_DEPLOYED)
     shutil.copytree(project.SRC, folder, dirs_exist_ok=True, ignore=_NOT_DEPLOYED)
@@ -29,6 +29,6 @@ def package(requirements: Path, folder: Path, model: Path | None = None) -> Path
 
 
 def compile_all(folder: Path, mounted: str) -> None:
-    """Compile a tree for the place where it will be mounted, valid whatever dates its files get."""
+    """Compile a tree for the place where it will be mounted. The bytecode is valid for any dates of the files."""
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     compileall.compile_dir(folder, quiet=2, stripdir=str(folder), prependdir=mounted, invalidation_mode=unchecked)

@@ -1,4 +1,4 @@
-"""The files of a box: task root, layer and runtime as Lambda unpacks them, and this machine's Python in place of Lambda's."""
+"""The files of a test box: task root, layer and runtime as Lambda unpacks them, and this machine's Python."""
 
 import os
 import shutil
@@ -16,36 +16,37 @@ from packaging.utils import canonicalize_name
 from lambda_torch.emulator.software import RUNTIME_PACKAGES, emulator_binary
 from lambda_torch.testbox.package import compile_all
 
-# 1980-01-01, the date that SAM gives to every file in its zips: bytecode that is checked by date is never valid.
+# 1980-01-01, the date that SAM gives to every file in its zip files. Bytecode that is checked by date is never valid
+# there.
 ZIP_DATE = 315_532_800
 _BOOTSTRAP = """\
 import os, sys
-sys.path[:0] = ["/var/task", "/opt/python/lib/python%d.%d/site-packages" % sys.version_info[:2], "/opt/python", "/var/runtime"]
-from awslambdaric.__main__ import main
+sys.path[:0] = ["/var/task", "/opt/python/lib/python%d.%d/site-packages" % sys.version_info[:2], "/opt/python",
+"/var/runtime"] from awslambdaric.__main__ import main
 main(["awslambdaric", os.environ["_HANDLER"]])
 """
 
 
 class Rootfs:
-    """Prepared once, used by any number of boxes at a time; a context manager that removes its folder.
+    """A prepared file system for any number of test boxes, as a context manager that removes its folder.
 
     Args:
-        task: the function's package, as `sam build` leaves it: code, its requirements, and the bytecode of both.
-        opt: the layer's folder, with `python/` in it; None for none.
-        parent: where the folder is made, on a disk with room for both.
+        task: the function's package, as `sam build` makes it: code, its requirements, and the bytecode of both.
+        opt: the folder of the layer, which contains `python/`. None for no layer.
+        parent: the folder is made here, on a disk with space for both.
     """
 
     def __init__(self, task: Path, opt: Path | None = None, parent: Path | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="testbox-", dir=parent))
         try:
-            # Others than the owner come to read: the function's user.
+            # The function's user, who is not the owner, reads it.
             self.folder.chmod(0o755)
             self.task = _copied(task, self.folder / "task")
             self.opt = _copied(opt, self.folder / "opt") if opt else _empty(self.folder / "opt")
             self.runtime = _empty(self.folder / "runtime")
             for package in _with_requirements(RUNTIME_PACKAGES):
                 _copy_distribution(package, self.runtime)
-            compile_all(self.runtime, "/var/runtime")  # AWS's runtime has bytecode, too
+            compile_all(self.runtime, "/var/runtime")  # AWS's runtime has bytecode too
             (self.runtime / "bootstrap.py").write_text(_BOOTSTRAP)
             self.emulator = self.folder / "aws-lambda-rie"
             shutil.copyfile(emulator_binary(), self.emulator)
@@ -78,7 +79,7 @@ def _empty(folder: Path) -> Path:
 
 
 def _copied(source: Path, target: Path) -> Path:
-    """Copy a tree as SAM's zip would bring it: without empty folders' dates, with the modes of the files, all dated 1980."""
+    """Copy a tree as SAM's zip file would contain it: the same modes, and the date 1980 for every file and folder."""
     shutil.copytree(source, target, symlinks=False)
     for folder, _, files in os.walk(target, topdown=False):
         for name in files:
@@ -92,7 +93,7 @@ def _copied(source: Path, target: Path) -> Path:
 
 
 def _with_requirements(names: tuple[str, ...]) -> list[str]:
-    """The distributions, and those that they need, as this environment has them."""
+    """The distributions and their requirements, as installed in this environment."""
     found: dict[str, None] = {}
     waiting = list(names)
     while waiting:

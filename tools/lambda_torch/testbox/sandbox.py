@@ -1,4 +1,4 @@
-"""What of the machine a function sees, as a command line of bubblewrap (https://github.com/containers/bubblewrap)."""
+"""What a function sees of the machine, as a command line of bubblewrap (https://github.com/containers/bubblewrap)."""
 
 import os
 import shutil
@@ -18,17 +18,17 @@ PROCESSES = 1024
 
 
 class Hidden(NamedTuple):
-    """Something that developers' machines and Docker have, and Lambda has not."""
+    """Something that exists on developers' machines and in Docker, but not on Lambda."""
 
     path: str
     punishes: str
 
 
-# Everything that is not bound below is hidden; these are the absences that code has fallen over.
+# Everything that is not bound below is hidden. Code is known to fail when these are missing.
 HIDDEN = (
     Hidden("/dev/shm", "multiprocessing's locks and queues, torch's shared memory: OSError 38 or 2"),  # noqa: S108
     Hidden("/sys/devices/system/cpu/possible", "cpuinfo and other libraries that count processors there"),
-    Hidden("/home", "caches below HOME: HOME names a folder that is not there and cannot be made"),
+    Hidden("/home", "caches below HOME: HOME names a folder that does not exist and cannot be made"),
 )
 
 # Shared libraries, shells and the like, from this machine.
@@ -43,11 +43,11 @@ ETC = (
     "/etc/ssl",
 )
 DEVICES = ("null", "zero", "full", "random", "urandom")
-# /proc/cpuinfo and /proc/meminfo tell of the whole machine, on Lambda too.
+# /proc/cpuinfo and /proc/meminfo describe the whole machine, on Lambda too.
 
 
 def why_not() -> str | None:
-    """Why no sandbox can be made here; None if one can."""
+    """Why this machine cannot make a sandbox. None if it can."""
     if shutil.which("bwrap") is None:
         return "a test box needs bubblewrap. Next: apt-get install bubblewrap"
     if shutil.which("setpriv") is None or shutil.which("prlimit") is None:
@@ -64,7 +64,7 @@ def why_not() -> str | None:
 
 
 def _namespaces() -> list[str]:
-    """bubblewrap's options that part the box from the machine, for this user."""
+    """The options of bubblewrap that separate the box from the machine, for this user."""
     line = [
         "--unshare-pid",
         "--unshare-ipc",
@@ -75,12 +75,12 @@ def _namespaces() -> list[str]:
     ]
     if os.geteuid():
         return [*line, "--unshare-user", "--uid", str(USER), "--gid", str(GROUP), "--cap-drop", "ALL"]
-    # Root prepares the mounts, and stops being root inside: see _becoming_user.
+    # Root prepares the mounts, and gives up root inside: see _becoming_user.
     return [*line, "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
 
 
 def _becoming_user() -> list[str]:
-    """The start of a command line that gives up root: files that only root may read are then closed, as on Lambda."""
+    """The start of a command line that gives up root. Then files that only root may read are closed, as on Lambda."""
     if os.geteuid():
         return []
     return ["setpriv", f"--reuid={USER}", f"--regid={GROUP}", "--clear-groups", "--no-new-privs", "--inh-caps=-all"]
@@ -90,14 +90,14 @@ def command(rootfs: Rootfs, variables: dict[str, str], arguments: list[str]) -> 
     """The command line that runs `arguments` in the sandbox, with exactly these environment variables.
 
     Raises:
-        BoxError: no sandbox can be made here.
+        BoxError: this machine cannot make a sandbox.
     """
     reason = why_not()
     if reason:
         raise BoxError(reason)
     limited = ["prlimit", f"--nofile={OPEN_FILES}", f"--nproc={PROCESSES}", "--core=0"]
     line = [*limited, "bwrap", *_namespaces(), "--hostname", "169"]
-    # Parents that bubblewrap makes by itself are closed to others than root.
+    # Only root may read parent folders that bubblewrap makes by itself.
     for path in (
         "/dev",
         "/etc",

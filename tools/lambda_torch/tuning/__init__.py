@@ -1,1 +1,1 @@
-"""Which memory size pays: measured, priced, and one of them recommended."""
+"""The best memory size: measure sizes, compute their prices, and recommend one."""

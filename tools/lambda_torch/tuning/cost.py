@@ -1,4 +1,4 @@
-"""What requests cost at a memory size, from the dated table beside this module, and which size to take."""
+"""What requests cost at a memory size, from the dated table beside this module, and which size to choose."""
 
 import math
 import statistics
@@ -8,17 +8,17 @@ from typing import Any
 
 from lambda_torch.tuning.price_table import PriceTable
 
-# A size that costs so much more than the cheapest, and is faster, is worth it.
+# A faster size may cost up to this factor times the cheapest size.
 TOLERANCE = 1.1
 
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices in US dollars, and where and when they were read.
+    """Prices in US dollars, with their source and date.
 
     Attributes:
-        gb_second: by architecture, for a GB of memory and a second.
-        request: for one request.
+        gb_second: the price of 1 GB of memory for 1 second, by architecture.
+        request: the price of one request.
     """
 
     source: str
@@ -29,7 +29,7 @@ class Prices:
 
     @classmethod
     def read(cls) -> "Prices":
-        """The table."""
+        """Read the table."""
         table = PriceTable.read()
         compute = {architecture: table[f"lambda-{architecture}"] for architecture in ("x86_64", "arm64")}
         row = compute["x86_64"]
@@ -37,22 +37,23 @@ class Prices:
         return cls(row.source, row.date, table.region, table["lambda-request"].first_usd, by_architecture)
 
     def million(self, memory_mb: int, milliseconds: float, architecture: str) -> float:
-        """A million requests of so many billed milliseconds each."""
+        """The price of a million requests, each with this duration in milliseconds."""
         seconds = math.ceil(milliseconds) / 1000  # billed by the whole millisecond, "AWS Lambda pricing"
         return 1e6 * (self.request + seconds * memory_mb / 1024 * self.gb_second[architecture])
 
 
 @dataclass(frozen=True)
 class Row:
-    """One memory size.
+    """The figures of one memory size.
 
     Attributes:
-        cold_ms: the first request, with the start-up.
-        p50_ms, p99_ms: later requests.
-        mean_ms: what is billed for one of them, on average.
-        peak_mb: the most memory in use; None where it was not measured.
-        million_usd: a million warm requests.
-        cold_million_usd: a million requests that are all cold.
+        cold_ms: the time of the first request, including the start-up.
+        p50_ms: the median time of later requests.
+        p99_ms: the time that 99 of 100 later requests do not exceed.
+        mean_ms: the mean time that AWS bills for a later request.
+        peak_mb: the most memory in use. None if it was not measured.
+        million_usd: the price of a million warm requests.
+        cold_million_usd: the price of a million requests if all are cold.
     """
 
     memory_mb: int
@@ -65,7 +66,7 @@ class Row:
     cold_million_usd: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The figures for JSON."""
         return asdict(self)
 
 
@@ -74,7 +75,7 @@ def row(
 ) -> Row:
     """The figures of one memory size from its times in milliseconds."""
     ordered = sorted(warm_ms)
-    # By the whole millisecond for each request, so the mean is of what is billed.
+    # AWS rounds each request up to a whole millisecond, so this is the mean of what it bills.
     mean = statistics.fmean(math.ceil(each) for each in ordered)
     return Row(
         memory_mb,
@@ -89,21 +90,21 @@ def row(
 
 
 def recommend(rows: Sequence[Row], target_ms: float | None) -> tuple[Row, str]:
-    """A memory size, and why it.
+    """The recommended memory size, and the reason.
 
     Args:
         rows: at least one.
-        target_ms: what the slowest of a hundred warm requests may take; None for no such wish.
+        target_ms: the time that 99 of 100 warm requests must not exceed. None for no target.
     """
     if target_ms is not None:
         fitting = [each for each in rows if each.p99_ms <= target_ms]
         if not fitting:
             best = min(rows, key=lambda each: each.p99_ms)
-            return best, f"no size keeps p99 within {target_ms:g} ms; this one comes closest"
+            return best, f"no size keeps p99 within {target_ms:g} ms, and this one is the closest"
         best = min(fitting, key=lambda each: (each.million_usd, each.memory_mb))
-        return best, f"the cheapest that keeps p99 within {target_ms:g} ms"
+        return best, f"the cheapest size that keeps p99 within {target_ms:g} ms"
     cheapest = min(each.million_usd for each in rows)
     near = [each for each in rows if each.million_usd <= TOLERANCE * cheapest]
     best = min(near, key=lambda each: (each.p50_ms, each.million_usd))
     percent = round(100 * (TOLERANCE - 1))
-    return best, f"the fastest of those that cost at most {percent} % more than the cheapest"
+    return best, f"the fastest size that costs at most {percent} % more than the cheapest"

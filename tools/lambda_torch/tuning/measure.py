@@ -1,4 +1,4 @@
-"""Times at memory sizes: in the test box, or of a deployed function."""
+"""Measures times at memory sizes, in the test box or of a deployed function."""
 
 import base64
 import re
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lambda_torch.emulator.run import RunOptions
 
-# A line of Lambda's log: "Lambda function metrics", REPORT.
+# The line REPORT in Lambda's log, see "Lambda function metrics".
 _BILLED = re.compile(r"\bDuration: (?P<ms>[\d.]+) ms")
 _INIT = re.compile(r"Init Duration: (?P<ms>[\d.]+) ms")
 _PEAK = re.compile(r"Max Memory Used: (?P<mb>\d+) MB")
@@ -26,7 +26,7 @@ BUCKET = "models"
 
 @dataclass(frozen=True)
 class Times:
-    """One memory size, in milliseconds; `cold_ms` has the start-up in it."""
+    """The times at one memory size, in milliseconds. `cold_ms` includes the start-up."""
 
     cold_ms: float
     warm_ms: list[float]
@@ -37,14 +37,14 @@ class Times:
 def in_boxes(
     options: "RunOptions", event: bytes | None, say: Callable[[str], None]
 ) -> Iterator[Callable[[int, int], Times]]:
-    """Gives what measures a memory size with a number of requests, in test boxes with the function and a release.
+    """Give a function that measures a memory size with a number of requests, in test boxes.
 
     Args:
-        event: the request; None for the model's own example.
+        event: the request. None for the model's own example.
 
     Raises:
-        TuningError: this machine has no test boxes.
-        lambda_torch.errors.EmulatorError, lambda_torch.errors.BucketError: as `lambda-torch serve`.
+        TuningError: this machine cannot make test boxes.
+        lambda_torch.errors.EmulatorError, lambda_torch.errors.BucketError: as for `lambda-torch serve`.
     """
     from lambda_torch import project, testbox
     from lambda_torch.emulator.processes import Processes
@@ -56,11 +56,11 @@ def in_boxes(
     reason = testbox.why_not()
     if reason:
         raise TuningError(
-            f"The test box cannot be had: {reason} Next: measure a deployed function with --function NAME."
+            f"This machine cannot make a test box: {reason} Next: measure a deployed function with --function NAME."
         )
     software = options.software
     if software.opt is None:
-        raise TuningError("The test box runs the function with the layer. Next: make layer.")
+        raise TuningError("The test box runs the function with the layer, and there is no layer. Next: make layer.")
     with tempfile.TemporaryDirectory(prefix="tune-") as scratch, Processes() as processes:
         say("Preparing the function's package and the layer, as Lambda unpacks them")
         model = None if options.model is None else project.model_package(options.model)
@@ -95,9 +95,10 @@ def in_boxes(
 
 @contextmanager
 def deployed(client: "LambdaClient", function: str, event: bytes) -> Iterator[Callable[[int, int], Times]]:
-    """Gives what measures a memory size of a deployed function, at its unpublished version $LATEST; its own size comes back.
+    """Give a function that measures a memory size of a deployed function, in its unpublished version $LATEST.
 
-    Requests of clients go to a published version, by an alias, and are not touched.
+    Afterwards it restores the size. Requests of clients go to a published version through an alias, so they are not
+    affected.
 
     Raises:
         TuningError: the function fails on the event.

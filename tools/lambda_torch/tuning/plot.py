@@ -1,4 +1,4 @@
-"""Latency and cost over memory, as an SVG that needs nothing to look at it but a browser; legible on light and dark."""
+"""Draws latency and cost over memory as an SVG file, for a browser in light or dark mode."""
 
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
@@ -9,9 +9,9 @@ WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 70, 70, 60, 50
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #333 } .title { font-size: 15px; font-weight: 600 }
-.axis { stroke: #999 } .grid { stroke: #ddd } .time { stroke: #0b62c4; fill: none } .cost { stroke: #b3500a; fill: none }
-.time-dot, .time-text { fill: #0b62c4 } .cost-dot, .cost-text { fill: #b3500a } .back { fill: #fff } .chosen { stroke: #777 }
-@media (prefers-color-scheme: dark) {
+.axis { stroke: #999 } .grid { stroke: #ddd } .time { stroke: #0b62c4; fill: none } .cost { stroke: #b3500a; fill: none
+} .time-dot, .time-text { fill: #0b62c4 } .cost-dot, .cost-text { fill: #b3500a } .back { fill: #fff } .chosen { stroke:
+#777 } @media (prefers-color-scheme: dark) {
   text { fill: #ddd } .back { fill: #16181c } .grid { stroke: #333 } .axis, .chosen { stroke: #888 }
   .time { stroke: #6db3ff } .cost { stroke: #ffa564 }
   .time-dot, .time-text { fill: #6db3ff } .cost-dot, .cost-text { fill: #ffa564 }
@@ -20,7 +20,7 @@ text { font: 12px system-ui, sans-serif; fill: #333 } .title { font-size: 15px; 
 
 
 def svg(rows: Sequence[Row], chosen: Row, prices: Prices) -> str:
-    """The picture: median latency on the left axis, dollars for a million warm requests on the right one, both from 0."""
+    """The picture: median latency on the left axis, dollars for a million warm requests on the right axis, both from 0."""
     rows = sorted(rows, key=lambda each: each.memory_mb)
     inner = WIDTH - LEFT - RIGHT
     columns = [LEFT + inner * (index + 0.5) / len(rows) for index in range(len(rows))]

@@ -1,4 +1,4 @@
-"""Decoding by one step of the exported network after another, all start letters together."""
+"""Decodes names with the exported network, one step after another, for all start letters together."""
 
 import json
 from pathlib import Path
@@ -23,10 +23,10 @@ class Model:
 
     @classmethod
     def load(cls, release: Path) -> Self:
-        """Load the release folder."""
+        """Load a release folder."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        # What takes a start longest is optimising the graph; more than the basics gains nothing with three layers.
+        # Optimising the graph is the longest part of a start. Three layers gain nothing from more than the basic level.
         options.graph_optimization_level = OPTIMISED
         session = onnxruntime.InferenceSession(str(release / NETWORK_FILE), options, providers=["CPUExecutionProvider"])
         return cls(json.loads((release / "model.json").read_text()), session)

@@ -1,4 +1,4 @@
-"""Looks into a layer, a folder or a zip file, and says whose every byte is. Works on any layer, not only on ours."""
+"""Looks into a layer, a folder or a zip file, and finds the package of every byte. It works on any layer, not only on ours."""
 
 import tempfile
 import zipfile
@@ -13,9 +13,10 @@ from elftools.elf.elffile import ELFFile
 
 from builder.errors import BuildError
 from builder.native import side_file
+from builder.native.split import SectionReport
 from builder.python import archive_writer
 
-# Kinds of content, with what the treemap calls them.
+# Kinds of content, and how the treemap names them.
 KINDS = {
     "native": "native code and data",
     "cold-native": "native code, compressed",
@@ -30,27 +31,17 @@ KINDS = {
 class Entry(NamedTuple):
     """A file of the layer, or one owner's part of a file that several packages share."""
 
-    path: str  # below what was looked into
+    path: str  # relative to the folder or zip file
     bytes: int
     package: str
     kind: str  # one of KINDS
-
-
-class Section(NamedTuple):
-    """A section of an ELF file. `compressed`: bytes of it in the side file."""
-
-    name: str
-    bytes: int
-    hot: int
-    cold: int
-    compressed: int
 
 
 class Contents(NamedTuple):
     """What is in a layer."""
 
     entries: tuple[Entry, ...]
-    sections: dict[str, tuple[Section, ...]]  # by path of the library
+    sections: dict[str, tuple[SectionReport, ...]]  # by path of the library
     files: int
 
     @property
@@ -64,10 +55,10 @@ Opener = Callable[[str], AbstractContextManager[Path]]
 
 
 def look_into(path: Path) -> Contents:
-    """List a folder's or a zip file's content.
+    """List the content of a folder or a zip file.
 
     Raises:
-        BuildError: `path` is neither, or is damaged.
+        BuildError: `path` is no folder and no zip file, or is damaged.
     """
     if path.is_dir():
         files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
@@ -98,8 +89,8 @@ def _unpacked(zipped: zipfile.ZipFile, name: str) -> Iterator[Path]:
 def package_of(path: str) -> str:
     """The package that a path belongs to: the top-level name below the folders that Lambda puts on sys.path.
 
-    `numpy` for `python/numpy.libs/libx.so`, `torch` for `python/torch-2.13.0.dist-info/METADATA`; outside of `python/` the
-    first folder. Source: Lambda developer guide, "Packaging your layer content".
+    `numpy` for `python/numpy.libs/libx.so`, `torch` for `python/torch-2.13.0.dist-info/METADATA`; outside of `python/`
+    the first folder. Source: Lambda developer guide, "Packaging your layer content".
     """
     parts = PurePosixPath(path).parts
     if parts[0] == "python":
@@ -117,7 +108,7 @@ def package_of(path: str) -> str:
 
 
 def kind_of(path: str) -> str:
-    """Which of KINDS a file is, by its name."""
+    """The kind of a file, one of KINDS, by its name."""
     pure = PurePosixPath(path)
     if any(part.endswith((".dist-info", ".egg-info")) for part in pure.parts):
         return "metadata"
@@ -128,7 +119,7 @@ def kind_of(path: str) -> str:
 
 def _contents(sizes: dict[str, int], opened: Opener) -> Contents:
     entries: list[Entry] = []
-    sections: dict[str, tuple[Section, ...]] = {}
+    sections: dict[str, tuple[SectionReport, ...]] = {}
     for name, size in sizes.items():
         base = PurePosixPath(name).name
         if base == "modules.cold":
@@ -147,13 +138,13 @@ def _contents(sizes: dict[str, int], opened: Opener) -> Contents:
 
 
 def _shared(name: str, size: int, shares: dict[str, int], kind: str) -> list[Entry]:
-    """A file's bytes by what they belong to; what belongs to nothing in particular (an index) is the layer's own."""
+    """The bytes of a file by owner. The rest, such as an index, belongs to torch_layer."""
     parts = [Entry(f"{name}/{owner}", count, package_of(owner), kind) for owner, count in sorted(shares.items())]
     return [*parts, Entry(f"{name}/index", size - sum(shares.values()), "torch_layer", kind)]
 
 
 def archive_shares(path: Path) -> dict[str, int]:
-    """Compressed bytes of `modules.cold` by folder of modules, two levels deep: a block's by what lies in it."""
+    """Compressed bytes of `modules.cold` by folder of modules, two levels deep. Each module has its share of its block."""
     try:
         index = archive_writer.read_index(path)
     except (ValueError, EOFError, TypeError, zlib.error) as error:
@@ -172,15 +163,15 @@ def library_shares(path: Path) -> dict[str, int]:
     return {library.name: sum(block.stored for block in library.blocks) for library in side_file.read_index(path)}
 
 
-def sections_of(path: Path) -> tuple[Section, ...]:
-    """The sections of an ELF file that take room in it, largest first; nothing for a file without a section table."""
+def sections_of(path: Path) -> tuple[SectionReport, ...]:
+    """The sections of an ELF file that have bytes in it, largest first; empty if there is no section table."""
     try:
         with path.open("rb") as file:
             found = [
-                Section(section.name, section["sh_size"], section["sh_size"], 0, 0)
+                SectionReport(section.name, section["sh_size"], hot=section["sh_size"])
                 for section in ELFFile(file).iter_sections()
                 if section["sh_type"] not in ("SHT_NOBITS", "SHT_NULL")
             ]
     except (ELFError, OSError, ValueError):
-        return ()  # a file with an ELF file's name that is none: its bytes count all the same
+        return ()  # the name is that of an ELF file and the content is not; its bytes count all the same
     return tuple(sorted(found, key=lambda section: -section.bytes))

@@ -1,4 +1,4 @@
-"""Step 7: where every byte went, and what each step saved."""
+"""Step 7: the ledger of the layer: whose every byte is, and what each step saved."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from builder import inputs
 from builder.account import contents
-from builder.account.treemap import Node
+from builder.account.treemap import TreeNode
 from builder.native.split import SplitReport
 from builder.stage import policy
 from builder.stage.install import Wheel
@@ -19,8 +19,8 @@ _LARGEST = 40
 
 
 @dataclass
-class Step:
-    """The size of the layer after a step; `detail` is the step's own account."""
+class StepAccount:
+    """The size of the layer after a step. `detail` is what the step itself reports."""
 
     name: str
     bytes: int
@@ -30,8 +30,8 @@ class Step:
 
 
 @dataclass
-class Package:
-    """What one top-level package takes."""
+class PackageAccount:
+    """The bytes of one top-level package."""
 
     name: str
     bytes: int
@@ -39,8 +39,8 @@ class Package:
 
 
 @dataclass
-class Library:
-    """What one library takes: its file, and its part of the side file."""
+class LibraryAccount:
+    """The bytes of one library: its file, and its part of the side file."""
 
     path: str
     bytes: int
@@ -50,26 +50,27 @@ class Library:
 
 
 @dataclass
-class Report:
-    """The ledger's result, and what is in report.json. Sizes in bytes."""
+class LayerReport:
+    """The result of the ledger, which report.json holds. Sizes are in bytes."""
 
     unzipped_bytes: int
     limit_bytes: int
     budget_bytes: int
-    headroom_bytes: int  # under the limit, for the user's own code
+    headroom_bytes: int  # what Lambda's limit leaves for the user's own code
     files: int
-    packages: list[Package]
-    libraries: list[Library]
+    packages: list[PackageAccount]
+    libraries: list[LibraryAccount]
     largest: list[contents.Entry]
     entries: list[contents.Entry]
-    steps: list[Step] = field(default_factory=list)
+    steps: list[StepAccount] = field(default_factory=list)
     wheels: list[Wheel] = field(default_factory=list)
     tree_sha256: str = ""
-    inputs: str = ""  # digest of what it was built from (builder.inputs); empty for a layer that was only looked into
+    inputs: str = ""  # digest of what it was built from (builder.inputs); empty if it was only inspected
     zip_bytes: int | None = None
+    forecast_bytes: int | None = None  # of `unzipped_bytes`, made before the slow steps of the build
 
     def to_json(self) -> dict[str, Any]:
-        """The report as report.json has it; `entries` (every file) is left out."""
+        """The report as in report.json: without `entries`, which has every file."""
         value = {key: item for key, item in asdict(self).items() if key != "entries"}
         value["largest"] = [entry._asdict() for entry in self.largest]
         value["wheels"] = [wheel._asdict() for wheel in self.wheels]
@@ -82,36 +83,37 @@ class Report:
         partial.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
 
-    def tree(self) -> Node:
-        """What the treemap shows: packages, their folders, their files."""
-        root = Node("layer", 0, "data")
+    def tree(self) -> TreeNode:
+        """The packages, their folders and their files, for the treemap."""
+        root = TreeNode("layer", 0, "data")
         for entry in self.entries:
             root.add([entry.package, *entry.path.removeprefix("python/").split("/")], entry.bytes, entry.kind)
         return root
 
 
 class Ledger:
-    """Kept during a build: measures the tree after each step."""
+    """Measures the tree after each step of a build."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[StepAccount] = []
+        self.forecast_bytes: int | None = None
         self._split: SplitReport | None = None
 
     def measure(self, name: str, tree: Path, seconds: float, detail: Iterable[dict[str, Any]] = ()) -> None:
-        """Note a step that has left `tree` behind."""
+        """Note the size of `tree`, which a step has made."""
         size = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
         before = self.steps[-1].bytes if self.steps else size
-        self.steps.append(Step(name, size, before - size, round(seconds, 1), list(detail)))
+        self.steps.append(StepAccount(name, size, before - size, round(seconds, 1), list(detail)))
 
     def split(self, parts: SplitReport) -> None:
-        """Keep the native half's account, for the libraries' sections."""
+        """Keep the report of the split, which has the sections of the libraries."""
         self._split = parts
 
-    def report(self, layer: Path, wheels: Iterable[Wheel], budget_bytes: int) -> Report:
+    def report(self, layer: Path, wheels: Iterable[Wheel], budget_bytes: int) -> LayerReport:
         """The report of the finished layer."""
         report = inspect(layer, budget_bytes)
         report.steps, report.wheels, report.tree_sha256 = self.steps, list(wheels), tree_sha256(layer)
-        report.inputs = inputs.digest()
+        report.inputs, report.forecast_bytes = inputs.digest(), self.forecast_bytes
         if self._split is not None:
             by_path = {f"python/{library.name}": library for library in self._split.libraries}
             for library in report.libraries:
@@ -122,13 +124,13 @@ class Ledger:
         return report
 
 
-def inspect(path: Path, budget_bytes: int = policy.BUDGET_BYTES) -> Report:
-    """The report of any layer, a folder or a zip file, by what is in it. Raises `BuildError` if it is neither."""
+def inspect(path: Path, budget_bytes: int = policy.BUDGET_BYTES) -> LayerReport:
+    """The report of any layer, a folder or a zip file, by its content. Raises `BuildError` if it is neither."""
     found = contents.look_into(path)
-    packages: dict[str, Package] = {}
+    packages: dict[str, PackageAccount] = {}
     cold: dict[str, int] = {}
     for entry in found.entries:
-        package = packages.setdefault(entry.package, Package(entry.package, 0, {}))
+        package = packages.setdefault(entry.package, PackageAccount(entry.package, 0, {}))
         package.bytes += entry.bytes
         package.kinds[entry.kind] = package.kinds.get(entry.kind, 0) + entry.bytes
         if entry.kind == "cold-native":
@@ -136,16 +138,16 @@ def inspect(path: Path, budget_bytes: int = policy.BUDGET_BYTES) -> Report:
             cold[folder + name] = entry.bytes
     sizes = {entry.path: entry.bytes for entry in found.entries}
     libraries = [
-        Library(
+        LibraryAccount(
             name,
             sizes[name],
             cold.get(name, 0),
             sizes[name],
-            [section._asdict() for section in found.sections.get(name, ())],
+            [asdict(section) for section in found.sections.get(name, ())],
         )
         for name in sorted(found.sections.keys() | (cold.keys() & sizes.keys()))
     ]
-    return Report(
+    return LayerReport(
         unzipped_bytes=found.bytes,
         limit_bytes=policy.LIMIT_BYTES,
         budget_bytes=budget_bytes,
@@ -160,7 +162,7 @@ def inspect(path: Path, budget_bytes: int = policy.BUDGET_BYTES) -> Report:
 
 
 def tree_sha256(folder: Path) -> str:
-    """One hash over names, modes and contents of all files: two builds are the same if it is."""
+    """One hash over names, modes and contents of all files. Two builds are the same if their hashes are."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():

@@ -1,16 +1,17 @@
-"""The layer as a zip file, as `sam package` uploads it: fixed dates and order, so the same tree is the same file."""
+"""The layer as a zip file, as `sam package` uploads it. Dates and order are fixed, so the same tree gives the same file."""
 
 import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-# What SAM writes for every file: https://github.com/aws/aws-sam-cli/blob/develop/samcli/lib/package/artifact_exporter.py
+# What SAM writes for every file:
+# https://github.com/aws/aws-sam-cli/blob/develop/samcli/lib/package/artifact_exporter.py
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def write_zip(folder: Path, output: Path, progress: Callable[[float], None] = lambda _part: None) -> int:
-    """Zip what lies in `folder` (it becomes `/opt`) and return the size of the file in bytes."""
+    """Zip the content of `folder`, which becomes `/opt`, and return the size of the zip file in bytes."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     total = sum(path.stat().st_size for path in files) or 1
     done = 0

@@ -1,11 +1,11 @@
 """The ledger as text, for a terminal."""
 
 from builder.account.contents import KINDS
-from builder.account.ledger import Report
+from builder.account.ledger import LayerReport
 
 
-def text(report: Report, *, rows: int = 12) -> str:
-    """Steps, packages, libraries and the room that is left, as a table; `rows` at most of each."""
+def text(report: LayerReport, *, rows: int = 12) -> str:
+    """Tables of steps, packages and libraries, and how many bytes are left. Each table has at most `rows` rows."""
     lines: list[str] = []
     if report.steps:
         lines += ["", f"{'after step':<28}{'MB':>9}{'saved':>9}{'seconds':>9}"]
@@ -43,7 +43,7 @@ def _more(count: int, rows: int) -> list[str]:
     return [f"... and {count - rows} more"] if count > rows else []
 
 
-def _total(report: Report) -> str:
+def _total(report: LayerReport) -> str:
     lines = [f"{report.unzipped_bytes:,} bytes unzipped in {report.files:,} files"]
     if report.zip_bytes is not None:
         lines.append(f"{report.zip_bytes:,} bytes as a zip")

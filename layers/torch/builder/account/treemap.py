@@ -6,40 +6,40 @@ from typing import NamedTuple
 
 from builder.account.contents import KINDS
 
-# One hue a kind, the compressed kinds lighter than what they come from; readable in both colour schemes.
+# One hue for each kind; compressed kinds are lighter than what they come from. Readable in both colour schemes.
 COLOURS = {
     "native": "#b4552d", "cold-native": "#e3a27f", "bytecode": "#2f6690", "source": "#6d8f3a", "cold-python": "#8fb8d8",
     "metadata": "#8a7fa8", "data": "#8d8d8d",
 }  # fmt: skip
-_SMALLEST = 0.0004  # of the picture; smaller ones are drawn together as one
+_SMALLEST = 0.0004  # part of the picture; smaller boxes are drawn together as one
 
 
 @dataclass
-class Node:
+class TreeNode:
     """A box: a file, or a folder with what is in it."""
 
     name: str
     bytes: int
     kind: str
-    children: dict[str, "Node"] = field(default_factory=dict)
+    children: dict[str, "TreeNode"] = field(default_factory=dict)
 
     def add(self, path: list[str], size: int, kind: str) -> None:
         """Add a file below this node."""
         self.bytes += size
         if path:
-            self.children.setdefault(path[0], Node(path[0], 0, kind)).add(path[1:], size, kind)
+            self.children.setdefault(path[0], TreeNode(path[0], 0, kind)).add(path[1:], size, kind)
 
-    def collapsed(self) -> "Node":
-        """The node with single-child folders joined into one name."""
+    def collapsed(self) -> "TreeNode":
+        """The node. Folders with a single child are joined with it into one name."""
         node = self
         name = node.name
         while len(node.children) == 1:
             (node,) = node.children.values()
             name = f"{name}/{node.name}" if node.name != name else name
-        return Node(name, node.bytes, node.kind, node.children)
+        return TreeNode(name, node.bytes, node.kind, node.children)
 
 
-class Box(NamedTuple):
+class Rectangle(NamedTuple):
     """A rectangle, in per cent of the picture's width and height."""
 
     x: float
@@ -48,7 +48,7 @@ class Box(NamedTuple):
     height: float
 
 
-def squarify(sizes: list[float], box: Box, aspect: float) -> list[Box]:
+def squarify(sizes: list[float], box: Rectangle, aspect: float) -> list[Rectangle]:
     """Rectangles with areas in proportion to `sizes` (descending, positive) that fill the box, as square as rows allow.
 
     Args:
@@ -56,7 +56,7 @@ def squarify(sizes: list[float], box: Box, aspect: float) -> list[Box]:
         box: What is filled, in per cent.
         aspect: Width of the picture over its height: what a square is, in per cent.
     """
-    result: list[Box] = []
+    result: list[Rectangle] = []
     rest, scale = box, box.width * box.height / (sum(sizes) or 1)
     at = 0
     while at < len(sizes):
@@ -76,13 +76,15 @@ def squarify(sizes: list[float], box: Box, aspect: float) -> list[Box]:
         for area in row:
             length = area / depth if depth else 0
             result.append(
-                Box(rest.x, rest.y + offset, depth, length) if across else Box(rest.x + offset, rest.y, length, depth)
+                Rectangle(rest.x, rest.y + offset, depth, length)
+                if across
+                else Rectangle(rest.x + offset, rest.y, length, depth)
             )
             offset += length
         rest = (
-            Box(rest.x + depth, rest.y, max(rest.width - depth, 0), rest.height)
+            Rectangle(rest.x + depth, rest.y, max(rest.width - depth, 0), rest.height)
             if across
-            else Box(rest.x, rest.y + depth, rest.width, max(rest.height - depth, 0))
+            else Rectangle(rest.x, rest.y + depth, rest.width, max(rest.height - depth, 0))
         )
         at += count
     return result
@@ -95,10 +97,10 @@ def _ratio(depth: float, length: float, aspect: float) -> float:
     return max(ratio, 1 / ratio)
 
 
-def draw(root: Node, title: str) -> str:
-    """The HTML page. Every box says its path and its bytes when it is pointed at; it needs no script and no network."""
+def draw(root: TreeNode, title: str) -> str:
+    """The HTML page. A box shows its path and its bytes under the pointer. The page needs no script and no network."""
     boxes: list[str] = []
-    _draw(root, Box(0, 0, 100, 100), "", root.bytes or 1, 0, boxes)
+    _draw(root, Rectangle(0, 0, 100, 100), "", root.bytes or 1, 0, boxes)
     legend = "".join(
         f'<span><i style="background:{COLOURS[kind]}"></i>{html.escape(label)}</span>' for kind, label in KINDS.items()
     )
@@ -123,14 +125,16 @@ _STYLE = (
 _ASPECT = 1.7
 
 
-def _draw(node: Node, box: Box, path: str, total: int, depth: int, boxes: list[str]) -> None:
+def _draw(node: TreeNode, box: Rectangle, path: str, total: int, depth: int, boxes: list[str]) -> None:
     children = sorted(
         (child.collapsed() for child in node.children.values() if child.bytes), key=lambda c: (-c.bytes, c.name)
     )
     shown = [child for child in children if child.bytes >= total * _SMALLEST]
     small = children[len(shown) :]
     if small:
-        rest = Node(f"{len(small)} more", sum(child.bytes for child in small), max(small, key=lambda c: c.bytes).kind)
+        rest = TreeNode(
+            f"{len(small)} more", sum(child.bytes for child in small), max(small, key=lambda c: c.bytes).kind
+        )
         shown.append(rest)
         shown.sort(key=lambda c: -c.bytes)
     for child, area in zip(shown, squarify([float(child.bytes) for child in shown], box, _ASPECT), strict=True):
@@ -143,19 +147,19 @@ def _draw(node: Node, box: Box, path: str, total: int, depth: int, boxes: list[s
             _frame(child, area, boxes)
 
 
-def _put(node: Node, box: Box, path: str, total: int, boxes: list[str], *, label: bool) -> None:
+def _put(node: TreeNode, box: Rectangle, path: str, total: int, boxes: list[str], *, label: bool) -> None:
     size = f"{node.bytes:,} bytes ({node.bytes / total:.1%})"
     text = f"<b>{html.escape(node.name.rsplit('/', 1)[-1])}</b>" if label and box.width > 6 and box.height > 4 else ""
     title = html.escape(f"{path}\n{size}")
     boxes.append(f'<div style="{_place(box)};background:{COLOURS[node.kind]}" title="{title}">{text}</div>')
 
 
-def _frame(node: Node, box: Box, boxes: list[str]) -> None:
-    """A package's name over its boxes, where there is room for it."""
+def _frame(node: TreeNode, box: Rectangle, boxes: list[str]) -> None:
+    """The name of a package over its boxes, if there is room for it."""
     if box.width > 4 and box.height > 5:
         label = f'<b class=t style="top:auto;bottom:2px">{html.escape(node.name)} {node.bytes / 1e6:.1f} MB</b>'
         boxes.append(f'<div class=p style="{_place(box)};background:none;pointer-events:none">{label}</div>')
 
 
-def _place(box: Box) -> str:
+def _place(box: Rectangle) -> str:
     return f"left:{box.x:.3f}%;top:{box.y:.3f}%;width:{box.width:.3f}%;height:{box.height:.3f}%"

@@ -1,10 +1,10 @@
-"""Code that the workload never touches, as a table of checks: what is cold in the layer must work all the same.
+"""A table of checks of code that the workload never touches: what is cold in the layer must work, too.
 
-    python -m builder.cold_checks --output FOLDER        # in a process that finds torch where it is to be tried
+    python -m builder.cold_checks --output FOLDER        # in a process that can import the torch to be tried
 
-Every check runs in a child of its own, forked right after `import torch`, so none warms another's code and a crash is one check's
-failure. A check returns named outputs, which `builder.verify` compares with the staged tree's bit for bit, and asserts only what
-is true of any right answer.
+Every check runs in a process of its own, forked right after `import torch`. So no check makes code hot for another one,
+and a crash fails only one check. A check returns named outputs, which `builder.verify` compares with those of the
+staged tree, bit for bit. It asserts only what is true of any right answer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHECKS = (
     Group("distributions", mathematics.distributions, "sampling, log-probabilities, divergences"),
     Group("sparse", mathematics.sparse, "sparse and nested layouts"),
     Group("special", mathematics.special, "special functions, windows, complex numbers"),
-    Group("exceptions", mathematics.exceptions, "C++ exceptions unwound through frames that were never touched"),
+    Group("exceptions", mathematics.exceptions, "C++ exceptions, unwound through frames that were never touched"),
     Group("save-and-load", storage.save_and_load, "whole modules pickled by torch.save, and read back"),
     Group("package", storage.package, "torch.package archives"),
     Group("shared-memory", storage.shared_memory, "tensors between processes, by torch_shm_manager"),
@@ -44,7 +44,7 @@ CHECKS = (
     Group(
         "operators", system.operators, "after torch.export was touched, every operator has the kernels of stock torch"
     ),
-    Group("meta", system.meta_tensors, "shapes without data: the kernels for it are registered by modules that wait"),
+    Group("meta", system.meta_tensors, "shapes without data, whose kernels are registered by modules that wait"),
     Group("python-operators", system.python_operators, "operators that are defined in Python, by name"),
     Group("repr", system.representation, "tensors of rare kinds in print"),
     Group("metadata", system.metadata, "importlib.metadata: versions, requirements, licences"),

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from builder.cold_checks import CHECKS
-from builder.outputs import write_results
+from builder.outputs import write_outputs
 from builder.workload import Group, run_groups
 
 
@@ -22,7 +22,7 @@ def _child(check: Group, folder: Path) -> None:
     """Run `check`, leave its outputs or its traceback in `folder`, and end the process."""
     status, start = 1, time.process_time()
     try:
-        write_results(folder / f"{check.name}.safetensors", run_groups([check]), {"torch": torch.__version__})
+        write_outputs(folder / f"{check.name}.safetensors", run_groups([check]), {"torch": torch.__version__})
         sys.stdout.write(f"{check.name}: {time.process_time() - start:.1f} s of CPU\n")
         status = 0
     except BaseException:

@@ -49,7 +49,7 @@ def _collatz(start: int) -> int:
     return steps
 
 
-class _Tagger(nn.Module):
+class _ScriptedTagger(nn.Module):
     """A recurrent layer inside a module, since TorchScript cannot save an LSTM's two overloads at the top."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ def jit_script() -> dict[str, Tensor | str]:
     """A loop, torch's recurrent and transformer modules, and a saved script."""
     steps = torch.jit.script(_collatz)
     assert steps(27) == 111
-    tagger, rows = _Tagger().eval(), torch.randn(7, 2, 5)
+    tagger, rows = _ScriptedTagger().eval(), torch.randn(7, 2, 5)
     scripted = torch.jit.script(tagger)
     layer = torch.jit.script(nn.TransformerEncoderLayer(8, 2, 16).eval())
     frozen = torch.jit.optimize_for_inference(

@@ -38,7 +38,8 @@ def linalg() -> dict[str, Tensor]:
         torch.testing.assert_close(left * values[..., None, :] @ right, square, rtol=1e-3, atol=1e-4)
         q, r = torch.linalg.qr(square)
         torch.testing.assert_close(q @ r, square, rtol=1e-3, atol=1e-4)
-        # Least squares are not among the outputs: MKL's gelsy depends on where its work memory lies, also in stock torch.
+        # Least squares are not among the outputs: MKL's gelsy depends on where its work memory lies, also in stock
+        # torch.
         found = torch.linalg.lstsq(square[..., :5], square[..., 5:]).solution
         normal = torch.linalg.solve(square[..., :5].mH @ square[..., :5], square[..., :5].mH @ square[..., 5:])
         torch.testing.assert_close(found, normal, rtol=1e-2, atol=1e-3)

@@ -17,6 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from builder import paths
+
 
 def distributed() -> dict[str, Tensor]:
     """The module is imported with its sharding halves; a group of one reduces and gathers."""
@@ -102,7 +104,7 @@ def metadata() -> dict[str, str]:
         "mpmath",
         "typing_extensions",
     )
-    folder = Path(torch.__file__).parents[1]
+    folder = paths.tree_of(torch.__file__)
     for name in names:
         distribution = importlib.metadata.distribution(name)
         assert distribution.metadata["Name"], name

@@ -1,7 +1,8 @@
-"""The branch filter, encoding side (pager/filter.c undoes it): makes x86-64 code compress about 8 % better.
+"""The encoder of the branch filter (pager/filter.c has the decoder). It makes x86-64 code about 8 % smaller when compressed.
 
-A call names its target by distance, so that two calls of one function have different bytes. The filter writes the target
-instead, which zstd then finds repeated. See pager/filter.c for the exact rule and why it always undoes itself.
+A call gives the distance to its target, so two calls of one function have different bytes. The filter writes the
+address of the target instead, and zstd finds the repetition. pager/filter.c has the exact rule, and why decoding always
+gives the same bytes back.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Compiles the pager (../pager) with zstd's decoder inside.
 
-zstd's source is the single file that PyPI's `zstandard` carries in its source distribution: one compiler run, no library
-of the build image needed, and the same decoder everywhere.
+zstd's source is one file in the source distribution of PyPI's `zstandard`. So one run of the compiler is enough, no
+library of the build image is needed, and the decoder is the same everywhere.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ COMPANION_NAME = "libtorch_layer_companion.so"
 
 
 class Sdist(NamedTuple):
-    """A source distribution on PyPI, and what it must be."""
+    """A source distribution on PyPI, and the hash that it must have."""
 
     name: str
     version: str
@@ -38,18 +38,18 @@ class Sdist(NamedTuple):
 
 
 ZSTD_SDIST = Sdist("zstandard", "0.25.0", "7713e1179d162cf5c7906da876ec2ccb9c3a9dcbdffef0cc7f70c3667a205f0b")
-"""zstd 1.5.7. The frame format is stable (RFC 8878): it need not be the version that compresses."""
+"""zstd 1.5.7. The frame format is stable (RFC 8878), so the version that compresses may be another one."""
 
 COMPILERS = {"x86_64": "x86_64-linux-gnu-gcc", "aarch64": "aarch64-linux-gnu-gcc"}
-"""The cross compilers' names on Debian, for an architecture that is not this machine's."""
+"""Debian's names of the cross compilers, for an architecture other than this machine's."""
 
 
 _decoders: dict[str, bytes] = {}
-"""zstd's object file by architecture, as far as this process has compiled it."""
+"""zstd's object file by architecture, once this process has compiled it."""
 
 
 def find_compiler(arch: str) -> str | None:
-    """The C compiler for an architecture, or None. `CC` in the environment counts for this machine's own."""
+    """The C compiler for an architecture, or None. `CC` in the environment is tried first for this machine's own."""
     if arch != platform.machine():
         return shutil.which(COMPILERS.get(arch, ""))
     candidates = [os.environ.get("CC", ""), "cc", "gcc", "clang"]
@@ -57,7 +57,11 @@ def find_compiler(arch: str) -> str | None:
 
 
 def require_compiler(arch: str) -> str:
-    """The C compiler for an architecture. Raises `BuildError` if there is none, or no make."""
+    """The C compiler for an architecture.
+
+    Raises:
+        BuildError: There is no compiler for it, or no make.
+    """
     if arch not in COMPILERS:
         raise BuildError(f"the pager knows no architecture {arch!r}", f"choose one of {', '.join(COMPILERS)}")
     compiler = find_compiler(arch)
@@ -82,7 +86,7 @@ def build_pager(output: Path, *, arch: str, recording: bool = False) -> Path:
         `output`.
 
     Raises:
-        BuildError: No compiler or make, zstd's source cannot be had, or the compiler failed.
+        BuildError: There is no compiler or make, zstd's source cannot be fetched, or the compiler failed.
     """
     compiler = require_compiler(arch)
     with zstd_source() as zstd, tempfile.TemporaryDirectory(prefix="pager-") as scratch:
@@ -112,10 +116,10 @@ def build_pager(output: Path, *, arch: str, recording: bool = False) -> Path:
 
 @contextmanager
 def zstd_source() -> Iterator[Path]:
-    """A folder with zstd.c and zstd.h, for as long as the context lasts.
+    """A folder with zstd.c and zstd.h. It is removed when the context ends.
 
     Raises:
-        BuildError: pip cannot get the source distribution, or it is not the one that is expected.
+        BuildError: pip cannot get the source distribution, or its hash is not the expected one.
     """
     archive = _cached_sdist()
     with tempfile.TemporaryDirectory(prefix="zstd-") as scratch:
@@ -140,7 +144,7 @@ def _cached_sdist() -> Path:
         downloaded = _download(Path(scratch))
         if not _matches(downloaded):
             raise BuildError(
-                f"{ZSTD_SDIST.file_name} as pip got it is not the file that this builder was written for (sha256)",
+                f"pip got a {ZSTD_SDIST.file_name} whose sha256 is not the one that this builder expects",
                 "check the package index that pip is configured for",
             )
         kept.parent.mkdir(parents=True, exist_ok=True)

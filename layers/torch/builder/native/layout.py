@@ -1,4 +1,4 @@
-"""Which pages of a library stay in its file, which go cold, and which nobody can miss: rules and their application."""
+"""Which pages of a library stay in its file, which go cold, and which are dropped: rules, and how they are applied."""
 
 import re
 import struct
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from builder.native.elf import Library, Protection, Segment, Tag, page_ceil, page_floor
+from builder.native.elf import Protection, Segment, SharedLibrary, Tag, page_ceil, page_floor
 from builder.native.number_tables import table_runs
 from builder.native.page_set import PAGE_BYTES
 
@@ -15,8 +15,9 @@ from builder.native.page_set import PAGE_BYTES
 class SectionRule(NamedTuple):
     """A section whose pages may go cold, and why the kernel never meets them.
 
-    A cold page is brought back when user-mode code touches it. Where the kernel touches it first (a pointer into it is
-    handed to a system call), the call fails with EFAULT instead. So only sections that no system call is given count.
+    A cold page comes back when code in user mode touches it. If the kernel touches it first, because a system call was
+    given a pointer into it, the call fails with EFAULT instead. So only sections that are never given to a system call
+    may go cold.
     """
 
     name: str
@@ -35,93 +36,93 @@ COLD_RULES = (
 )
 
 
-class State(Enum):
+class PageState(Enum):
     """What becomes of a run of pages."""
 
     HOT = "stays in the file"
     COLD = "is compressed into the side file"
-    DEAD = "is dropped: the rewritten file has it elsewhere, or nothing refers to it"
+    DEAD = "is dropped: the thin file has it in another place, or nothing refers to it"
 
 
-class Run(NamedTuple):
+class PageRun(NamedTuple):
     """A half-open range of addresses within one PT_LOAD, in one state."""
 
     start: int
     end: int
-    state: State
+    state: PageState
     is_code: bool = False
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Every PT_LOAD of a library, cut into runs by ascending address."""
+    """Every PT_LOAD of a library, cut into runs, by ascending address."""
 
-    runs: tuple[tuple[Segment, tuple[Run, ...]], ...]
+    runs: tuple[tuple[Segment, tuple[PageRun, ...]], ...]
 
-    def cold(self) -> Iterator[tuple[Segment, Run]]:
+    def cold(self) -> Iterator[tuple[Segment, PageRun]]:
         """The cold runs, with the PT_LOAD that they belong to."""
         for segment, runs in self.runs:
             for run in runs:
-                if run.state is State.COLD:
+                if run.state is PageState.COLD:
                     yield segment, run
 
 
-def plan_layout(library: Library, hot: frozenset[int], min_cold_pages: int) -> Layout:
+def plan_layout(library: SharedLibrary, hot: frozenset[int], min_cold_pages: int) -> Layout:
     """Decide for every page of a library.
 
     Args:
         library: The library as installed (with section headers: without them nothing goes cold).
         hot: Page numbers that must stay.
-        min_cold_pages: Shorter cold runs stay hot, since every run costs a program header, and exception handling walks
-            the program headers before glibc 2.35.
+        min_cold_pages: Shorter cold runs stay hot. Every run costs a program header, and before glibc 2.35 exception
+            handling walks all program headers.
     """
     keep = set(hot) | set(_relocated_pages(library)) | _resolver_pages(library)
     intervals = [*_cold_intervals(library), *((start, end, False) for start, end in table_runs(library))]
-    layout: list[tuple[Segment, tuple[Run, ...]]] = []
+    layout: list[tuple[Segment, tuple[PageRun, ...]]] = []
     for segment in library.loads:
         if _is_dead(library, segment):
-            layout.append((segment, (Run(segment.address, segment.end, State.DEAD),)))
+            layout.append((segment, (PageRun(segment.address, segment.end, PageState.DEAD),)))
         elif segment.flags & Protection.WRITE or segment.file_bytes != segment.memory_bytes:
-            layout.append((segment, (Run(segment.address, segment.end, State.HOT),)))
+            layout.append((segment, (PageRun(segment.address, segment.end, PageState.HOT),)))
         else:
             layout.append((segment, tuple(_runs(library, segment, intervals, keep, min_cold_pages))))
     return Layout(tuple(layout))
 
 
 def _runs(
-    library: Library,
+    library: SharedLibrary,
     segment: Segment,
     intervals: list[tuple[int, int, bool]],
     keep: set[int],
     min_cold_pages: int,
-) -> Iterator[Run]:
+) -> Iterator[PageRun]:
     removed = [*_cold_runs(segment, intervals, keep, min_cold_pages), *_old_strings(library, segment)]
     position = segment.address
     for run in sorted(removed):
         if run.start > position:
-            yield Run(position, run.start, State.HOT)
+            yield PageRun(position, run.start, PageState.HOT)
         yield run
         position = run.end
     if segment.end > position:
-        yield Run(position, segment.end, State.HOT)
+        yield PageRun(position, segment.end, PageState.HOT)
 
 
 def _cold_runs(
     segment: Segment, intervals: list[tuple[int, int, bool]], keep: set[int], min_cold_pages: int
-) -> Iterator[Run]:
+) -> Iterator[PageRun]:
     for start, end, is_code in intervals:
         first, last = page_ceil(max(start, segment.address)) // PAGE_BYTES, min(end, segment.end) // PAGE_BYTES
         begin = first
         for page in [*sorted(number for number in keep if first <= number < last), last]:
             if page - begin >= min_cold_pages:
-                yield Run(begin * PAGE_BYTES, page * PAGE_BYTES, State.COLD, is_code)
+                yield PageRun(begin * PAGE_BYTES, page * PAGE_BYTES, PageState.COLD, is_code)
             begin = page + 1
 
 
-def _cold_intervals(library: Library) -> Iterator[tuple[int, int, bool]]:
+def _cold_intervals(library: SharedLibrary) -> Iterator[tuple[int, int, bool]]:
     """Maximal ranges of neighbouring sections that may go cold, `(start, end, is_code)`.
 
-    Two sections are neighbours when nothing but padding is between them: then the page that both share may go, too.
+    Two sections are neighbours if there is only padding between them. Then the page that both share may go cold, too.
     """
     rules = {rule.name: rule for rule in COLD_RULES}
     pending: tuple[int, int, bool] | None = None
@@ -141,21 +142,21 @@ def _cold_intervals(library: Library) -> Iterator[tuple[int, int, bool]]:
         yield pending
 
 
-def _old_strings(library: Library, segment: Segment) -> Iterator[Run]:
-    """The whole pages of the dynamic string table, which the rewritten file has elsewhere."""
+def _old_strings(library: SharedLibrary, segment: Segment) -> Iterator[PageRun]:
+    """The whole pages of the dynamic string table. The thin file has the table in another place."""
     table, size = library.tag(Tag.STRTAB), library.tag(Tag.STRSZ)
     if table is None or size is None or not segment.address <= table < segment.end:
         return
     start, end = page_ceil(table), page_floor(table + size)
     if end > start:
-        yield Run(start, end, State.DEAD)
+        yield PageRun(start, end, PageState.DEAD)
 
 
-def _is_dead(library: Library, segment: Segment) -> bool:
-    """Whether a PT_LOAD holds nothing that is referred to: what patchelf leaves behind when it moves a table again.
+def _is_dead(library: SharedLibrary, segment: Segment) -> bool:
+    """Whether nothing refers to the content of a PT_LOAD. patchelf leaves such segments behind when it moves a table again.
 
-    patchelf appends such segments after linking, so no code has an address in them; the loader only follows the dynamic
-    section and the program headers.
+    patchelf appends them after linking, so no code has an address in them. The loader follows only the dynamic section
+    and the program headers.
     """
     if not library.sections or segment.offset == 0:
         return False
@@ -168,8 +169,8 @@ def _is_dead(library: Library, segment: Segment) -> bool:
     return all(section.address == table for section in held) and bool(held) and not headers
 
 
-def _relocated_pages(library: Library) -> Iterator[int]:
-    """Pages that the loader writes to before the pager is there (DT_TEXTREL)."""
+def _relocated_pages(library: SharedLibrary) -> Iterator[int]:
+    """Pages that the loader writes to before the pager is loaded (DT_TEXTREL)."""
     fixed = [(s.address, s.end) for s in library.loads if not s.flags & Protection.WRITE]
     low, high = min((s for s, _ in fixed), default=0), max((e for _, e in fixed), default=0)
     for offset, _, _ in library.relocations():
@@ -178,15 +179,16 @@ def _relocated_pages(library: Library) -> Iterator[int]:
             yield (offset + 7) // PAGE_BYTES
 
 
-_FUNCTION_BYTES = 8192  # how much from a function's start on is taken to be its code
+_FUNCTION_BYTES = 8192  # so many bytes from its start are taken for a function's code
 _MAX_RESOLVER_FUNCTIONS = 500
 
 
-def _resolver_pages(library: Library) -> set[int]:
+def _resolver_pages(library: SharedLibrary) -> set[int]:
     """Pages of IFUNC resolvers and of what they call: the loader runs them before any constructor, so before the pager.
 
-    The callees are found by looking at direct calls in the bytes of each function. What only looks like a call keeps a
-    page too many, which does no harm. Call stubs stay as well: a resolver may ask libc for the CPU's features.
+    The called functions are found by the direct calls in the bytes of each function. Bytes that only look like a call
+    keep one page too many hot, which does no harm. Call stubs stay hot as well, since a resolver may ask libc for the
+    CPU's features.
     """
     waiting, seen, pages = list(library.resolvers()), set[int](), set[int]()
     if waiting:

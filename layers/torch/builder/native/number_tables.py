@@ -1,24 +1,24 @@
-"""Finds the part of `.rodata` that may go cold: tables of numbers, which no system call is ever handed.
+"""Finds the part of `.rodata` that may go cold: tables of numbers, which are never given to a system call.
 
-`.rodata` as a whole must stay: the kernel may be given a pointer to a string in it (a path, a message), and answers EFAULT
-for a cold page instead of faulting. The linker lays strings and tables out in long stretches of their own, so long stretches
-without any string are tables of kernels (MKL, oneDNN, SLEEF), read by instructions only. Pages that the recorded workload
-reads stay hot, like any other.
+The rest of `.rodata` must stay. A system call may get a pointer to a string in it (a path, a message), and for a cold
+page it fails with EFAULT. The linker puts strings and tables into long stretches of their own. So long stretches
+without any string are tables of kernels (MKL, oneDNN, SLEEF), and only instructions read them. Pages that the recorded
+workload reads stay hot.
 """
 
 import re
 from collections.abc import Iterator
 
-from builder.native.elf import Library, page_ceil, page_floor
+from builder.native.elf import SharedLibrary, page_ceil, page_floor
 from builder.native.page_set import PAGE_BYTES
 
 SECTION = ".rodata"
-MIN_RUN_PAGES = 8  # a lone page between strings is rather a page of long strings, or holds a structure with a short one
-# What could be a string: four printable characters and the end, or so many that the end may lie in the next page.
+MIN_RUN_PAGES = 8  # a single page between strings may hold one long string, or a structure with a short one
+# What could be a string: four printable characters and a zero byte, or so many that the zero may lie in the next page.
 _TEXT = re.compile(rb"[\t\n\x20-\x7e]{4,}\0|[\t\n\x20-\x7e]{32,}|[\t\n\x20-\x7e]+\Z")
 
 
-def table_runs(library: Library) -> Iterator[tuple[int, int]]:
+def table_runs(library: SharedLibrary) -> Iterator[tuple[int, int]]:
     """Ranges of addresses, page by page, that hold numbers and no strings."""
     for section in library.sections:
         if section.name != SECTION:
@@ -36,5 +36,5 @@ def table_runs(library: Library) -> Iterator[tuple[int, int]]:
 
 
 def _is_table(page: bytes) -> bool:
-    # Zeros may be what pads a file: a buffer that is handed to write(2).
+    # A page of zeros may be padding that a program gives to write(2).
     return any(page) and not _TEXT.search(page)

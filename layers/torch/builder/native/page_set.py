@@ -1,16 +1,15 @@
-"""Which pages of which libraries a workload touches: the hot set that the splitter keeps as it is.
+"""The pages of libraries that a workload touches. The splitter keeps these as they are.
 
-A page is named by its number, that is its virtual address in the library divided by `PAGE_BYTES`; a library is
-named by its path relative to the layer's Python folder (`torch/lib/libtorch_cpu.so`).
+The number of a page is its virtual address in the library, divided by `PAGE_BYTES`. The name of a library is its path
+relative to the layer's Python folder (`torch/lib/libtorch_cpu.so`).
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from builder.errors import BuildError
+from builder.errors import ProfileError
 
 PAGE_BYTES = 4096
 
@@ -32,7 +31,7 @@ def runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class PageSet:
-    """An immutable set of pages per library.
+    """An immutable set of pages for each library.
 
     Example:
         >>> a = PageSet({"libx.so": frozenset({1, 2, 3})})
@@ -61,7 +60,7 @@ class PageSet:
         return sum(len(numbers) for numbers in self.pages.values())
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON value, small enough to commit: per library, inclusive ranges of page numbers in hexadecimal."""
+        """A JSON value that is small enough to commit: for each library, inclusive ranges of page numbers in hexadecimal."""
         return {
             "page_bytes": PAGE_BYTES,
             "libraries": {
@@ -77,17 +76,17 @@ class PageSet:
         """The set that `to_json` wrote.
 
         Raises:
-            BuildError: The value is not such a set.
+            ProfileError: The value is not such a set.
         """
         try:
             if value["page_bytes"] != PAGE_BYTES:
-                raise BuildError(
+                raise ProfileError(
                     f"the recorded pages have {value['page_bytes']} bytes, this builder's {PAGE_BYTES}",
                     "record the workload again with this builder",
                 )
             return cls({library: frozenset(_numbers(text)) for library, text in value["libraries"].items()})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BuildError(
+            raise ProfileError(
                 f"this is not a set of recorded pages: {error!r}", "record the workload again with this builder"
             ) from error
 
@@ -96,42 +95,26 @@ class PageSet:
         """The pages in a file that the recording pager wrote: lines `library<TAB>virtual address<TAB>bytes`, hexadecimal.
 
         Raises:
-            BuildError: The file is missing or has a line of another form.
+            ProfileError: The file is missing or has a line of another form.
         """
         touched: dict[str, set[int]] = {}
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
-            raise BuildError(
-                f"{path} cannot be read: {error.strerror}", "was the workload run on the recording tree?"
+            raise ProfileError(
+                f"{path} cannot be read: {error.strerror}", "run the workload on a recording tree"
             ) from error
         for position, line in enumerate(lines, 1):
             try:
                 library, address, size = line.split("\t")
                 start, end = int(address, 16), int(address, 16) + int(size, 16)
             except ValueError as error:
-                raise BuildError(
+                raise ProfileError(
                     f"{path}, line {position} is not a record of touched pages: {line[:80]!r}",
                     "delete the file and record again",
                 ) from error
             touched.setdefault(library, set()).update(range(start // PAGE_BYTES, -(-end // PAGE_BYTES)))
         return cls({library: frozenset(numbers) for library, numbers in touched.items()})
-
-    def save(self, path: Path) -> None:
-        """Write the set as JSON."""
-        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a set that `save` wrote.
-
-        Raises:
-            BuildError: The file is missing, not JSON, or not a set of pages.
-        """
-        try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise BuildError(f"{path} cannot be read: {error}", "record the workload again") from error
 
 
 def _numbers(text: str) -> Iterator[int]:

@@ -1,12 +1,12 @@
-"""Which libraries are split into hot and cold pages: any ELF library over a threshold, by rule."""
+"""Which libraries are split into hot and cold pages: all that are larger than a threshold, but for those of a rule."""
 
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from builder.stage.policy import elf_files
+from builder.stage.needs import elf_files
 
-# A split library costs a companion, program headers and its share of the index: some 20 kB.
+# Each split library costs about 20 kB: a companion, program headers, and its share of the index.
 THRESHOLD_BYTES = 400_000
 
 

@@ -4,13 +4,13 @@
     frames   one zstd frame per block, each with zstd's checksum of its content
     index    one zstd frame with a checksum: counts, then all libraries, all blocks, all fragments, and the names
 
-A *fragment* is a run of cold pages of a library. A *block* is what is compressed and brought back at once: the bytes of
-one or more fragments that follow each other. A block whose `stored` is 0 has its bytes in the library itself, without
-access rights: that is how a recording tree is made. All numbers are little-endian.
+A *fragment* is a run of cold pages of a library. A *block* is the bytes of one or more fragments that follow each
+other: it is compressed as a whole, and brought back as a whole. If `stored` is 0, the library itself has the block's
+bytes, without access rights: a recording tree is made so. All numbers are little-endian.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 import zstandard
 
-from builder.errors import ColdFileError
+from builder.errors import SideFileError
 from builder.native.page_set import PAGE_BYTES
 
 MAGIC = b"TLCOLD\r\n"
@@ -43,7 +43,7 @@ class Fragment(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """What is brought back at once: fragments, and the rights and filter that they share."""
+    """Fragments that are brought back together, and the rights and the filter that they share."""
 
     fragments: tuple[Fragment, ...]
     protection: int  # PROT_READ 1, PROT_EXEC 4 (mman-linux.h)
@@ -66,11 +66,11 @@ class ColdLibrary:
     blocks: tuple[Block, ...]
 
 
-class ColdFileWriter:
-    """Writes a side file; it appears under its name only when it is complete.
+class SideFileWriter:
+    """Writes a side file. It gets its name only when it is complete.
 
     Example:
-        >>> with ColdFileWriter(path, machine=62) as cold:
+        >>> with SideFileWriter(path, machine=62) as cold:
         ...     offset = cold.add_frame(frame)
         ...     cold.libraries.append(ColdLibrary(...))
     """
@@ -116,7 +116,7 @@ class ColdFileWriter:
 
 
 def compressor(level: int) -> zstandard.ZstdCompressor:
-    """A compressor whose frames carry their size and a checksum of their content, which the pager's decoder verifies."""
+    """A compressor whose frames have their size and a checksum of their content. The pager's decoder verifies both."""
     return zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
 
 
@@ -167,31 +167,31 @@ def read_index(path: Path) -> list[ColdLibrary]:
     """What a side file holds, checked.
 
     Raises:
-        ColdFileError: The file is missing, cut short, damaged, or of another format.
+        SideFileError: The file is missing, cut short, damaged, or of another format.
     """
     try:
         with path.open("rb") as file:
             return _read_index(path, file)
     except OSError as error:
-        raise ColdFileError(f"{path} cannot be read: {error.strerror}", _REBUILD) from error
+        raise SideFileError(f"{path} cannot be read: {error.strerror}", _REBUILD) from error
     except (struct.error, zstandard.ZstdError, UnicodeDecodeError, ValueError, OverflowError, MemoryError) as error:
-        raise ColdFileError(f"{path} is damaged: {error}", _REBUILD) from error
+        raise SideFileError(f"{path} is damaged: {error}", _REBUILD) from error
 
 
 def _read_index(path: Path, file: BinaryIO) -> list[ColdLibrary]:
     head = file.read(HEADER.size)
     if head[:8] != MAGIC:
-        raise ColdFileError(f"{path} is not a side file of this layer", _REBUILD)
+        raise SideFileError(f"{path} is not a side file of this layer", _REBUILD)
     _, version, _, page, flags, offset, stored, size, total = HEADER.unpack(head)
     if version != VERSION or page != PAGE_BYTES or flags:
-        raise ColdFileError(f"{path} has format {version}, flags {flags}, pages of {page} bytes", _REBUILD)
+        raise SideFileError(f"{path} has format {version}, flags {flags}, pages of {page} bytes", _REBUILD)
     actual = path.stat().st_size
     if actual != total or offset + stored > total:
-        raise ColdFileError(f"{path} has {actual} bytes instead of {max(total, offset + stored)}", _REBUILD)
+        raise SideFileError(f"{path} has {actual} bytes instead of {max(total, offset + stored)}", _REBUILD)
     file.seek(offset)
     raw = zstandard.ZstdDecompressor().decompress(file.read(stored))
     if len(raw) != size:
-        raise ColdFileError(f"{path} has an index of {len(raw)} bytes instead of {size}", _REBUILD)
+        raise SideFileError(f"{path} has an index of {len(raw)} bytes instead of {size}", _REBUILD)
     return _unpack_index(raw)
 
 
@@ -211,8 +211,3 @@ def _unpack_index(raw: bytes) -> list[ColdLibrary]:
         ColdLibrary(names[name : name + length].decode(), id_, tuple(blocks[first : first + count]))
         for id_, name, length, _, _, first, count in tables[0]
     ]
-
-
-def fragments_of(blocks: Iterable[Block]) -> list[Fragment]:
-    """All fragments, in order."""
-    return [fragment for block in blocks for fragment in block.fragments]

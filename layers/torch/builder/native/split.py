@@ -1,4 +1,4 @@
-"""Splits libraries into a thin file each and one side file for all (see ../DESIGN.md)."""
+"""Splits libraries: each becomes a thin file, and one side file has the cold pages of all (see ../DESIGN.md)."""
 
 import hashlib
 import os
@@ -7,18 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import zstandard
 
 from builder.errors import BuildError
 from builder.native import branch_filter
 from builder.native.compile_pager import COMPANION_NAME
-from builder.native.elf import Library, Protection, Segment
-from builder.native.layout import Layout, Run, State, plan_layout
-from builder.native.side_file import Block, ColdFileWriter, ColdLibrary, Fragment, compressor
+from builder.native.elf import Protection, Segment, SharedLibrary
+from builder.native.layout import Layout, PageRun, PageState, plan_layout
+from builder.native.side_file import Block, ColdLibrary, Fragment, SideFileWriter, compressor
 from builder.native.thin import Additions, rewrite, search_path
 
 Progress = Callable[[str, int, int], None]
@@ -31,9 +30,9 @@ MIN_COLD_PAGES = 2
 FAR_RUNS = ((1 << 20, 16), (256 << 10, 2))
 """`(bytes, factor)`: a cold run of that many bytes or more is cut into blocks of `factor` times the usual size.
 
-So much code in one piece without a single hot page is what the workload is far from: kernels of MKL, oneDNN and OpenBLAS for
-other CPUs, mostly. It is rarely met, and large blocks of it are smaller in all. Short runs lie between hot pages: they are
-what a new input meets first, and their blocks stay small.
+A long piece of code without a single hot page is code that programs rarely need: mostly kernels of MKL, oneDNN and
+OpenBLAS for other CPUs. In large blocks it compresses better. Short runs lie between hot pages. A new input touches
+those first, so their blocks stay small.
 """
 
 
@@ -50,7 +49,7 @@ class LibraryPlan:
 
 @dataclass
 class SectionReport:
-    """Where a section's bytes went. `compressed` is the section's share of the frames that hold its cold bytes."""
+    """Where the bytes of an ELF section are. `compressed` is its share of the frames that hold its cold bytes."""
 
     name: str
     bytes: int
@@ -82,15 +81,11 @@ class SplitReport:
     seconds: float
     libraries: list[LibraryReport] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
-        """The report as a JSON value."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class _Job:
     name: str
-    library: Library
+    library: SharedLibrary
     layout: Layout
     additions: Additions
     blocks: tuple[Block, ...]
@@ -108,8 +103,8 @@ def thin(
 ) -> SplitReport:
     """Split libraries in place.
 
-    The pager must have been built into the side file's folder before (`compile_pager.build_pager`): each library gets a copy
-    of the companion that lies there. All libraries are read and checked before the first is changed.
+    The pager must have been built into the side file's folder before (`compile_pager.build_pager`): each library gets a
+    copy of the companion that lies there. All libraries are read and checked before the first is changed.
 
     Args:
         libraries: Plans by path relative to `tree`, with forward slashes.
@@ -117,11 +112,11 @@ def thin(
         side_file: The file for the cold blocks of all libraries.
         block_bytes: How much is compressed, and brought back, at once; more in long runs (`FAR_RUNS`).
         level: zstd's compression level, 1 to 22.
-        progress: Told about every block.
+        progress: Called after every block.
         min_cold_pages: Shorter cold runs stay hot.
 
     Raises:
-        BuildError: A library is missing or of a form that cannot be split, or the pager is not there.
+        BuildError: A library is missing or cannot be split, or the pager is not there.
     """
     started = time.monotonic()
     companion = _companion(side_file)
@@ -130,7 +125,7 @@ def thin(
         for number, name in enumerate(sorted(libraries))
     ]
     report = SplitReport(0, block_bytes, level, sum(len(job.blocks) for job in jobs), 0.0)
-    with ColdFileWriter(side_file, _machine(jobs)) as cold:
+    with SideFileWriter(side_file, _machine(jobs)) as cold:
         frames = _compress_all(jobs, level, progress)
         for job in (job for job in jobs if job.blocks):
             stored = tuple(
@@ -140,7 +135,7 @@ def thin(
             cold.libraries.append(ColdLibrary(job.name, job.additions.id, stored))
     stored_blocks = {library.name: library.blocks for library in cold.libraries}
     for job in jobs:
-        if not job.blocks:  # all hot: nothing to bring back, so nothing to change
+        if not job.blocks:  # no page goes cold, so nothing changes
             report.libraries.append(_report(job, (), len(job.library.data), len(job.library.segments)))
             continue
         data, headers = rewrite(job.library, job.layout, job.additions)
@@ -155,11 +150,11 @@ def thin(
 def prepare_recording(libraries: Mapping[str, LibraryPlan], tree: Path, side_file: Path) -> None:
     """Make every splittable page of these libraries untouchable, in place, so that the recording pager sees each touch.
 
-    The pages stay in the libraries; the side file has only the index. Run the workload on such a tree with
-    TORCH_LAYER_PAGER_RECORD=<absolute path> and read the file with `PageSet.from_record`.
+    The pages stay in the libraries, and the side file has only the index. Run the workload on such a tree with
+    TORCH_LAYER_PAGER_RECORD=<absolute path>, and read that file with `PageSet.from_record`.
 
     Args:
-        libraries: Plans by path relative to `tree`; their hot pages are recorded like any other.
+        libraries: Plans by path relative to `tree`. Their hot pages are recorded like any other.
         tree: A copy of the layer's Python folder, with the recording pager (`build_pager(..., recording=True)`).
         side_file: As for `thin`.
 
@@ -170,7 +165,7 @@ def prepare_recording(libraries: Mapping[str, LibraryPlan], tree: Path, side_fil
     jobs = [
         _plan(name, LibraryPlan(), tree, side_file, number, 1 << 31, 1) for number, name in enumerate(sorted(libraries))
     ]
-    with ColdFileWriter(side_file, _machine(jobs)) as cold:
+    with SideFileWriter(side_file, _machine(jobs)) as cold:
         cold.libraries.extend(ColdLibrary(job.name, job.additions.id, job.blocks) for job in jobs if job.blocks)
     for job in (job for job in jobs if job.blocks):
         data, _ = rewrite(job.library, job.layout, job.additions, in_place=True)
@@ -189,7 +184,7 @@ def _machine(jobs: list[_Job]) -> int:
     machines = {job.library.machine_number for job in jobs}
     if len(machines) != 1:
         raise BuildError(
-            "the libraries to split are of several architectures, or there are none",
+            "the libraries to split are for several architectures, or there are no libraries to split",
             "install packages for one architecture",
         )
     return machines.pop()
@@ -198,13 +193,11 @@ def _machine(jobs: list[_Job]) -> int:
 def _plan(
     name: str, plan: LibraryPlan, tree: Path, side_file: Path, number: int, block_bytes: int, min_cold_pages: int
 ) -> _Job:
-    library = Library.read(tree / name)
+    library = SharedLibrary.read(tree / name)
     layout = plan_layout(library, plan.hot, min_cold_pages)
     blocks = tuple(_cut(library, layout, block_bytes))
     if not library.sections:
-        raise BuildError(
-            f"{name} has no section headers, so that nothing tells code from data", "leave it out of the split"
-        )
+        raise BuildError(f"{name} has no section headers, which tell code from data", "leave it out of the split")
     identity = hashlib.sha256(name.encode() + b"\0" + library.data)
     identity.update(repr((blocks, block_bytes)).encode())
     additions = Additions(
@@ -215,8 +208,8 @@ def _plan(
     return _Job(name, library, layout, additions, blocks)
 
 
-def _cut(library: Library, layout: Layout, block_bytes: int) -> Iterator[Block]:
-    """Blocks filled with one cold run after another, as long as rights, kind and size of block are the same."""
+def _cut(library: SharedLibrary, layout: Layout, block_bytes: int) -> Iterator[Block]:
+    """Blocks, filled with one cold run after another. A run with other rights, filter or block size begins a new block."""
     pending: list[Fragment] = []
     room, kind = block_bytes, None
     for segment, run in layout.cold():
@@ -250,7 +243,7 @@ def _protection(segment: Segment) -> int:
 _thread = threading.local()
 
 
-def _compress(library: Library, block: Block, level: int) -> bytes:
+def _compress(library: SharedLibrary, block: Block, level: int) -> bytes:
     parts = (library.at(fragment.address, fragment.bytes) for fragment in block.fragments)
     if block.filter == branch_filter.X86:
         content = b"".join(
@@ -261,12 +254,12 @@ def _compress(library: Library, block: Block, level: int) -> bytes:
         content = b"".join(parts)
     tools: dict[int, zstandard.ZstdCompressor] = _thread.__dict__.setdefault("tools", {})
     if level not in tools:
-        tools[level] = compressor(level)  # one per thread: a compressor must not be shared
+        tools[level] = compressor(level)  # one for each thread: a compressor must not be shared
     return tools[level].compress(content)
 
 
 def _compress_all(jobs: list[_Job], level: int, progress: Progress | None) -> Iterator[bytes]:
-    """The frames of all blocks of all jobs, in order; zstd works outside the interpreter's lock, so threads do."""
+    """The frames of all blocks of all jobs, in order. zstd releases the interpreter's lock, so threads are enough."""
     total, done = sum(block.bytes for job in jobs for block in job.blocks), 0
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         work = [(job, block, pool.submit(_compress, job.library, block, level)) for job in jobs for block in job.blocks]
@@ -287,7 +280,7 @@ def _install(job: _Job, tree: Path, side_file: Path, companion: Path, data: byte
     partial = target.with_name(target.name + ".partial")
     partial.write_bytes(data)
     shutil.copymode(target, partial)
-    partial.replace(target)  # in one step, and never into a file that other trees may be linked to
+    partial.replace(target)  # in one step; other trees may have hard links to the old file
 
 
 def _report(job: _Job, blocks: tuple[Block, ...], size: int, headers: int) -> LibraryReport:
@@ -297,8 +290,8 @@ def _report(job: _Job, blocks: tuple[Block, ...], size: int, headers: int) -> Li
         for block in blocks
         for fragment in block.fragments
     ]
-    # What an unchanged library has, it has as it is; and dropped strings are in the file all the same, in another place.
-    dead = [run for _, runs in job.layout.runs for run in runs if run.state is State.DEAD] if blocks else []
+    # An unchanged library drops nothing. Dropped strings are in the thin file all the same, in another place.
+    dead = [run for _, runs in job.layout.runs for run in runs if run.state is PageState.DEAD] if blocks else []
     for section in job.library.sections:
         entry = SectionReport(section.name, section.bytes)
         compressed = 0.0
@@ -314,5 +307,5 @@ def _report(job: _Job, blocks: tuple[Block, ...], size: int, headers: int) -> Li
     return report
 
 
-def _shared(runs: list[Run], start: int, end: int) -> int:
+def _shared(runs: list[PageRun], start: int, end: int) -> int:
     return sum(max(0, min(run.end, end) - max(run.start, start)) for run in runs)

@@ -1,8 +1,9 @@
 """Writes the thin version of a library: the same virtual addresses, fewer bytes.
 
-No address that code or data knows changes, so no relocation is touched. What changes is where in the file a page lies,
-which pages the file has at all, and the tables that the loader reads: program headers, dynamic section, dynamic strings.
-The new tables lie in two segments behind all others. Section headers are dropped; nothing needs them at run time.
+No address that code or data refers to changes, so no relocation is touched. Three things change: where in the file a
+page is, which pages the file has, and the tables that the loader reads (program headers, dynamic section, dynamic
+strings). The new tables are in two segments after all others. Section headers are dropped, since nothing needs them at
+run time.
 """
 
 import os
@@ -13,18 +14,18 @@ from pathlib import Path
 from builder.errors import ElfError
 from builder.native.elf import (
     DF_1_NODELETE,
-    HEADER_BYTES,
+    SECTION_HEADER_BYTES,
     SEGMENT_BYTES,
-    Library,
     Protection,
     Segment,
     SegmentType,
+    SharedLibrary,
     Tag,
     pack_dynamic,
     pack_note,
     page_ceil,
 )
-from builder.native.layout import Layout, State
+from builder.native.layout import Layout, PageState
 from builder.native.page_set import PAGE_BYTES
 
 NOTE_NAME = b"torch-layer"
@@ -33,7 +34,7 @@ NOTE_SPLIT_LIBRARY = 1
 
 @dataclass(frozen=True)
 class Additions:
-    """What a split library gets: how it names the pager, and how the pager knows it."""
+    """What is added to a split library, so that the loader finds the pager and the pager knows the library."""
 
     id: bytes
     companion: str  # file name for DT_NEEDED
@@ -55,7 +56,7 @@ class _Image:
         self.data += content
 
     def leave_out(self, address: int, size: int) -> None:
-        """Addresses without bytes and without access rights; a neighbour of the same kind grows instead."""
+        """Add addresses without bytes and without access rights; if such a segment ends here, it grows."""
         last = self.loads[-1]
         if last.flags == 0 and last.end == address and last.file_bytes == 0:
             self.loads[-1] = last._replace(memory_bytes=last.memory_bytes + size)
@@ -63,21 +64,23 @@ class _Image:
             self.loads.append(Segment(SegmentType.LOAD, 0, 0, address, address, 0, size, PAGE_BYTES))
 
     def offset(self, address: int) -> int:
-        """Where an address lies in the file; 0 if it does not."""
+        """The offset of an address in the file; 0 if the file does not have it."""
         for load in self.loads:
             if load.address <= address < load.address + load.file_bytes:
                 return load.offset + address - load.address
         return 0
 
 
-def rewrite(library: Library, layout: Layout, additions: Additions, *, in_place: bool = False) -> tuple[bytes, int]:
+def rewrite(
+    library: SharedLibrary, layout: Layout, additions: Additions, *, in_place: bool = False
+) -> tuple[bytes, int]:
     """The thin library's bytes, and how many program headers it has.
 
     Args:
         library: The library as installed.
         layout: What becomes of each page.
         additions: What the loader and the pager need to find each other.
-        in_place: For a recording tree: cold pages stay in the file, but without access rights.
+        in_place: Keep cold pages in the file, without access rights (for a recording tree).
     """
     if library.loads[0].offset or library.loads[0].address:
         raise ElfError(f"{library.path} does not start with its own ELF header", "leave it out of the split")
@@ -87,23 +90,25 @@ def rewrite(library: Library, layout: Layout, additions: Additions, *, in_place:
             _add_run(image, library, segment, run.start, run.end, run.state, in_place)
     header_count = _add_tables(image, library, additions)
     struct.pack_into("<Q", image.data, 40, 0)  # e_shoff: no section headers
-    struct.pack_into("<HHHHH", image.data, 54, SEGMENT_BYTES, header_count, 64, 0, 0)
+    struct.pack_into("<HHHHH", image.data, 54, SEGMENT_BYTES, header_count, SECTION_HEADER_BYTES, 0, 0)
     return bytes(image.data), header_count
 
 
-def _add_run(image: _Image, library: Library, segment: Segment, start: int, end: int, state: State, keep: bool) -> None:
+def _add_run(
+    image: _Image, library: SharedLibrary, segment: Segment, start: int, end: int, state: PageState, keep: bool
+) -> None:
     position = segment.offset + start - segment.address
     filled = min(end, segment.address + segment.file_bytes)
     content = library.data[position : position + max(0, filled - start)]
-    if state is State.HOT:
+    if state is PageState.HOT:
         image.add(start, content, segment.flags, end - start)
-    elif state is State.COLD and keep:
+    elif state is PageState.COLD and keep:
         image.add(start, content, 0)
     else:
         image.leave_out(start, end - start)
 
 
-def _add_tables(image: _Image, library: Library, additions: Additions) -> int:
+def _add_tables(image: _Image, library: SharedLibrary, additions: Additions) -> int:
     strings, dynamic = _dynamic(library, additions)
     note = pack_note(NOTE_NAME, NOTE_SPLIT_LIBRARY, additions.id)
     kept = [s for s in library.segments if s.type not in (SegmentType.LOAD, SegmentType.PHDR, SegmentType.DYNAMIC)]
@@ -114,7 +119,7 @@ def _add_tables(image: _Image, library: Library, additions: Additions) -> int:
     dynamic_at = page_ceil(strings_at + len(strings))
     entries = [(tag, strings_at if tag == Tag.STRTAB else value) for tag, value in dynamic]
     image.add(start, bytes(count * SEGMENT_BYTES) + note + strings, Protection.READ)
-    # Writable: glibc turns the section's addresses into pointers where they stand.
+    # Writable: glibc replaces the section's addresses by pointers.
     image.add(dynamic_at, pack_dynamic(entries), Protection.READ | Protection.WRITE)
 
     def describe(kind: int, flags: int, address: int, size: int, alignment: int) -> Segment:
@@ -134,8 +139,8 @@ def _add_tables(image: _Image, library: Library, additions: Additions) -> int:
     return len(headers)
 
 
-def _dynamic(library: Library, additions: Additions) -> tuple[bytes, list[tuple[int, int]]]:
-    """The new string table, and the dynamic entries with the table's address still that of the old one."""
+def _dynamic(library: SharedLibrary, additions: Additions) -> tuple[bytes, list[tuple[int, int]]]:
+    """The new string table, and the dynamic entries. The address of the table among them is still the old one."""
     table, size = library.tag(Tag.STRTAB), library.tag(Tag.STRSZ)
     if table is None or size is None:
         raise ElfError(f"{library.path} has no dynamic string table", "leave it out of the split")
@@ -148,14 +153,14 @@ def _dynamic(library: Library, additions: Additions) -> tuple[bytes, list[tuple[
 
     entries: list[tuple[int, int]] = [(Tag.NEEDED, add(additions.companion))]
     has_runpath, has_flags = False, library.tag(Tag.FLAGS_1) is not None
-    # With DT_RUNPATH present the loader ignores DT_RPATH: the one in force is the one to add to.
+    # If there is a DT_RUNPATH, the loader ignores DT_RPATH. So the folder is added to the one that the loader reads.
     path_tag = Tag.RUNPATH if library.tag(Tag.RUNPATH) is not None or library.tag(Tag.RPATH) is None else Tag.RPATH
     for tag, value in library.dynamic:
         if tag == path_tag:
             has_runpath = True
             entries.append((tag, add(f"{library.string(value)}:{additions.search_path}")))
         elif tag == Tag.FLAGS_1:
-            # Never unloaded: the pager would go on bringing pages to addresses that belong to somebody else by then.
+            # Never unloaded: the pager would go on to bring pages to addresses that another library may have by then.
             entries.append((tag, value | DF_1_NODELETE))
         else:
             entries.append((tag, value))
@@ -168,8 +173,5 @@ def _dynamic(library: Library, additions: Additions) -> tuple[bytes, list[tuple[
 
 
 def search_path(library: Path, folder: Path) -> str:
-    """How a library names a folder relative to its own place, for DT_RUNPATH."""
+    """A folder as DT_RUNPATH names it: relative to the place of the library."""
     return "/".join(["$ORIGIN", Path(os.path.relpath(folder, library.parent)).as_posix()])
-
-
-assert HEADER_BYTES == 64

@@ -1,8 +1,8 @@
 """Recorded profiles: what a workload touches, stored with the hashes of the wheels that it was recorded on.
 
-A profile is a committed JSON file, so the same requirements give the same layer on any machine, also on one whose CPU has fewer
-capabilities than the recording one. Several may fit one set of wheels (the shipped workload's, a user's models'): a build takes
-their union.
+A profile is a committed JSON file. So the same requirements give the same layer on any machine, also on one whose CPU
+has fewer capabilities than the recording machine. Several profiles may fit one set of wheels: that of the shipped
+workload, and those of a user's models. A build takes their union.
 """
 
 import json
@@ -13,19 +13,19 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from builder.errors import BuildError
+from builder.errors import ProfileError
 from builder.native.page_set import PageSet
 from builder.python.deferred.plan import Held
 from builder.stage.install import Wheel
 
 SCHEMA = 1
-# The wheels whose libraries are split: page numbers mean nothing on another build of them.
+# The wheels whose libraries are split. Page numbers are valid only for the very same build of them.
 KEYED = ("torch", "numpy")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What was touched.
+    """What a workload touched.
 
     Attributes:
         wheels: sha256 of the wheels in KEYED, by name.
@@ -33,10 +33,10 @@ class Profile:
         machine: `x86_64` or `aarch64`.
         capabilities: The CPU capabilities under which it was recorded.
         hot: Names of the modules that were imported, in the order of the imports.
-        warm: Names of the modules that only the checks of untouched code imported.
+        warm: Names of the modules that only the checks of code outside the workload imported.
         sources: Paths of sources that were read as text.
         pages: Pages of libraries that were touched.
-        held: Modules of torch that wait until they are touched; of the shipped workload's profile only.
+        held: Modules of torch that wait until they are touched. Only the shipped workload's profile has them.
     """
 
     wheels: dict[str, str]
@@ -50,13 +50,13 @@ class Profile:
     held: Held = field(default_factory=Held)
 
     def fits(self, wheels: Sequence[Wheel], machine: str) -> bool:
-        """Whether it was recorded on these very wheels, with this interpreter's version, for this architecture."""
+        """Whether it was recorded with these very wheels, this version of Python and this architecture."""
         return (
             self.wheels == keys_of(wheels) and self.python == sys.implementation.cache_tag and self.machine == machine
         )
 
     def union(self, other: "Profile") -> "Profile":
-        """What either touched."""
+        """What either of both touched."""
         hot = tuple(dict.fromkeys([*self.hot, *other.hot]))
         return Profile(
             self.wheels,
@@ -71,7 +71,7 @@ class Profile:
         )
 
     def save(self, path: Path) -> None:
-        """Write the profile, in one step; an entry a line, so that a change can be reviewed."""
+        """Write the profile, in one step. Each entry has a line of its own, so that a change can be reviewed."""
         value = {
             "schema": SCHEMA,
             "wheels": self.wheels,
@@ -91,11 +91,15 @@ class Profile:
 
     @classmethod
     def load(cls, path: Path) -> "Profile":
-        """Read a profile. Raises `BuildError` if the file is no profile."""
+        """Read a profile.
+
+        Raises:
+            ProfileError: The file is no profile, or one of another builder.
+        """
         try:
             value: Any = json.loads(path.read_text(encoding="utf-8"))
             if value["schema"] != SCHEMA:
-                raise BuildError(
+                raise ProfileError(
                     f"{path} has schema {value['schema']}, this builder reads {SCHEMA}", "delete it and record again"
                 )
             return cls(
@@ -110,11 +114,11 @@ class Profile:
                 Held(**{name: tuple(values) for name, values in value.get("held", {}).items()}),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BuildError(f"{path} is no recorded profile: {error!r}", "delete it and record again") from error
+            raise ProfileError(f"{path} is no recorded profile: {error!r}", "delete it and record again") from error
 
 
 def keys_of(wheels: Iterable[Wheel]) -> dict[str, str]:
-    """The hashes that a profile is stored with."""
+    """The hashes by which a profile is found."""
     return {wheel.name: wheel.sha256 for wheel in wheels if wheel.name in KEYED}
 
 
@@ -125,7 +129,7 @@ def file_name(wheels: Sequence[Wheel], machine: str, what: str) -> str:
 
 
 def find(folder: Path, wheels: Sequence[Wheel], machine: str) -> Profile | None:
-    """The union of all profiles in the folder that fit; None if none does."""
+    """The union of all profiles in the folder that fit; None if none fits."""
     fitting = [
         profile for path in sorted(folder.glob("*.json")) if (profile := Profile.load(path)).fits(wheels, machine)
     ]

@@ -1,8 +1,8 @@
-"""Step 4: run a workload on the staged tree and write down which pages and which modules it touches.
+"""Step 4: run a workload on the staged tree, and note which pages and which modules it touches.
 
-The tree is made unreadable page by page (`split.prepare_recording`), and the recording pager notes each page as it is touched.
-`recorder` notes the modules, inside the process. Which kernels run depends on the CPU, so the workload runs under each
-capability that this CPU has, and the union counts.
+In a copy of the tree no page of a library can be read (`split.prepare_recording`). The recording pager notes each page
+at its first touch. `recorder` notes the modules, inside the process. Which kernels run depends on the CPU. So the
+workload runs once with each capability that this CPU has, and the profile is the union.
 """
 
 import platform
@@ -22,26 +22,27 @@ from builder.native import compile_pager, split
 from builder.native.page_set import PageSet
 from builder.native.selection import libraries_of
 from builder.profile import profiles
-from builder.python.bundle import module_name
 from builder.python.deferred.search import search
+from builder.python.tiers import module_name
 from builder.stage.install import Wheel
 from builder.stage.prune import link
 
 
 class Capability(NamedTuple):
-    """One kind of CPU, and how the libraries inside torch are told to take theirs for it."""
+    """One kind of CPU, and the variables that make the libraries inside torch use only what it has."""
 
     name: str
-    flag: str  # of /proc/cpuinfo; "" is there on every CPU
+    flag: str  # in /proc/cpuinfo; "" if every CPU has it
     environment: dict[str, str]
 
 
-# ATen: aten/src/ATen/native/DispatchStub.cpp. oneDNN: "CPU Dispatcher Control" in its documentation. MKL: "Instruction Set
-# Specific Dispatching" in its developer guide. OpenBLAS (NumPy's): OPENBLAS_CORETYPE in its user manual.
+# ATen: aten/src/ATen/native/DispatchStub.cpp. oneDNN: "CPU Dispatcher Control" in its documentation. MKL: "Instruction
+# Set Specific Dispatching" in its developer guide. OpenBLAS (NumPy's): OPENBLAS_CORETYPE in its user manual.
 CAPABILITIES = {
     "x86_64": (
         # No "default" (SSE): every x86_64 CPU of Lambda has AVX2 ("Using Advanced Vector Extensions 2" in its developer
-        # guide), so its kernels would be 4.4 MB of hot pages that never run. Elsewhere they are paged in like any cold code.
+        # guide), so the kernels for SSE would be 4.4 MB of hot pages that never run. On other CPUs they come in as cold
+        # code.
         Capability(
             "avx2",
             "avx2",
@@ -58,7 +59,7 @@ CAPABILITIES = {
                 "OPENBLAS_CORETYPE": "SkylakeX",
             },
         ),
-        # Nothing set: what the libraries take of their own accord, such as AMX, or MKL's paths for AMD's processors.
+        # No variable set: the libraries choose for themselves, such as AMX, or MKL's paths for AMD's processors.
         Capability("native", "", {}),
     ),
     "aarch64": (Capability("native", "", {}),),
@@ -66,7 +67,7 @@ CAPABILITIES = {
 
 
 class Recorded(NamedTuple):
-    """What one command touched."""
+    """The pages, modules and sources that one command touched."""
 
     pages: PageSet
     modules: tuple[str, ...]  # names in the order of the imports
@@ -85,13 +86,13 @@ NOTHING = Recorded(PageSet(), (), frozenset())
 
 
 def capabilities(machine: str) -> list[Capability]:
-    """Those that this CPU has."""
+    """The capabilities that this CPU has."""
     flags = set(re.findall(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)[0].split())
     return [capability for capability in CAPABILITIES[machine] if not capability.flag or capability.flag in flags]
 
 
 class RecordingTree:
-    """A copy of the staged tree whose touches are noted. A context manager: the copy goes at the end."""
+    """A copy of the staged tree in which every touch is noted. A context manager, which removes the copy at the end."""
 
     def __init__(self, staged: Path, work: Path) -> None:
         self._staged, self._work = staged, work
@@ -127,14 +128,14 @@ class RecordingTree:
             extra_path: Folders after the tree on the path, such as the function's code.
 
         Raises:
-            BuildError: The command fails; the message has the end of what it said.
+            BuildError: The command fails; the message has the last lines that it printed.
         """
         pages, notes = self._scratch / "pages.txt", self._scratch / "modules.txt"
         pages.unlink(missing_ok=True)
         notes.unlink(missing_ok=True)
         variables = {
             "TORCH_LAYER_PAGER_RECORD": str(pages),
-            # Bytecode goes to a folder of its own, so that the tree stays as it is and the next run need not compile again.
+            # Bytecode goes into a folder of its own: the tree stays as it is, and the next run need not compile again.
             "PYTHONPYCACHEPREFIX": str(self._work / "bytecode"),
             **environment,
         }
@@ -149,7 +150,7 @@ class RecordingTree:
             raise BuildError(
                 f"recording `{' '.join(command)}` failed with status {done.returncode}:\n"
                 + (done.stdout + done.stderr)[-4000:],
-                "run it on the staged tree by hand, and see why it fails there",
+                "run it on the staged tree by hand, and see why it fails",
             )
         lines = [line.split(" ", 1) for line in notes.read_text(encoding="utf-8").splitlines()]
         return Recorded(
@@ -162,13 +163,13 @@ class RecordingTree:
 def record_workload(
     staged: Path, work: Path, wheels: Sequence[Wheel], progress: Callable[[str], None] = lambda _text: None
 ) -> profiles.Profile:
-    """The profile of the shipped workload, and of what the checks of untouched code import (those modules are warm).
+    """The profile of the shipped workload. Modules that only the checks of code outside the workload import are warm.
 
-    With it goes which modules can be held back, since that depends on the same wheels and on the same workload.
+    The profile also says which modules can wait, since that depends on the same wheels and on the same workload.
     """
     with RecordingTree(staged, work) as tree:
         hot, names = _under_each_capability(tree, ["-m", "builder.workload"], {}, [], progress)
-        progress("modules of the checks of untouched code")
+        progress("find the modules of code that the workload does not touch")
         with tempfile.TemporaryDirectory(dir=work) as outputs:
             warm = tree.run(["-m", "builder.cold_checks", "--output", outputs], {})
     return replace(_profile(wheels, names, hot, warm.modules), held=search(staged, work, progress))
@@ -198,7 +199,11 @@ def _under_each_capability(
 ) -> tuple[Recorded, list[str]]:
     found, names = NOTHING, []
     for capability in capabilities(platform.machine()):
-        progress(f"as on a CPU with {capability.name}" if capability.environment else "as this CPU is")
+        progress(
+            f"run the workload as on a CPU with {capability.name}"
+            if capability.environment
+            else "run the workload as this CPU is"
+        )
         found = found.union(tree.run(command, {**environment, **capability.environment}, extra_path=extra_path))
         names.append(capability.name)
     return found, names

@@ -1,9 +1,10 @@
-"""Runs a program and notes which modules of a tree it and its forked children run, and which sources they read as text.
+"""Runs a program, and notes which modules of a tree it and its forked children run, and which sources they read as text.
 
     python -m builder.profile.recorder OUTPUT -m module [arguments]
     python -m builder.profile.recorder OUTPUT file.py [arguments]
 
-The tree is the first folder of `PYTHONPATH`. OUTPUT gets a line for each: `module PATH` or `source PATH`, relative to the tree.
+The tree is the first folder of `PYTHONPATH`. OUTPUT gets one line for each of them, `module PATH` or `source PATH`,
+relative to the tree.
 """
 
 import os
@@ -15,8 +16,8 @@ from typing import Any
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
-class Notes:
-    """An audit hook (PEP 578) that appends each path once, at once: children leave by `_exit`, and nothing is lost in a crash."""
+class ImportRecorder:
+    """An audit hook (PEP 578) that writes each path once, at once: children end by `_exit`, and a crash must lose nothing."""
 
     def __init__(self, output: str, root: str) -> None:
         self._file = os.open(output, FLAGS, 0o644)
@@ -24,13 +25,13 @@ class Notes:
         self._seen: set[str] = set()
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Look at an event of the interpreter."""
+        """Note what an event of the interpreter says about the tree."""
         if event == "exec":
             code = arguments[0]
             if isinstance(code, CodeType) and code.co_name == "<module>":
                 self._note("module", code.co_filename)
         elif event == "open" and isinstance(arguments[0], str) and arguments[0].endswith(".py"):
-            # The import system reads sources too, to compile them; whoever else does needs the text.
+            # The import system reads sources to compile them. Any other reader needs the text.
             caller = sys._getframe(1).f_code.co_filename
             if not caller.startswith("<frozen importlib"):
                 self._note("source", arguments[0])
@@ -44,9 +45,9 @@ class Notes:
 
 
 def main(argv: list[str]) -> None:
-    """Run the program as `python` would; its exceptions and its exit status go through."""
+    """Run the program as `python` does. Its exceptions and its exit status are passed on."""
     output, *command = argv
-    sys.addaudithook(Notes(output, os.environ["PYTHONPATH"].split(os.pathsep)[0]))
+    sys.addaudithook(ImportRecorder(output, os.environ["PYTHONPATH"].split(os.pathsep)[0]))
     if command[0] == "-m":
         sys.argv = command[1:]
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)

@@ -13,7 +13,7 @@ import zstandard
 MAGIC = b"TLMODS\r\n"
 VERSION = 3
 HEADER_BYTES = 8 + 8 * 7
-# A block is decompressed whole, some millisecond a MiB. The larger it is the better it packs.
+# A block is decompressed as a whole. The larger it is, the better it packs, and the longer its first use takes.
 BLOCK_BYTES = 4 << 20
 FAR_BLOCK_BYTES = 8 << 20  # of modules that few programs import
 LEVEL = 19
@@ -27,11 +27,12 @@ class Blob(NamedTuple):
     data: bytes
 
 
-class Group(NamedTuple):
-    """Blobs in the order in which they will be wanted; no block holds blobs of two groups.
+class BlobGroup(NamedTuple):
+    """Blobs, in the order in which programs will read them. No block holds blobs of two groups.
 
-    `beside` are the sources of the modules whose code is in `blobs`. They go into blocks of their own, each compressed with
-    the code of the same modules before it: they share most of their strings, and who wants only the code reads only the code.
+    `beside` are the sources of the modules whose code is in `blobs`. They go into blocks of their own. Each is
+    compressed with the code of the same modules as its prefix, since both have most of their strings in common. To read
+    only the code, the block of sources is not needed.
     """
 
     blobs: Sequence[Blob]
@@ -39,8 +40,8 @@ class Group(NamedTuple):
     block_bytes: int = BLOCK_BYTES  # a block ends when it has this many bytes or more
 
 
-class Block(NamedTuple):
-    """One zstd frame of the archive. `prefix`: the block that must be decompressed before it; -1 if none."""
+class ArchiveBlock(NamedTuple):
+    """One zstd frame of the archive. `prefix` is the number of the block that must be decompressed before it; -1 if none."""
 
     offset: int
     stored: int
@@ -50,10 +51,10 @@ class Block(NamedTuple):
 
 
 class Index(NamedTuple):
-    """What an archive holds; an extent is block number, offset in the block, bytes."""
+    """What an archive holds. `code` and `source` map paths to block number, offset in the block, and bytes."""
 
     head: Any
-    blocks: tuple[Block, ...]
+    blocks: tuple[ArchiveBlock, ...]
     code: dict[str, tuple[int, int, int]]
     source: dict[str, tuple[int, int, int]]
 
@@ -61,18 +62,18 @@ class Index(NamedTuple):
 def write(
     path: Path,
     head: Any,
-    groups: Sequence[Group],
+    groups: Sequence[BlobGroup],
     *,
     level: int = LEVEL,
     progress: Callable[[float], None] = lambda _part: None,
 ) -> int:
-    """Write the archive and return its size in bytes; the same arguments give the same bytes.
+    """Write the archive and return its size in bytes. The same arguments give the same file.
 
     Args:
         path: The file to write.
-        head: What the reader is given with the first index; anything that `marshal` takes.
+        head: What the reader gets with the first index: any value that `marshal` can write.
         groups: What it holds.
-        level: zstd's.
+        level: zstd's compression level.
         progress: Called with the part that is done, 0 to 1.
     """
     blocks, prefixes = _arrange(groups)
@@ -94,7 +95,7 @@ def write(
             progress((number + 1) / len(blocks))
         numbers = [VERSION]
         for index in ((head, table, code), source):
-            # Version 2 of marshal's format has no back references, so equal values are equal bytes.
+            # Version 2 of marshal's format has no back references, so equal values give equal bytes.
             packed = zlib.compress(marshal.dumps(index, 2), 9)
             numbers += [file.tell(), len(packed), zlib.crc32(packed)]
             file.write(packed)
@@ -104,7 +105,7 @@ def write(
     return size
 
 
-def _arrange(groups: Sequence[Group]) -> tuple[list[list[Blob]], list[int]]:
+def _arrange(groups: Sequence[BlobGroup]) -> tuple[list[list[Blob]], list[int]]:
     """All blocks, and for each the number of the block that is its prefix, or -1."""
     blocks: list[list[Blob]] = []
     prefixes: list[int] = []
@@ -158,4 +159,4 @@ def read_index(path: Path) -> Index:
             raise ValueError("the checksum of its index does not fit")
         parts.append(marshal.loads(zlib.decompress(packed)))  # noqa: S302 -- the checksum fits: it is our own
     (head, blocks, code), source = parts
-    return Index(head, tuple(Block(*block) for block in blocks), code, source)
+    return Index(head, tuple(ArchiveBlock(*block) for block in blocks), code, source)

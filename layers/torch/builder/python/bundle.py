@@ -1,98 +1,34 @@
-"""Step 5, the Python half: modules go into `modules.cold`, bytecode in the order in which it is imported. See ../DESIGN.md.
+"""Step 5, the Python half: modules go into `modules.cold`, by tier. See ../DESIGN.md; `tiers` says which module goes where.
 
-Three temperatures, from the recorded profile:
-
-- hot (imported by the workload): the bytecode is in blocks of its own, in the order of the imports;
-- warm (imported only by the checks of code that the workload does not touch: training, export, compile ...): bytecode and
-  source side by side;
-- cold (all the rest): the source alone, compiled when it is imported.
-
-Hot bytecode is packed as well, because it packs to a quarter: reading and unpacking one block of some eighty modules costs no
-more than opening eighty files, and reads a quarter of the bytes from storage. Tracebacks through packed modules show lines
-without the ^^^^ below them: the columns would be a quarter of the packed bytecode.
+Hot bytecode is packed as well, since it packs to a quarter. Reading and unpacking one block of some eighty modules
+costs no more than opening eighty files, and reads a quarter of the bytes from storage. Tracebacks through packed
+modules show lines without the ^^^^ below them: the columns would be a quarter of the packed bytecode.
 """
 
 import marshal
-import re
 from collections.abc import Callable, Iterable, Mapping
-from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import MAGIC_NUMBER, cache_from_source
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 from builder import paths
 from builder.python import archive_writer, bytecode
+from builder.python.archive_writer import Blob, BlobGroup
 from builder.python.deferred import plan as plans
+from builder.python.import_table import import_table
+from builder.python.tiers import PACKED, RecordedModules, Tiers, classify, module_name
 from builder.stage.prune import link
 
-# Where the layer lies on Lambda; bytecode carries it, and is corrected at import where the layer is tried elsewhere.
+# Where the layer lies on Lambda. Bytecode carries the path; where the layer lies elsewhere, the loader corrects it at
+# import.
 DEPLOYED = "/opt/python"
-MODULE, PACKAGE, NAMESPACE = range(3)  # as torch_layer.finder has them
-
-# Packages whose modules may leave the file system: each was looked through for code that lists or opens its own sources, and what
-# does so is in LISTED. Others (extra requirements) stay as files with bytecode: transformers, for one, lists its own folders.
-PACKED = frozenset(
-    {
-        "torch",
-        "torchgen",
-        "functorch",
-        "numpy",
-        "sympy",
-        "networkx",
-        "mpmath",
-        "jinja2",
-        "markupsafe",
-        "fsspec",
-        "filelock",
-    }
-    | {"setuptools", "_distutils_hack", "pkg_resources"}
-)
-
-
-class Listed(NamedTuple):
-    """Sources of packed packages that stay as files."""
-
-    pattern: str
-    reason: str
-
-
-LISTED = (
-    Listed(
-        r"torch/_dynamo/backends/[^/]+\.py",
-        "torch._dynamo.backends.registry lists its folder and imports what it finds",
-    ),
-    Listed(
-        r"torch/_inductor/kernel/[^/_][^/]*\.py", "torch._inductor.lowering lists the folder and imports what it finds"
-    ),
-    Listed(r"torch/_export/db/examples/[^/]+\.py", "torch._export.db.examples globs its folder"),
-    Listed(
-        r"torch/_higher_order_ops/[^/]+\.py",
-        "torch.fx.experimental.symbolic_shapes globs it, to leave its frames out of messages",
-    ),
-    Listed(r"torch/package/_mock\.py", "torch.package copies it, by path, into every package that it exports"),
-    Listed(
-        r"torch/_inductor/(compile_worker/__main__|__autotune_main__)\.py", "started by path as a script of its own"
-    ),
-)
-
-# Imported by checks, but by no function: their bytecode need not lie ready. setuptools is torch's requirement for building C++
-# extensions, which takes a compiler.
-NEVER_WARM = frozenset({"setuptools", "_distutils_hack", "pkg_resources"})
 
 _STUB = "__import__('torch_layer.finder').finder.enter(globals())\n"
 
 
-class Temperatures(NamedTuple):
-    """What the recorded profile says of modules."""
-
-    hot: tuple[str, ...]  # names in the order in which the workload imports them
-    warm: frozenset[str]
-    sources: frozenset[str]  # paths of sources that the workload reads as text
-
-
 class Bundled(NamedTuple):
-    """What became of the Python modules."""
+    """How many modules each tier has, and what they take."""
 
     hot: int
     warm: int
@@ -102,103 +38,118 @@ class Bundled(NamedTuple):
     archive_bytes: int
 
 
-def module_name(path: str) -> str:
-    """`torch.nn` for `torch/nn/__init__.py`."""
-    parts = PurePosixPath(path).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def is_listed(path: str) -> bool:
-    """Whether the source stays as a file by rule."""
-    return any(re.fullmatch(rule.pattern, path) for rule in LISTED)
-
-
 def bundle(
     staged: Path,
     output: Path,
-    temperatures: Temperatures,
+    recorded: RecordedModules,
     *,
     held: plans.Held = plans.Held(),  # noqa: B008 -- a tuple
     packed: frozenset[str] = PACKED,
     progress: Callable[[float], None] = lambda _part: None,
 ) -> Bundled:
-    """Make `output` from the staged tree, with its Python modules in their tiers and the run-time package beside them.
+    """Make `output` from the staged tree: its Python modules by tier, and the run-time package beside them.
 
     Args:
         staged: The tree after strip; left as it is. Files that go over unchanged are hard links.
         output: A folder that does not exist.
-        temperatures: Which modules are hot, which are warm.
+        recorded: What the workload and the checks imported.
         held: Which modules of torch and of NumPy wait until they are touched.
         packed: Top-level packages whose modules may leave the file system.
         progress: Called with the part that is done, 0 to 1.
     """
-    paths = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
-    tops = sorted(packed.intersection(path.removesuffix("/__init__.py") for path in paths))
-    modules = [path for path in paths if path.endswith(".py") and path.split("/")[0] in tops]
-    moved = {path for path in modules if not is_listed(path)}
-    for path in paths:
-        if path not in moved:
-            (output / path).parent.mkdir(parents=True, exist_ok=True)
-            link(staged / path, output / path)
+    files = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
+    deferral = _Deferral(staged, held)
+    tiers = classify(files, recorded, deferral.modules, packed)
 
-    texts = {path: (staged / path).read_bytes() for path in paths if path.endswith(".py")}
-    names = {module_name(path): path for path in modules}
-    hot = [names[name] for name in temperatures.hot if name in names]
-    ready = (name for name in temperatures.warm if name in names and name.split(".")[0] not in NEVER_WARM)
-    warm = sorted({names[name] for name in ready}.difference(hot))
-    _write_cached(output, {path: texts[path] for path in texts if path not in set(modules)})
-    sources_of_torch = plans.Sources(staged)
-    plan = plans.make(sources_of_torch, held)
-    plan_of_numpy = plans.of_numpy(plans.Sources(staged, ["numpy"]), held.numpy)
-    waiting = frozenset([*plan.held, *plan_of_numpy.held])
+    _copy(staged, output, (path for path in files if path not in tiers.packed))
+    texts = {path: (staged / path).read_bytes() for path in files if path.endswith(".py")}
+    _write_bytecode_files(output, {path: texts[path] for path in texts if path not in set(tiers.modules)})
+
     codes = _compile(
-        {path: texts[path] for path in [*hot, *warm]},
+        {path: texts[path] for path in tiers.compiled},
         positions=False,
         progress=lambda part: progress(part / 3),
-        rewritings={names[name]: plans.rewriting(sources_of_torch, plan, name) for name in plan.deferred},
+        rewritings=deferral.rewritings(tiers),
     )
-    sources = {path: archive_writer.Blob(path, False, texts[path]) for path in modules if path in moved}
-    compiled = {path: archive_writer.Blob(path, True, code) for path, code in codes.items()}
-    read = [path for path in modules if path in temperatures.sources and path not in set(warm)]
-    rest = [path for path in modules if path not in {*hot, *warm, *read} or (path in hot and path not in codes)]
     _copy_run_time(output)
-    size = archive_writer.write(
+    archive_bytes = archive_writer.write(
         output / "torch_layer" / "modules.cold",
-        {"magic": MAGIC_NUMBER, "table": _table(paths, modules, tops), "imports": (tuple(plan_of_numpy), tuple(plan))},
-        [
-            # A start does not read what it holds back.
-            *(
-                archive_writer.Group(
-                    [compiled[path] for path in group if path in compiled],
-                    [sources[path] for path in group if path in sources and path not in read],
-                )
-                for group in (
-                    [path for path in hot if module_name(path) not in waiting],
-                    [path for path in hot if module_name(path) in waiting],
-                )
-            ),
-            archive_writer.Group([sources[path] for path in read if path in sources]),
-            # Code beside its source: they share most of their strings.
-            archive_writer.Group(
-                [blobs[path] for path in warm for blobs in (sources, compiled) if path in blobs],
-                block_bytes=archive_writer.FAR_BLOCK_BYTES,
-            ),
-            archive_writer.Group(
-                [sources[path] for path in rest if path in sources], block_bytes=archive_writer.FAR_BLOCK_BYTES
-            ),
-        ],
+        {
+            "magic": MAGIC_NUMBER,
+            "table": import_table(files, tiers.modules, tiers.packages),
+            "imports": deferral.run_time_plans,
+        },
+        _groups(tiers, texts, codes),
         progress=lambda part: progress((1 + 2 * part) / 3),
     )
-    for top in tops:
-        _write_stub(output, top)
+    for package in tiers.packages:
+        _write_stub(output, package)
     return Bundled(
-        hot=len(hot),
-        warm=len(warm),
-        cold=len(modules) - len(hot) - len(warm),
-        source_bytes=sum(len(texts[path]) for path in modules),
+        hot=len(tiers.hot),
+        warm=len(tiers.warm),
+        cold=len(tiers.modules) - len(tiers.hot) - len(tiers.warm),
+        source_bytes=sum(len(texts[path]) for path in tiers.modules),
         bytecode_bytes=sum(map(len, codes.values())),
-        archive_bytes=size,
+        archive_bytes=archive_bytes,
     )
+
+
+class _Deferral:
+    """The plans by which modules of torch and of NumPy wait, made from the staged tree's sources."""
+
+    def __init__(self, staged: Path, held: plans.Held) -> None:
+        self._sources = plans.Sources(staged)
+        self._torch = plans.make(self._sources, held)
+        self._numpy = plans.of_numpy(plans.Sources(staged, ["numpy"]), held.numpy)
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """The names of all modules that wait."""
+        return frozenset([*self._torch.held, *self._numpy.held])
+
+    @property
+    def run_time_plans(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
+        """NumPy's plan and torch's, as plain tuples that the archive's index can hold."""
+        return tuple(self._numpy), tuple(self._torch)
+
+    def rewritings(self, tiers: Tiers) -> dict[str, plans.Rewriting]:
+        """How sources are changed before they are compiled, by path."""
+        by_name = {module_name(path): path for path in tiers.modules}
+        return {by_name[name]: plans.rewriting(self._sources, self._torch, name) for name in self._torch.deferred}
+
+
+def _copy(staged: Path, output: Path, files: Iterable[str]) -> None:
+    for path in files:
+        (output / path).parent.mkdir(parents=True, exist_ok=True)
+        link(staged / path, output / path)
+
+
+def _groups(tiers: Tiers, texts: Mapping[str, bytes], codes: Mapping[str, bytes]) -> list[BlobGroup]:
+    """What the archive holds, in the order in which a program will want it."""
+    sources = {path: Blob(path, False, texts[path]) for path in tiers.modules if path in tiers.packed}
+    compiled = {path: Blob(path, True, code) for path, code in codes.items()}
+
+    def hot(paths: Iterable[str]) -> BlobGroup:
+        listed = list(paths)
+        read = set(tiers.read_as_text)
+        return BlobGroup(
+            [compiled[path] for path in listed if path in compiled],
+            [sources[path] for path in listed if path in sources and path not in read],
+        )
+
+    def far(blobs: Iterable[Blob]) -> BlobGroup:
+        return BlobGroup(list(blobs), block_bytes=archive_writer.FAR_BLOCK_BYTES)
+
+    # A hot source that this Python cannot compile has no code to lie beside.
+    cold = sorted([*tiers.cold, *(path for path in tiers.hot if path not in codes)])
+    return [
+        hot(path for path in tiers.hot if path not in tiers.deferred),
+        hot(path for path in tiers.hot if path in tiers.deferred),
+        BlobGroup([sources[path] for path in tiers.read_as_text if path in sources]),
+        # Code beside its source: they share most of their strings.
+        far(blobs[path] for path in tiers.warm for blobs in (sources, compiled) if path in blobs),
+        far(sources[path] for path in cold if path in sources),
+    ]
 
 
 def _compile(
@@ -208,6 +159,7 @@ def _compile(
     progress: Callable[[float], None],
     rewritings: Mapping[str, plans.Rewriting] = MappingProxyType({}),
 ) -> dict[str, bytes]:
+    """Marshalled code by path; without the sources that this Python cannot compile."""
     jobs = []
     for path, source in sources.items():
         rewriting = rewritings.get(path)
@@ -215,12 +167,12 @@ def _compile(
         if rewriting is not None:
             answers = {name: tuple(answer) for name, answer in rewriting.answers.items()}
             plain = (tuple(rewriting.module), rewriting.names, rewriting.unborn, answers, rewriting.later)
-        jobs.append(bytecode.Source(f"{DEPLOYED}/{path}", source, plain))
+        jobs.append(bytecode.CompileJob(f"{DEPLOYED}/{path}", source, plain))
     codes = bytecode.compile_all(jobs, positions=positions, progress=progress)
     return {path: code for path, code in zip(sources, codes, strict=True) if code is not None}
 
 
-def _write_cached(output: Path, texts: dict[str, bytes]) -> None:
+def _write_bytecode_files(output: Path, texts: dict[str, bytes]) -> None:
     """Bytecode for modules that stay files, where the import system itself looks for it."""
     for path, code in _compile(texts, positions=True, progress=lambda _part: None).items():
         cached = output / cache_from_source(path)
@@ -234,43 +186,16 @@ def _copy_run_time(output: Path) -> None:
     for path, text in texts.items():
         (output / path).parent.mkdir(exist_ok=True)
         (output / path).write_bytes(text)
-    _write_cached(output, texts)
+    _write_bytecode_files(output, texts)
 
 
-def _write_stub(output: Path, top: str) -> None:
+def _write_stub(output: Path, package: str) -> None:
     """The package's `__init__` on disk: installs the finder, then becomes the real one.
 
-    It is bytecode without a source, so that nothing takes the stub's text for the package's: linecache reads a file if there
-    is one.
+    It is bytecode without a source, so that nothing takes the stub's text for the package's: linecache reads a file if
+    there is one.
     """
-    path = output / top / "__init__.pyc"
+    path = output / package / "__init__.pyc"
     path.parent.mkdir(exist_ok=True)
-    code = marshal.dumps(compile(_STUB, f"{DEPLOYED}/{top}/__init__.py", "exec", dont_inherit=True, optimize=0))
+    code = marshal.dumps(compile(_STUB, f"{DEPLOYED}/{package}/__init__.py", "exec", dont_inherit=True, optimize=0))
     path.write_bytes(bytecode.pyc(_STUB.encode(), code))
-
-
-def _table(paths: Iterable[str], modules: Iterable[str], tops: Iterable[str]) -> dict[str, dict[str, int | str]]:
-    """`torch_layer.finder.Table`: what each folder of the packed packages holds for the import system."""
-    table: dict[str, dict[str, int | str]] = {"": {}}
-    for path in modules:
-        folder, _, name = path.removesuffix(".py").rpartition("/")
-        table.setdefault(folder, {})
-        if name == "__init__":
-            parent, _, tail = folder.rpartition("/")
-            table.setdefault(parent, {})[tail] = PACKAGE
-        else:
-            table[folder].setdefault(name, MODULE)
-    for folder in list(table):
-        while folder:  # folders on the way without an __init__ are namespace packages
-            parent, _, tail = folder.rpartition("/")
-            table.setdefault(parent, {}).setdefault(tail, NAMESPACE)
-            folder = parent
-    for path in paths:
-        folder, _, name = path.rpartition("/")
-        suffix = next((suffix for suffix in EXTENSION_SUFFIXES if name.endswith(suffix)), None)
-        # In the import system's order: a package, then an extension, then a module.
-        if suffix and folder in table and folder.split("/")[0] in tops:
-            tail = name.removesuffix(suffix)
-            if table[folder].get(tail) != PACKAGE:
-                table[folder][tail] = name
-    return {folder: dict(sorted(names.items())) for folder, names in sorted(table.items())}

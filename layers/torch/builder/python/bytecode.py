@@ -1,8 +1,9 @@
 """Compiles modules to the same bytes in every build.
 
-`marshal` writes an object once or by reference depending on who else in the process holds it. So modules are compiled in
-fresh processes, in fixed chunks, with a fixed hash seed, and the bytes depend on the sources and on the interpreter alone.
-This file is what those processes run: a marshalled list of sources on standard input, of bytecode on standard output.
+`marshal` writes an object as a whole or as a reference. Which of the two depends on what else in the process refers to
+the object. So modules are compiled in new processes, in fixed chunks, with a fixed hash seed. Then the bytes depend
+only on the sources and on the interpreter. Those processes run this file: it reads a marshalled list of sources from
+standard input, and writes one of bytecode to standard output.
 """
 
 import importlib.util
@@ -17,9 +18,9 @@ from typing import Any, NamedTuple
 
 from builder import paths
 
-_CHUNK = 150  # modules a process; enough that starting it does not count
-# The flags of PEP 552: hash-based, and not to be checked against a source. SAM gives every file of a layer the date
-# 1980-01-01, so bytecode that is checked by date never fits on Lambda, and Python compiles at every cold start.
+_CHUNK = 150  # modules for each process; with so many, starting the process hardly counts
+# The flags of PEP 552: hash-based, and never checked against a source. SAM gives every file of a layer the date
+# 1980-01-01. So bytecode that is checked by date never matches on Lambda, and Python would compile at every cold start.
 _UNCHECKED_HASH = b"\x01\0\0\0"
 
 
@@ -28,13 +29,14 @@ def pyc(source: bytes, code: bytes) -> bytes:
     return importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source) + code
 
 
-class Source(NamedTuple):
+class CompileJob(NamedTuple):
     """A module to compile.
 
     Attributes:
-        file: The file name that the code shall carry; tracebacks show it.
+        file: The file name in the code; tracebacks show it.
         text: Its source.
-        rewriting: The arguments of `builder.python.deferred.defer.rewrite`, in plain containers; None leaves it as it is.
+        rewriting: The arguments of `builder.python.deferred.defer.rewrite`, in plain containers; None compiles the text
+            as it is.
     """
 
     file: str
@@ -43,13 +45,14 @@ class Source(NamedTuple):
 
 
 def compile_all(
-    modules: Sequence[Source], *, positions: bool, progress: Callable[[float], None] = lambda _part: None
+    modules: Sequence[CompileJob], *, positions: bool, progress: Callable[[float], None] = lambda _part: None
 ) -> list[bytes | None]:
     """Marshalled code for each module, in order; None where this Python cannot compile the source.
 
     Args:
         modules: What to compile.
-        positions: Keep columns beside line numbers (the ^^^^ of a traceback); they are a quarter of compressed bytecode.
+        positions: Keep columns beside line numbers (the ^^^^ of a traceback). They are a quarter of compressed
+            bytecode.
         progress: Called with the part that is done, 0 to 1.
     """
     chunks = [modules[at : at + _CHUNK] for at in range(0, len(modules), _CHUNK)]
@@ -61,13 +64,13 @@ def compile_all(
     return results
 
 
-def _compile(chunk: Sequence[Source], *, positions: bool) -> list[bytes | None]:
-    # Not -I, which would ignore PYTHONHASHSEED; nothing else of the caller's environment comes along.
+def _compile(chunk: Sequence[CompileJob], *, positions: bool) -> list[bytes | None]:
+    # Not -I, which would ignore PYTHONHASHSEED. No other variable of the caller's environment is passed on.
     variables = {"PYTHONHASHSEED": "0", "PYTHONPATH": str(paths.LAYER)} | (
         {} if positions else {"PYTHONNODEBUGRANGES": "1"}
     )
     command = [sys.executable, "-S", "-P", "-s", "-m", "builder.python.bytecode"]
-    if "LD_LIBRARY_PATH" in os.environ:  # the runtime's own images find libpython by it
+    if "LD_LIBRARY_PATH" in os.environ:  # Python in the runtime's own images finds libpython by it
         variables["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     done = subprocess.run(
         command,
@@ -88,7 +91,8 @@ def _child() -> None:
             source = text if rewriting is None else _rewritten(*rewriting)
             results.append(marshal.dumps(compile(source, file, "exec", dont_inherit=True, optimize=0)))
         except (SyntaxError, ValueError):
-            # Sources for a later Python (torch has some, behind version checks) fail when they are imported, as in stock.
+            # torch has sources for later versions of Python, behind version checks. They fail when they are imported,
+            # as in stock torch.
             results.append(None)
     sys.stdout.buffer.write(marshal.dumps(results))
 

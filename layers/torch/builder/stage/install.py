@@ -1,7 +1,7 @@
 """Step 1: install the requirements into a staging tree with pip, and refuse what Lambda could not load.
 
-pip resolves twice: once without touching anything (`--dry-run`), so that a CUDA build is refused by name before gigabytes of it
-are fetched, and then for real.
+pip resolves twice: once without touching anything (`--dry-run`), so that a CUDA build or a torch that is not known is
+refused by name before gigabytes of it are fetched, and then for real.
 """
 
 import hashlib
@@ -14,13 +14,13 @@ import sys
 import tempfile
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from builder.errors import BuildError
-from builder.stage import policy
+from builder.errors import RequirementsError
+from builder.stage import loadable, policy
 
-CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _WHEELS = "wheels.json"
 
 
@@ -55,27 +55,30 @@ def owners_of(tree: Path) -> dict[str, str]:
     return owners
 
 
-def install(requirements: list[Path], work: Path) -> Installed:
+def install(requirements: list[Path], work: Path, *, any_torch: bool = False) -> Installed:
     """Install into a folder of `work`, or find it there from an earlier build with the same requirements.
 
     Args:
         requirements: pip requirement files; all are installed together, so that they agree with each other.
         work: Where the trees of earlier builds are.
+        any_torch: Take a torch that the rules do not know, too.
 
     Raises:
-        BuildError: pip fails; or the tree holds what the runtime cannot load (`policy`).
+        RequirementsError: pip fails; the requirements bring what Lambda has no use for (`policy`); or the tree holds
+            what the runtime cannot load (`loadable`).
     """
     for file in requirements:
         if not file.is_file():
-            raise BuildError(f"{file} does not exist", "restore it, or name another with --requirements")
+            raise RequirementsError(f"{file} does not exist", "restore it, or name another with --requirements")
     runtime, machine = policy.running_runtime(), policy.running_machine()
     tree = work / f"installed-{_key(requirements, machine)}"
     if (tree / _WHEELS).is_file():
         wheels = tuple(Wheel(*entry) for entry in json.loads((tree / _WHEELS).read_text(encoding="utf-8")))
+        _refuse_unfit(wheels, any_torch=any_torch)
         return Installed(tree / "python", wheels, reused=True)
 
-    plan, options = _resolve(requirements)
-    policy.check_distributions(wheel.name for wheel in plan)
+    resolved, options = _resolve(requirements)
+    _refuse_unfit(resolved, any_torch=any_torch)
     work.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="installing-", dir=work))
     try:
@@ -83,8 +86,8 @@ def install(requirements: list[Path], work: Path) -> Installed:
         _pip([*options, "--target", str(target), "--no-compile", "--report", str(report)], requirements)
         wheels = _wheels(json.loads(report.read_text(encoding="utf-8")))
         report.unlink()
-        policy.check_distributions(wheel.name for wheel in wheels)
-        policy.check_files(target, owners_of(target), runtime, machine)
+        _refuse_unfit(wheels, any_torch=any_torch)
+        loadable.require_loadable(target, owners_of(target), runtime, machine)
         (scratch / _WHEELS).write_text(json.dumps(wheels, indent=1), encoding="utf-8")
         for old in work.glob("installed-*"):
             shutil.rmtree(old)
@@ -94,6 +97,14 @@ def install(requirements: list[Path], work: Path) -> Installed:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     return Installed(tree / "python", wheels, reused=False)
+
+
+def _refuse_unfit(wheels: Iterable[Wheel], *, any_torch: bool) -> None:
+    """Refuse by name and version, which takes no file."""
+    policy.refuse_forbidden(wheel.name for wheel in wheels)
+    for wheel in wheels:
+        if policy.normalised(wheel.name) == "torch" and not any_torch:
+            policy.require_known_torch(wheel.version)
 
 
 def _key(requirements: list[Path], machine: str) -> str:
@@ -111,39 +122,51 @@ def _resolve(requirements: list[Path]) -> tuple[tuple[Wheel, ...], list[str]]:
         options: list[str] = []
         try:
             _pip(arguments, requirements)
-        except BuildError as error:
-            if not re.search(r"(No matching distribution|Could not find a version)[^\n]*\btorch\b", error.cause):
+        except RequirementsError as error:
+            if not re.search(
+                r"(No matching distribution|Could not find a version)[^\n]*(\btorch\b|\+cpu)", error.cause
+            ):
                 raise
-            # PyPI has no "+cpu" builds: they are in PyTorch's own index, unless pip's configuration names a mirror of it.
-            options = ["--extra-index-url", CPU_INDEX]
+            # PyPI has no "+cpu" builds: they are in PyTorch's own index, unless pip's configuration names a mirror of
+            # it.
+            options = ["--extra-index-url", policy.CPU_INDEX]
             _pip([*options, *arguments], requirements)
         return _wheels(json.loads(report.read_text(encoding="utf-8")), hashes=False), options
 
 
 def _pip(arguments: list[str], requirements: list[Path]) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "--no-input",
-        "install",
-        "--quiet",
-        *arguments,
-    ]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]
+    # A source distribution would be compiled for this machine, with what this machine happens to have.
+    command += ["--only-binary", ":all:", *arguments]
     for file in requirements:
         command += ["--requirement", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [
-            line
-            for line in (done.stderr or done.stdout).strip().splitlines()
-            if not line.startswith("WARNING: Retrying")
-        ]
-        raise BuildError(
-            f"pip could not install {', '.join(file.name for file in requirements)}:\n  " + "\n  ".join(lines[-12:]),
-            f"check the names and versions in {' and '.join(str(file) for file in requirements)}, and the network",
+        raise _failure(done.stderr or done.stdout, requirements)
+
+
+def _failure(said: str, requirements: list[Path]) -> RequirementsError:
+    """What pip's output means, with the end of it."""
+    lines = [line for line in said.strip().splitlines() if not line.startswith("WARNING:")]
+    quoted = "".join(f"\n  {line}" for line in lines[-12:])
+    files = " and ".join(str(file) for file in requirements)
+    cause = f"pip could not install {', '.join(file.name for file in requirements)}"
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    target = f"Python {sys.version_info[0]}.{sys.version_info[1]} on {policy.running_machine()}"
+    if foreign := re.search(r"(\S+\.whl) is not a supported wheel on this platform", said):
+        return RequirementsError(
+            f"{cause}: {foreign[1]} is a wheel for another Python or another processor, and the layer is built for {target}"
+            + quoted,
+            f"name the wheel that has {tag} and {policy.running_machine()} in its name, or build with the Python and on the "
+            "processor that it is for (make layer PYTHON=python3.13)",
         )
+    if missing := re.search(r"No matching distribution found for ([^\n]+)", said):
+        return RequirementsError(
+            f"{cause}: there is no wheel of {missing[1].strip()} for {target}{quoted}",
+            f"check the name and the version in {files}; a version may have wheels for other Pythons only (make layer "
+            f"PYTHON=python3.13), or no wheel at all: the line `--no-binary NAME` has pip build that package from its source",
+        )
+    return RequirementsError(cause + ":" + quoted, f"check the names and versions in {files}, and the network")
 
 
 def _wheels(report: dict[str, Any], *, hashes: bool = True) -> tuple[Wheel, ...]:

@@ -1,7 +1,7 @@
-"""Step 2: what no running program on Lambda can miss does not enter the layer. Rules are data, each with its reason.
+"""Step 2: leave out files that no program on Lambda can use. Rules are data, each with its reason.
 
-Anything that a program could reach at run time stays, used or not: that is what the cold tiers are for. What goes needs a
-compiler, a test runner or the machine that the wheel was built on.
+All that a program could use at run time stays: the cold tiers are for what it does not use often. What is left out
+needs a compiler, a test runner, or the machine that the wheel was built on.
 """
 
 import os
@@ -13,69 +13,71 @@ from typing import NamedTuple
 from builder.errors import BuildError
 
 
-class Rule(NamedTuple):
-    """Files that go."""
+class PruneRule(NamedTuple):
+    """Files that are left out."""
 
     name: str
     pattern: str  # matched against the start of the path below the tree
     reason: str
-    unless: str = r"(?!)"  # ... of which these stay
+    unless: str = r"(?!)"  # of these, files that match this stay
 
 
 RULES = (
-    Rule(
+    PruneRule(
         "headers",
         r"(torch/include/|numpy/_core/include/|torch/share/cmake/|numpy/_core/lib/(npy-)?pkg-?config/)",
         "C++ headers, CMake and pkg-config files serve a compiler, and a Lambda runtime has none",
     ),
-    Rule(
+    PruneRule(
         "sources for a compiler",
         r"(numpy/.*\.(pxd|pyx)|torch/utils/benchmark/utils/valgrind_wrapper/.*\.(h|cpp))$",
-        "Cython declarations, and sources that are compiled for valgrind when a benchmark wants it",
+        "Cython declarations, and sources that a benchmark compiles for valgrind",
     ),
-    Rule("static libraries", r".*\.(a|lib)$", "input of a linker, and a Lambda runtime has none"),
-    Rule(
+    PruneRule("static libraries", r".*\.(a|lib)$", "input of a linker, and a Lambda runtime has none"),
+    PruneRule(
         "test binaries",
         r"torch/(bin|test)/",
         "C++ test programs and their data, and protoc, which generates sources",
         unless=r"torch/bin/torch_shm_manager$",  # `import torch` fails without it
     ),
-    Rule(
+    PruneRule(
         "test libraries",
         r"torch/lib/lib(torchbind_test|jitbackend_test|backend_with_compiler|aoti_custom_ops)\.so$",
         "libraries that only torch's own tests load",
     ),
-    Rule(
+    PruneRule(
         "test extensions of numpy",
         r"numpy/_core/(_simd|_(umath|rational|operand_flag|struct_ufunc)_tests)\.[^/]+\.so$",
         "extension modules that only numpy's own tests import (numpy/_core/meson.build: 'Generate sources for testing')",
     ),
-    Rule(
+    PruneRule(
         "type stubs",
         r"(torch|torchgen|functorch|numpy)/.*\.pyi$",
         "read by type checkers only; other packages' stubs stay, since `lazy_loader.attach_stub` reads them at run time",
     ),
-    Rule(
+    PruneRule(
         "tests of dependencies",
         r"(numpy|sympy|networkx|mpmath|fsspec|setuptools)/(.*/)?tests/",
         "unit tests that only those projects' own development runs; numpy.testing and sympy.testing stay",
     ),
-    Rule(
-        "console scripts", r"bin/", "start with the path of the build's interpreter; `python -m` runs the same modules"
+    PruneRule(
+        "console scripts",
+        r"bin/",
+        "their first line is the path of the build's interpreter; `python -m` runs the same modules",
     ),
-    Rule("manual pages", r"share/man/", "read by people at a terminal"),
-    Rule(
+    PruneRule("manual pages", r"share/man/", "read by people at a terminal"),
+    PruneRule(
         "installer's notes",
         r"[^/]+\.dist-info/(RECORD|REQUESTED|direct_url\.json|sboms/.*)$",
-        "hashes of files as they were in the wheel, paths of the build machine, and bills of materials (in the wheels, by hash); "
+        "hashes of the files in the wheel, paths of the build machine, and bills of materials (the wheels have them); "
         "METADATA, entry points and licences stay",
     ),
-    Rule("bytecode", r"(.*/)?__pycache__/", "made again as unchecked-hash bytecode"),
+    PruneRule("bytecode", r"(.*/)?__pycache__/", "made again as unchecked-hash bytecode"),
 )
 
 
 class Pruned(NamedTuple):
-    """What a rule took out."""
+    """How much a rule left out."""
 
     rule: str
     reason: str
@@ -83,8 +85,8 @@ class Pruned(NamedTuple):
     bytes: int
 
 
-def rule_for(path: str) -> Rule | None:
-    """The rule by which the file at `path`, relative to the tree, goes; None if it stays."""
+def rule_for(path: str) -> PruneRule | None:
+    """The rule by which the file at `path`, relative to the tree, is left out; None if it stays."""
     for rule in RULES:
         if re.match(rule.pattern, path) and not re.match(rule.unless, path):
             return rule
@@ -92,19 +94,20 @@ def rule_for(path: str) -> Rule | None:
 
 
 def prune(source: Path, destination: Path) -> list[Pruned]:
-    """Make `destination` a copy of the tree `source` without what the rules take out.
+    """Make `destination` a copy of the tree `source`, without the files of the rules.
 
-    Files are hard links where the file system allows it, so a later step replaces a file and never writes into it.
+    Files are hard links where the file system allows it. So a later step must replace a file, and never write into it.
 
     Raises:
-        BuildError: A symbolic link points out of the tree, so the layer would not hold what it names.
+        BuildError: A symbolic link points out of the tree; on Lambda it would be broken.
     """
     counts: dict[str, list[int]] = {rule.name: [0, 0] for rule in RULES}
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source)
         if path.is_symlink() and not path.resolve().is_relative_to(source.resolve()):
             raise BuildError(
-                f"{relative} links to {path.resolve()}, outside the layer", "leave the package that holds it out"
+                f"{relative} links to {path.resolve()}, outside of the layer",
+                "leave out the package that it belongs to",
             )
         if path.is_dir():
             continue
@@ -120,7 +123,7 @@ def prune(source: Path, destination: Path) -> list[Pruned]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy where no hard link can be made. Links become files."""
+    """Make `target` a hard link to `source`, or a copy if that cannot be done. A symbolic link becomes a file."""
     try:
         os.link(source.resolve(), target)
     except OSError:

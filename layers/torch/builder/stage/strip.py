@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from builder import clean
-from builder.errors import BuildError
-from builder.stage.policy import elf_files
+from builder.errors import BuildError, RequirementsError
+from builder.stage.needs import elf_files
 
 
-class Rule(NamedTuple):
+class StripRule(NamedTuple):
     """What happens to libraries whose path matches; the first rule that matches decides."""
 
     pattern: str
@@ -25,9 +25,11 @@ class Rule(NamedTuple):
 
 
 RULES = (
-    Rule(r"[^/]+\.libs/", False, "auditwheel rewrote these with patchelf, and strip is known to corrupt such files"),
-    Rule(r"torch/lib/libgomp", False, "a vendored library that was renamed and rewritten with patchelf"),
-    Rule(r".*", True, "linked once and never rewritten"),
+    StripRule(
+        r"[^/]+\.libs/", False, "auditwheel rewrote these with patchelf, and strip is known to corrupt such files"
+    ),
+    StripRule(r"torch/lib/libgomp", False, "a vendored library that was renamed and rewritten with patchelf"),
+    StripRule(r".*", True, "linked once and never rewritten"),
 )
 
 
@@ -40,13 +42,17 @@ class Stripped(NamedTuple):
     loaded: int  # opened by the loader afterwards
 
 
-def rule_for(path: str) -> Rule:
+def rule_for(path: str) -> StripRule:
     """The rule for the ELF file at `path`, relative to the tree."""
     return next(rule for rule in RULES if re.match(rule.pattern, path))
 
 
 def require_tool() -> str:
-    """The `strip` command. Raises `BuildError` if there is none."""
+    """The `strip` command.
+
+    Raises:
+        BuildError: There is none.
+    """
     tool = shutil.which("strip")
     if tool is None:
         raise BuildError(
@@ -56,33 +62,52 @@ def require_tool() -> str:
 
 
 def strip(tree: Path) -> Stripped:
-    """Strip the ELF files of `tree` (each is replaced by a new file), then load every shared library in a child process.
+    """Strip the ELF files of `tree`; each is replaced by a new file. Every shared library is loaded before and afterwards.
 
     Raises:
         BuildError: There is no `strip`, it fails, or a result cannot be loaded; the message names the file.
+        RequirementsError: A library cannot be loaded as its wheel brought it.
     """
     tool = require_tool()
+    before = try_loading(tree)
+    if before.failed:
+        raise RequirementsError(
+            f"{before.failed} cannot be loaded: {before.reason}",
+            "choose another version of the package that it belongs to, or leave the package out: Lambda has only the layer's "
+            "libraries and a few of the system",
+        )
     files = saved = kept = 0
     for path in elf_files(tree):
         name = path.relative_to(tree).as_posix()
         if not rule_for(name).strip:
             kept += 1
             continue
-        before, output = path.stat(), path.with_name(path.name + ".stripped")
+        stat, output = path.stat(), path.with_name(path.name + ".stripped")
         done = subprocess.run([tool, "-o", str(output), str(path)], capture_output=True, text=True, check=False)
         if done.returncode:
             output.unlink(missing_ok=True)
-            raise BuildError(
-                f"strip cannot rewrite {name}: {done.stderr.strip()}",
-                "add a rule for it to builder/stage/strip.py that leaves it alone",
-            )
-        if output.stat().st_size < before.st_size:
-            output.chmod(before.st_mode & 0o777)
+            raise BuildError(f"strip cannot rewrite {name}: {done.stderr.strip()}", _LEAVE_ALONE)
+        if output.stat().st_size < stat.st_size:
+            output.chmod(stat.st_mode & 0o777)
             output.replace(path)
-            files, saved = files + 1, saved + before.st_size - path.stat().st_size
+            files, saved = files + 1, saved + stat.st_size - path.stat().st_size
         else:
             output.unlink()
-    return Stripped(files, saved, kept, load_all(tree))
+    after = try_loading(tree)
+    if after.failed:
+        raise BuildError(f"{after.failed} cannot be loaded after strip: {after.reason}", _LEAVE_ALONE)
+    return Stripped(files, saved, kept, after.loaded)
+
+
+_LEAVE_ALONE = "add a rule for it to builder/stage/strip.py that leaves it alone"
+
+
+class Loading(NamedTuple):
+    """What the loader said of the libraries of a tree."""
+
+    loaded: int
+    failed: str = ""  # the path of the library that cannot be loaded, relative to the tree
+    reason: str = ""
 
 
 # Says each name before it opens it, so that the last line names the library that took the process down.
@@ -94,24 +119,17 @@ for path in sys.stdin.read().splitlines():
 """
 
 
-def load_all(tree: Path) -> int:
-    """Open every shared library of the tree in one child process; return how many. Raises `BuildError` naming one that fails."""
+def try_loading(tree: Path) -> Loading:
+    """Open every shared library of the tree in one child process, in order of paths, until one fails."""
     libraries = [str(path) for path in elf_files(tree) if re.search(r"\.so(\.|$)", path.name)]
     with clean.environment(tree) as variables:
         done = subprocess.run(
             [sys.executable, "-S", "-c", _LOADER],
             input="\n".join(libraries), env=variables, capture_output=True, text=True, check=False,
         )  # fmt: skip
-    if done.returncode:
-        last = (
-            Path(done.stdout.splitlines()[-1]).relative_to(tree).as_posix()
-            if done.stdout.strip()
-            else "the first library"
-        )
-        reason = (
-            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"the process ended with {done.returncode}"
-        )
-        raise BuildError(
-            f"{last} cannot be loaded after strip: {reason}", "add a rule for it to builder/stage/strip.py"
-        )
-    return len(libraries)
+    if not done.returncode:
+        return Loading(len(libraries))
+    opened = done.stdout.split("\n")[:-1]
+    said = done.stderr.strip().splitlines()
+    failed = Path(opened[-1]).relative_to(tree).as_posix() if opened else "the first library"
+    return Loading(len(opened) - 1, failed, said[-1] if said else f"the process ended with status {done.returncode}")

@@ -1,16 +1,16 @@
-"""The broad inference workload whose code the layer keeps hot, as a table of named groups.
+"""The broad inference workload, as a table of named groups. The layer keeps the code that it touches hot.
 
-    python -m builder.workload --output results.safetensors      # in a process that finds torch where it is to be tried
+    python -m builder.workload --output results.safetensors      # in a process that can import the torch to be tried
 
-`builder.profile.record` runs it to learn which pages and modules inference touches; `builder.verify` runs it on the staged
-and on the finished tree and compares every output bit for bit. It is deterministic: every group starts from the same seed, on
-one thread unless it says otherwise, so two runs under the same CPU capability give the same bytes. It needs the standard library,
-torch and NumPy; safetensors is used where it is installed.
+`builder.profile.record` runs it to find which pages and modules inference touches. `builder.verify` runs it on the
+staged tree and on the finished tree, and compares every output bit for bit. It is deterministic: every group starts
+from the same seed, on one thread if its text does not say otherwise. So two runs with the same CPU capability give the
+same bytes. It needs the standard library, torch and NumPy, and uses safetensors if it is installed.
 
-A group is here because ordinary inference needs it, and nothing is here for another reason: what the workload touches stays
-uncompressed in the layer, Python modules among it, so what brings in sympy or the compiler by the way (max_unpool, say) is left
-out. Training, `torch.export`, `torch.jit.script`, `fft`, `linalg` and the like are cold on purpose, and `builder.cold_checks`
-tries them on the finished layer.
+A group is here only because ordinary inference needs it: what the workload touches stays uncompressed in the layer. So
+a function that imports sympy or the compiler, such as max_unpool, is left out. Training, `torch.export`,
+`torch.jit.script`, `fft`, `linalg` and the like are cold on purpose, and `builder.cold_checks` tries them on the
+finished layer.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import NamedTuple
 
 import torch
 
-from builder.outputs import Result
-from builder.workload import attention, convolution, errors, linear, recurrent, state, tensors
+from builder.outputs import FrozenOutput
+from builder.workload import attention, convolution, exceptions, linear, recurrent, state, tensors
 
 Outputs = Mapping[str, torch.Tensor | str]
 
 
 class Group(NamedTuple):
-    """Some inference code that belongs together."""
+    """Some inference code that belongs together, or one check of cold code."""
 
     name: str
     function: Callable[[], Outputs]
@@ -74,11 +74,11 @@ GROUPS = (
     Group("data-loader", state.data_loader, "batches made by the data loader in the same process"),
     Group("modes", state.modes, "no_grad, inference_mode, autocast, generators, a gradient of an input"),
     Group("parallel", state.parallel, "two threads inside an operator, and operators in several Python threads"),
-    Group("errors", errors.errors, "wrong shapes, indices and files: the C++ exceptions that a handler catches"),
+    Group("errors", exceptions.errors, "wrong shapes, indices and files: the C++ exceptions that a handler catches"),
 )
 
 
-def run(names: Iterable[str] | None = None) -> dict[str, Result]:
+def run(names: Iterable[str] | None = None) -> dict[str, FrozenOutput]:
     """Run the groups (all, or those named) and give every output as `group/name`.
 
     Raises `KeyError` for a group that does not exist. Leaves torch's thread count at one.
@@ -87,14 +87,14 @@ def run(names: Iterable[str] | None = None) -> dict[str, Result]:
     return run_groups(known.values() if names is None else [known[name] for name in names])
 
 
-def run_groups(groups: Iterable[Group]) -> dict[str, Result]:
+def run_groups(groups: Iterable[Group]) -> dict[str, FrozenOutput]:
     """Run `groups` one after the other, each from the same seed on one thread, and give every output as `group/name`."""
-    results: dict[str, Result] = {}
+    results: dict[str, FrozenOutput] = {}
     torch.set_num_threads(1)
     for group in groups:
         torch.manual_seed(20180501)
         with warnings.catch_warnings(), torch.no_grad():
-            # Deprecations are torch's news to its users; the workload keeps what deployed models still do.
+            # The workload also does what is deprecated, if deployed models still do it.
             warnings.simplefilter("ignore")
             outputs = group.function()
         results.update({f"{group.name}/{name}": freeze(value) for name, value in outputs.items()})
@@ -117,11 +117,12 @@ _DTYPES = {
 }
 
 
-def freeze(value: torch.Tensor | str) -> Result:
+def freeze(value: torch.Tensor | str) -> FrozenOutput:
     """The bytes of a dense tensor in row-major order; a text becomes its UTF-8 bytes."""
     if isinstance(value, str):
         data = value.encode()
-        return Result("U8", (len(data),), data)
-    flat = value.detach().flatten().clone(memory_format=torch.contiguous_format)  # also a single element gets stride 1
+        return FrozenOutput("U8", (len(data),), data)
+    # In this format a single element has stride 1, too.
+    flat = value.detach().flatten().clone(memory_format=torch.contiguous_format)
     data = flat.view(torch.uint8).numpy().tobytes() if len(flat) else b""
-    return Result(_DTYPES[value.dtype], tuple(value.shape), data)
+    return FrozenOutput(_DTYPES[value.dtype], tuple(value.shape), data)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from builder.outputs import write_results
+from builder.outputs import write_outputs
 from builder.workload import GROUPS, run
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return 0 when every group ran; an exception of a group goes through, so that its traceback is seen."""
+    """Return 0 if every group ran. An exception of a group is not caught, so that its traceback is seen."""
     parser = argparse.ArgumentParser(
         prog="python -m builder.workload", description="Run the layer's inference workload."
     )
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     results = run(arguments.group)
     if arguments.output:
         capability = torch.backends.cpu.get_cpu_capability()
-        write_results(arguments.output, results, {"torch": torch.__version__, "cpu_capability": capability})
+        write_outputs(arguments.output, results, {"torch": torch.__version__, "cpu_capability": capability})
     return 0
 
 

@@ -22,7 +22,7 @@ def one_dimension() -> dict[str, Tensor]:
 
 
 def _channels_last(module: nn.Module) -> nn.Module:
-    """The module itself, its weights with the channels innermost (an overload that torch's stubs lack)."""
+    """The module itself, with its weights in channels-last order (an overload that torch's stubs lack)."""
     moved: nn.Module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
 

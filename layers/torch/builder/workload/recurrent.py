@@ -1,4 +1,4 @@
-"""Recurrent layers, and generation a token at a time."""
+"""Recurrent layers, and generation, one token after another."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def save_and_load() -> dict[str, Tensor]:
     first.load_state_dict(loaded)
     second.load_state_dict(torch.load(legacy), strict=False, assign=True)
     with torch.device("meta"):
-        third = nn.Linear(16, 32)  # parameters alone: a buffer made here would bring the compiler's half of torch in
+        third = nn.Linear(16, 32)  # parameters only: a buffer made here would import the compiler's half of torch
     third.load_state_dict({name: mapped[f"layers.inner.{name}"] for name in ("weight", "bias")}, assign=True)
     return {
         "original": model(rows),
@@ -129,7 +129,7 @@ def modules() -> dict[str, Tensor | str]:
 
 def data_loader() -> dict[str, Tensor]:
     """Batches in order and shuffled, from a dataset in memory."""
-    from torch.utils.data import DataLoader, TensorDataset  # what it brings in is not for the other groups
+    from torch.utils.data import DataLoader, TensorDataset  # what it imports is not for the other groups
 
     data = TensorDataset(torch.arange(20.0).reshape(10, 2), torch.arange(10))
     generator = torch.Generator().manual_seed(3)
@@ -182,7 +182,7 @@ def parallel() -> dict[str, Tensor]:
     batches = torch.randn(8, 3, 16)
 
     def answer(batch: Tensor) -> Tensor:
-        torch.set_num_threads(1)  # the setting is per thread
+        torch.set_num_threads(1)  # each thread has a setting of its own
         with torch.inference_mode():
             scores: Tensor = model(batch)
             return scores

@@ -1,5 +1,5 @@
 "use strict";
-// Any JSON answer, shown as what it is: texts as texts, vectors as strips of colour, objects as their fields.
+// Shows any JSON answer: texts as texts, vectors as strips of colour, objects as a list of fields.
 
 const isNumbers = (value) => Array.isArray(value) && value.length > 0 && value.every((each) => typeof each === "number");
 const isTexts = (value) => Array.isArray(value) && value.length > 0 && value.every((each) => typeof each === "string");
@@ -7,9 +7,10 @@ const isRecord = (value) => value !== null && typeof value === "object" && !Arra
 const isScalar = (value) => value === null || typeof value !== "object";
 const LONG_TEXT = 48;
 const FEW_NUMBERS = 8;
+const isLong = (value) => typeof value === "string" && (value.length > LONG_TEXT || value.includes("\n"));
 
 function show(value) {
-  if (isScalar(value)) return element("p", { class: "value appear" }, value === null ? "null" : String(value));
+  if (isScalar(value)) return element("p", { class: isLong(value) ? "value long appear" : "value appear" }, String(value));
   if (isTexts(value)) return texts(value);
   if (isNumbers(value)) return value.length > FEW_NUMBERS ? strip(value) : element("p", { class: "value appear" }, value.join(", "));
   if (Array.isArray(value) && value.length > 0 && value.every(isNumbers)) {
@@ -25,17 +26,16 @@ function show(value) {
   return element("pre", {}, JSON.stringify(value, null, 2));
 }
 
-/** Each text appears a moment after the one before it. */
+/** A list of texts. Each text appears a moment after the text before it. */
 function texts(values) {
-  const long = values.some((each) => each.length > LONG_TEXT);
-  return element("ol", { class: long ? "texts long" : "texts" }, ...values.map((each, index) => {
+  return element("ol", { class: values.some(isLong) ? "texts long" : "texts" }, ...values.map((each, index) => {
     const item = element("li", { class: "appear" }, each);
     item.style.animationDelay = `${Math.min(index * 70, 1400)}ms`;
     return item;
   }));
 }
 
-/** Numbers as a strip: blue below zero, orange above, the stronger the farther from it. */
+/** Numbers as a strip of colour: blue is below zero, orange is above zero, strong colour is far from zero. */
 function strip(numbers) {
   const canvas = element("canvas", { width: numbers.length, height: 1, role: "img", "aria-label": `${numbers.length} numbers` });
   const context = canvas.getContext("2d");

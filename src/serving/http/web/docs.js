@@ -1,5 +1,5 @@
 "use strict";
-// Swagger UI on this API's own document, with nothing from elsewhere: no validator, no fonts, no analytics.
+// Swagger UI for this API's document. It loads nothing from other hosts: no validator, no fonts, no analytics.
 
 SwaggerUIBundle({
   dom_id: "#swagger-ui",

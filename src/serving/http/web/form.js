@@ -1,7 +1,8 @@
 "use strict";
-// A JSON Schema becomes a form, and the filled form a request. What is refused is left to the function: there is one set of rules.
+// A JSON Schema becomes a form, and the filled form becomes a request.
+// The function alone checks the request, so there is one set of rules.
 
-/** The schema with its reference followed and "or null" taken off: {schema, nullable}. */
+/** The schema without its reference and without "or null": {schema, nullable}. */
 function resolved(schema, documents) {
   let nullable = false;
   for (let turn = 0; turn < 32; turn += 1) {
@@ -29,7 +30,8 @@ function resolved(schema, documents) {
   return { schema, nullable };
 }
 
-// How each kind of field shows a value as text, and reads it back; an unreadable text is sent as it is, for the function to refuse.
+// How each kind of field shows a value as text and reads it back.
+// A text that cannot be read is sent as it is: the function rejects it.
 const KINDS = {
   text: { show: String, read: (text) => text },
   number: { show: String, read: (text) => (text.trim() === "" || Number.isNaN(Number(text)) ? text : Number(text)) },
@@ -39,7 +41,7 @@ const KINDS = {
   json: { show: (value) => JSON.stringify(value, null, 2), read: (text) => JSON.parse(text) },
 };
 
-/** Which of KINDS a resolved schema is shown as. */
+/** The name in KINDS for a resolved schema. */
 function kindOf(schema, documents) {
   if (schema.enum || schema.const !== undefined || schema.type === "boolean") return "choice";
   if (schema.type === "string") return "text";
@@ -70,7 +72,7 @@ function choiceInput(id, schema, required) {
   return element("select", { id }, ...options);
 }
 
-/** The element that a person fills in, and a list of suggestions where there is one. */
+/** The element that a person fills in, and its list of suggestions if there is one. */
 function inputs(id, kind, schema, required) {
   if (kind === "choice") return [choiceInput(id, schema, required)];
   if (kind === "lines" || kind === "json" || (kind === "text" && schema.maxLength > 200)) {
@@ -90,11 +92,11 @@ function label(name) {
 }
 
 function helpFor(kind, schema) {
-  const hints = { lines: "One a line.", numbers: "Numbers, separated by commas.", json: "As JSON." };
+  const hints = { lines: "One per line.", numbers: "Separate the numbers with commas.", json: "Write JSON." };
   return [schema.description, hints[kind]].filter(Boolean).join(" ");
 }
 
-/** One field: its element to place, and how to fill, read and mark it. `name` is "" where the request is not an object. */
+/** One field: its element, and functions that fill, read and mark it. `name` is "" if the request is not an object. */
 function makeField(name, given, required, documents) {
   const { schema, nullable } = resolved(given, documents);
   const kind = kindOf(schema, documents);
@@ -115,11 +117,11 @@ function makeField(name, given, required, documents) {
     fill(value) {
       input.value = value === null || value === undefined ? "" : KINDS[kind].show(value);
     },
-    /** The value, or undefined where an optional field is empty. Throws SyntaxError where JSON cannot be read. */
+    /** The value, or undefined if an optional field is empty. Throws SyntaxError if JSON cannot be read. */
     read() {
       if (input.value === "" && !required) return undefined;
       if (input.value === "" && nullable) return null;
-      if (input.value === "" && kind === "json") throw new SyntaxError("it is empty");
+      if (input.value === "" && kind === "json") throw new SyntaxError("the field is empty");
       return KINDS[kind].read(input.value);
     },
     mark(message) {
@@ -134,7 +136,7 @@ function makeField(name, given, required, documents) {
   };
 }
 
-/** The fields of a request's schema, filled with its example. */
+/** The fields for a request's schema, filled with the schema's example. */
 function makeFields(given, documents) {
   const { schema } = resolved(given, documents);
   const example = schema.examples && schema.examples[0];
@@ -151,7 +153,7 @@ function makeFields(given, documents) {
   });
 }
 
-/** The request as the form has it; marks a field that cannot be read and returns undefined. */
+/** The request that the form holds. Marks a field that cannot be read, and gives undefined. */
 function readRequest(fields) {
   const request = {};
   let failed;
@@ -162,7 +164,7 @@ function readRequest(fields) {
       if (field.name === "") return value;
       if (value !== undefined) request[field.name] = value;
     } catch (error) {
-      field.mark(`This is not JSON: ${error.message}`);
+      field.mark(`This is not valid JSON: ${error.message}`);
       failed = failed || field;
     }
   }

@@ -1,9 +1,9 @@
 "use strict";
-// The page: reads what the model takes from the OpenAPI document, asks the model, and shows answer, receipt or refusal.
+// The page makes its form from the OpenAPI document, sends the request, and shows the answer or the error.
 
 (() => {
   const at = (id) => document.getElementById(id);
-  // The API's own address, with whatever stage or mapped path it is behind, which may come without its last slash.
+  // The address of the API. It may have a stage or a mapped path in front, with or without a slash at its end.
   const base = location.origin + location.pathname.replace(/\/*$/, "/");
   let fields = [];
   let asking = false;
@@ -16,16 +16,16 @@
     at("problem").hidden = false;
   }
 
-  /** What an answer with an error status says, and the fields that it says it about. */
+  /** Show the message of an answer with an error status, and mark the fields that it names. */
   function showRefusal(status, body) {
     const error = body && body.error;
     if (status === 403) {
       at("key").hidden = false;
-      refuse("This API asks for a key: give yours below the form.", "403");
+      refuse("This API needs a key. Enter your key in the form.", "403");
       at("api-key").focus();
       return;
     }
-    refuse(error ? error.message : (body && body.message) || "The answer is not one of this API's.", `${status}${error ? ` ${error.code}` : ""}`);
+    refuse(error ? error.message : (body && body.message) || "This page cannot read the answer of the server.", `${status}${error ? ` ${error.code}` : ""}`);
     const problems = (error && error.details && error.details.problems) || [];
     let first;
     for (const problem of problems) {
@@ -50,7 +50,7 @@
     const text = JSON.stringify(request);
     at("problem").hidden = true;
     at("result").classList.add("waiting");
-    at("status").textContent = "Asking";
+    at("status").textContent = "Waiting for the answer";
     const headers = { "Content-Type": "application/json" };
     if (at("api-key").value) headers["X-Api-Key"] = at("api-key").value;
     const start = performance.now();
@@ -79,7 +79,7 @@
       at("result").replaceChildren();
       at("receipt").hidden = true;
       at("raw").hidden = true;
-      refuse("No answer came. Is the network there, and the function deployed?", String(error.message || error));
+      refuse("No answer arrived. Check the network connection, and check that the function is deployed.", String(error.message || error));
     }
     at("result").classList.remove("waiting");
   }
@@ -94,7 +94,7 @@
     at("ask").removeAttribute("aria-disabled");
   });
 
-  /** The page itself may have been the first request of an environment: its own answer has that start's phases then. */
+  /** If this page was the first request of an environment, its own answer has the phases of that start. */
   function showOwnStart(header) {
     const [page] = performance.getEntriesByType("navigation");
     const own = ((page && page.serverTiming) || []).map(({ name, duration, description }) => ({ name, duration, description }));
@@ -108,7 +108,7 @@
       showOwnStart(answer.headers.get("Server-Timing"));
       const documents = await answer.json();
       let schema = documents.paths["/predict"].post.requestBody.content["application/json"].schema;
-      // One request, where a list of them is taken too.
+      // Where the API also takes a list of requests, the form is for one request.
       if (schema.anyOf && schema.anyOf[0].$ref) schema = schema.anyOf[0];
       const sentences = (resolved(schema, documents).schema.description || "").split("\n\n")[0].replace(/\s+/g, " ");
       const [first, rest] = sentences.match(/^(.*?[.!?])(?:\s+(.*))?$/)?.slice(1) || [sentences, ""];
@@ -124,7 +124,7 @@
       at("loading").hidden = true;
     } catch (error) {
       at("loading").hidden = true;
-      refuse("What this model takes could not be read. Reload the page to try again.", String(error.message || error));
+      refuse("The form could not be loaded. Reload the page to try again.", String(error.message || error));
     }
   }
 

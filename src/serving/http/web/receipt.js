@@ -1,7 +1,8 @@
 "use strict";
-// What an answer cost: the phases of its Server-Timing header (https://www.w3.org/TR/server-timing/) within the whole round trip.
+// The time that an answer took: the round trip, and the phases that its Server-Timing header names
+// (https://www.w3.org/TR/server-timing/).
 
-/** `name;dur=1.5;desc="two words", ...` as [{name, duration, description}]; durations in milliseconds, absent ones null. */
+/** `name;dur=1.5;desc="two words", ...` as [{name, duration, description}]. Durations are in milliseconds or null. */
 function readServerTiming(header) {
   const metrics = [];
   // A metric ends at a comma outside of quotes.
@@ -24,14 +25,14 @@ function milliseconds(value) {
   return `${value >= 100 ? Math.round(value) : value >= 10 ? value.toFixed(1) : value.toFixed(2)} ms`;
 }
 
-// What a request is made of inside the function, as serving/telemetry/receipts.py names it; every other metric is of a start.
-const REQUEST_PHASES = { parse: "reading the request", predict: "the model", total: "in the function" };
+// The phases of a request, as serving/telemetry/receipts.py names them. Every other metric belongs to a start.
+const REQUEST_PHASES = { parse: "request check", predict: "model", total: "function" };
 
 function coloured(index) {
   return `phase-${(index % 6) + 1}`;
 }
 
-/** Show what one answer cost: `spent` milliseconds of round trip, of which the metrics say what they know. */
+/** Show the time of one answer: `spent` is the round trip in milliseconds, and the metrics name its parts. */
 function showReceipt(spent, metrics, release) {
   const cold = showStart(metrics, "A new environment started for this answer.");
   const found = metrics.filter((each) => each.name in REQUEST_PHASES && each.duration !== null);
@@ -40,13 +41,14 @@ function showReceipt(spent, metrics, release) {
   const total = found.find((each) => each.name === "total");
   const parts = inside.map((each, index) => ({ label: REQUEST_PHASES[each.name], took: each.duration, look: coloured(index) }));
   if (total && total.duration > known) {
-    parts.push({ label: "the rest of the function", took: total.duration - known, look: coloured(inside.length) });
+    parts.push({ label: "other work in the function", took: total.duration - known, look: coloured(inside.length) });
   }
   const outside = spent - Math.max(known, total ? total.duration : 0);
-  const away = cold ? "starting, and on the way" : "on the way";
-  if (outside > 0) parts.push({ label: parts.length ? away : "round trip", took: outside, look: "outside" });
+  const network = cold ? "start and network" : "network";
+  if (outside > 0) parts.push({ label: parts.length ? network : "network and function", took: outside, look: "outside" });
 
-  document.getElementById("time").textContent = `${milliseconds(spent)} from here to the answer`;
+  const whole = spent >= 10 && spent < 10000;
+  document.getElementById("time").textContent = `Round trip ${whole ? `${Math.round(spent)} ms` : milliseconds(spent)}`;
   const badge = document.getElementById("warmth");
   badge.hidden = metrics.length === 0;
   badge.textContent = cold ? "cold start" : "warm";
@@ -66,12 +68,12 @@ function showReceipt(spent, metrics, release) {
   document.getElementById("receipt").hidden = false;
 }
 
-/** Show the start's phases, if these metrics have any, and say so. They overlap, so each has a bar of its own. */
+/** Show the phases of a start. Gives false if these metrics have none. Phases overlap, so each has its own bar. */
 function showStart(metrics, words) {
   const phases = metrics.filter((each) => !(each.name in REQUEST_PHASES) && each.duration !== null);
   if (phases.length === 0) return false;
   const longest = Math.max(...phases.map((each) => each.duration));
-  document.getElementById("start-words").textContent = `${words} Its phases overlap:`;
+  document.getElementById("start-words").textContent = `${words} Its phases overlap, so they do not add up:`;
   document.getElementById("start-phases").replaceChildren(...phases
     .filter((each) => each.duration >= longest / 200)
     .map((each) => {

@@ -1,13 +1,26 @@
 """Cold code comes back: when, how much of it, and in which circumstances."""
 
 import shutil
+import signal
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+from builder.native.compile_pager import PAGER_NAME
 from builder.native.split import LibraryPlan
-from paging.kit import BLOCK_BYTES, FUNCTIONS, LAYOUTS, PLAIN, THROWING, USE_BOTH, Tree, compile_library, plain_source
+from paging.kit import (
+    BLOCK_BYTES,
+    FUNCTIONS,
+    LAYOUTS,
+    PLAIN,
+    THROWING,
+    USE_BOTH,
+    Tree,
+    compile_library,
+    compiled_pager,
+    plain_source,
+)
 
 
 def test_cold_code_computes_what_it_did(split: Tree, expected: list[int]) -> None:
@@ -137,6 +150,43 @@ def test_threads_touch_the_same_code_at_once(split: Tree, expected: list[int]) -
         results, stats = split.result(USE_BOTH + dedent(program))
         assert results == [expected] * 8
         assert stats["bytes"] <= 1 << 22
+
+
+@pytest.fixture
+def without_workspaces(split: Tree, tmp_path: Path) -> Tree:
+    """A split tree whose pager sets no workspaces aside, so that it is always as if all were in use."""
+    tree = split.copy(tmp_path / "tree")
+    shutil.copy(compiled_pager(flags="-O2 -DWORKSPACES=0") / PAGER_NAME, tree.side_file.parent)
+    return tree
+
+
+def test_no_workspace_is_free(without_workspaces: Tree, expected: list[int]) -> None:
+    """A thread that finds no free workspace maps fresh memory, and goes on; a real fault still ends the process."""
+    program = """
+    start, results = threading.Barrier(8), [None] * 8
+    def work(place):
+        start.wait()
+        results[place] = call_all(plain)
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(8)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    print(json.dumps([results, throwing.attempt(1), pager.stats().faults > 20]))
+    """
+    assert without_workspaces.result(USE_BOTH + dedent(program)) == [[expected] * 8, -11, True]
+    crashed = without_workspaces.run(USE_BOTH + "ctypes.c_int.from_address(16).value")
+    assert crashed.returncode == -signal.SIGSEGV
+
+
+def test_no_workspace_and_no_memory(without_workspaces: Tree) -> None:
+    """When memory for a workspace cannot be had, the process ends with a message that says so."""
+    program = """
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 20, resource.RLIM_INFINITY))
+    plain.call(150, 1)
+    """
+    done = without_workspaces.run(USE_BOTH + dedent(program))
+    assert done.returncode == -signal.SIGABRT
+    assert "torch layer: no memory to bring cold code back.\nNext: give the function more memory." in done.stderr
 
 
 def test_fork_while_threads_page(split: Tree, expected: list[int]) -> None:

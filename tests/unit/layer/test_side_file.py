@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builder.errors import ColdFileError
-from builder.native.side_file import Block, ColdFileWriter, ColdLibrary, Fragment, compressor, fragments_of, read_index
+from builder.errors import SideFileError
+from builder.native.side_file import Block, ColdLibrary, Fragment, SideFileWriter, compressor, read_index
 
 PAGE = 4096
 
@@ -42,7 +42,7 @@ libraries = st.lists(
 def test_index_round_trip(tmp_path: Path, written: list[ColdLibrary]) -> None:
     """Libraries, blocks and fragments come back as they were written."""
     path = tmp_path / "libraries.cold"
-    with ColdFileWriter(path, machine=62) as cold:
+    with SideFileWriter(path, machine=62) as cold:
         cold.libraries.extend(written)
     assert read_index(path) == written
 
@@ -50,19 +50,19 @@ def test_index_round_trip(tmp_path: Path, written: list[ColdLibrary]) -> None:
 def test_frames_are_where_the_index_says(tmp_path: Path) -> None:
     """A block's frame lies at its offset in the file."""
     path, frame = tmp_path / "libraries.cold", compressor(3).compress(b"x" * PAGE)
-    with ColdFileWriter(path, machine=62) as cold:
+    with SideFileWriter(path, machine=62) as cold:
         offset = cold.add_frame(frame)
         cold.libraries.append(ColdLibrary("a", bytes(16), (Block((Fragment(0, PAGE),), 5, 0, len(frame), offset),)))
     block = read_index(path)[0].blocks[0]
     assert path.read_bytes()[block.offset : block.offset + block.stored] == frame
-    assert fragments_of([block]) == [Fragment(0, PAGE)]
+    assert block.fragments == (Fragment(0, PAGE),)
 
 
 def test_nothing_is_left_of_a_failed_write(tmp_path: Path) -> None:
     """When a split fails in the middle, there is neither a side file nor a part of one, and an old one is as it was."""
     path = tmp_path / "libraries.cold"
     path.write_bytes(b"old")
-    with pytest.raises(TypeError), ColdFileWriter(path, machine=62) as cold:
+    with pytest.raises(TypeError), SideFileWriter(path, machine=62) as cold:
         cold.add_frame("not bytes")  # type: ignore[arg-type]
     assert [entry.name for entry in tmp_path.iterdir()] == ["libraries.cold"]
     assert path.read_bytes() == b"old"
@@ -72,7 +72,7 @@ def test_fragments_must_be_in_order(tmp_path: Path) -> None:
     """The pager searches fragments by address, so a writer refuses any other order."""
     path = tmp_path / "libraries.cold"
     blocks = (Block((Fragment(PAGE, PAGE),), 5, 0, 1, 0), Block((Fragment(0, PAGE),), 5, 0, 1, 0))
-    with pytest.raises(ValueError, match="not in order"), ColdFileWriter(path, machine=62) as cold:
+    with pytest.raises(ValueError, match="not in order"), SideFileWriter(path, machine=62) as cold:
         cold.libraries.append(ColdLibrary("a", bytes(16), blocks))
 
 
@@ -80,17 +80,17 @@ def test_fragments_must_be_in_order(tmp_path: Path) -> None:
 def test_a_cut_file_is_refused(tmp_path: Path, kept: int) -> None:
     """A file that is cut anywhere is refused by name."""
     path = tmp_path / "libraries.cold"
-    with ColdFileWriter(path, machine=62) as cold:
+    with SideFileWriter(path, machine=62) as cold:
         cold.add_frame(bytes(100))
         cold.libraries.append(_library("a", [(0, 1)], 1))
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ColdFileError, match=r"libraries\.cold"):
+    with pytest.raises(SideFileError, match=r"libraries\.cold"):
         read_index(path)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     """A side file that is not there is named."""
-    with pytest.raises(ColdFileError, match=r"nowhere\.cold"):
+    with pytest.raises(SideFileError, match=r"nowhere\.cold"):
         read_index(tmp_path / "nowhere.cold")
 
 
@@ -100,12 +100,12 @@ def test_no_flipped_bit_goes_unseen(tmp_path: Path, position: int, bit: int) -> 
     """A flipped bit of header or index is refused, or leaves what was read as it was (an unused bit)."""
     path = tmp_path / "libraries.cold"
     written = [_library("torch/lib/libx.so", [(1, 2), (3, 4), (0, 1)], 2)]
-    with ColdFileWriter(path, machine=62) as cold:
+    with SideFileWriter(path, machine=62) as cold:
         cold.libraries.extend(written)
     data = bytearray(path.read_bytes())
     data[position % len(data)] ^= 1 << bit
     path.write_bytes(data)
     try:
         assert read_index(path) == written
-    except ColdFileError as error:
+    except SideFileError as error:
         assert "libraries.cold" in str(error)

@@ -10,24 +10,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.outputs import Result, ResultError, differences, read_results, write_results
+from builder.errors import OutputsFileError
+from builder.outputs import FrozenOutput, differences, read_outputs, write_outputs
 from builder.workload import freeze
 
-RESULTS = {"a/b": Result("F32", (1,), b"\0\0\x80\x3f"), "a/text": Result("U8", (5,), b"hello")}
+RESULTS = {"a/b": FrozenOutput("F32", (1,), b"\0\0\x80\x3f"), "a/text": FrozenOutput("U8", (5,), b"hello")}
 
 
 @given(
     st.dictionaries(
         st.text(min_size=1).filter(lambda name: name != "__metadata__"),
-        st.builds(lambda data: Result("U8", (len(data),), data), st.binary(max_size=40)),
+        st.builds(lambda data: FrozenOutput("U8", (len(data),), data), st.binary(max_size=40)),
         max_size=6,
     )
 )
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, results: dict[str, Result]) -> None:
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, results: dict[str, FrozenOutput]) -> None:
     """Any outputs, under any names, come back as they were, with their metadata."""
     path = tmp_path_factory.mktemp("results") / "file"
-    write_results(path, results, {"torch": "2"})
-    assert read_results(path) == (results, {"torch": "2"})
+    write_outputs(path, results, {"torch": "2"})
+    assert read_outputs(path) == (results, {"torch": "2"})
 
 
 def test_safetensors_reads_the_file(tmp_path: Path) -> None:
@@ -35,19 +36,19 @@ def test_safetensors_reads_the_file(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     weight = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3)
-    write_results(tmp_path / "file", {"w": freeze(weight)}, {})
+    write_outputs(tmp_path / "file", {"w": freeze(weight)}, {})
     assert torch.equal(load_file(tmp_path / "file")["w"], weight)
 
 
 @given(st.integers(0, 200), st.randoms())
 def test_a_damaged_file_is_refused(tmp_path_factory: pytest.TempPathFactory, cut: int, chance: random.Random) -> None:
-    """A file that was cut short anywhere, or is something else, gives a ResultError that names it."""
+    """A file that was cut short anywhere, or is something else, gives an OutputsFileError that names it."""
     path = tmp_path_factory.mktemp("results") / "file"
-    write_results(path, RESULTS, {})
+    write_outputs(path, RESULTS, {})
     content = path.read_bytes()
     path.write_bytes(content[: min(cut, len(content) - 1)] if chance.random() < 0.8 else chance.randbytes(cut))
-    with pytest.raises(ResultError, match="file"):
-        read_results(path)
+    with pytest.raises(OutputsFileError, match="file"):
+        read_outputs(path)
 
 
 def test_equal_outputs_have_no_differences() -> None:
@@ -58,12 +59,12 @@ def test_equal_outputs_have_no_differences() -> None:
 def test_every_difference_is_named() -> None:
     """Missing, new, reshaped and changed outputs each have a line with the output's name and what is wrong."""
     expected = {
-        "gone": Result("U8", (1,), b"x"), "number": Result("F32", (2,), bytes(8)), "shape": Result("F32", (1,), bytes(4)),
-        "text": Result("U8", (2,), b"ab"),
+        "gone": FrozenOutput("U8", (1,), b"x"), "number": FrozenOutput("F32", (2,), bytes(8)),
+        "shape": FrozenOutput("F32", (1,), bytes(4)), "text": FrozenOutput("U8", (2,), b"ab"),
     }  # fmt: skip
     actual = {
-        "new": Result("U8", (1,), b"x"), "number": Result("F32", (2,), bytes(7) + b"\1"),
-        "shape": Result("F32", (1, 1), bytes(4)), "text": Result("U8", (2,), b"ac"),
+        "new": FrozenOutput("U8", (1,), b"x"), "number": FrozenOutput("F32", (2,), bytes(7) + b"\1"),
+        "shape": FrozenOutput("F32", (1, 1), bytes(4)), "text": FrozenOutput("U8", (2,), b"ac"),
     }  # fmt: skip
     assert differences(expected, actual) == [
         "gone: missing",

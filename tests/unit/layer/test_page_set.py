@@ -46,18 +46,12 @@ def test_json_is_compact() -> None:
     assert value["libraries"] == {"lib.so": "10-12 ff"}
 
 
-def test_file_round_trip(tmp_path: Path) -> None:
-    """A saved set is read back; a file that is not one is refused by name."""
-    path = tmp_path / "hot.json"
-    pages = PageSet({"lib.so": frozenset({1, 2})})
-    pages.save(path)
-    assert PageSet.load(path) == pages
-    path.write_text("[]")
-    with pytest.raises(BuildError, match="not a set of recorded pages"):
-        PageSet.load(path)
-    path.write_text("{")
-    with pytest.raises(BuildError, match=r"hot\.json"):
-        PageSet.load(path)
+@pytest.mark.parametrize("value", [[], None, {}, {"page_bytes": 4096}, {"page_bytes": 4096, "libraries": {"a": "zz"}}])
+def test_what_is_no_set_is_refused(value: object) -> None:
+    """Any other JSON value is refused, with what to do."""
+    with pytest.raises(BuildError, match="not a set of recorded pages") as caught:
+        PageSet.from_json(value)
+    assert "record" in caught.value.next_step
 
 
 def test_pages_of_another_size() -> None:

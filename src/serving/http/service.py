@@ -1,0 +1,77 @@
+"""What a request needs: the parts of the started function, the call that it is part of, and the route that answers it.
+
+`app.py` makes one `Service` when an environment starts. Functions take it as an argument; nothing reads it from a
+global variable.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from serving.contract import ModelPackage
+from serving.http.events import HttpRequest
+from serving.http.responses import Cors, HttpResponse
+from serving.releases.follower import Follower
+from serving.releases.slot import Slot
+from serving.settings import Settings
+from serving.telemetry.emf import Metrics
+from serving.telemetry.log import Log
+from serving.telemetry.receipts import Receipt
+from serving.telemetry.request_log import RequestLog
+
+
+@dataclass(frozen=True)
+class Service:
+    """The parts of a started function.
+
+    Attributes:
+        settings: the function's settings.
+        model: the package `src/model`.
+        slot: what serves now.
+        follower: keeps the slot up to date; requests get their release from its `use`.
+        log: writes the log.
+        metrics: makes metrics of log lines.
+        request_log: the record of each HTTP request.
+        cors: the CORS headers of each answer.
+    """
+
+    settings: Settings
+    model: ModelPackage
+    slot: Slot
+    follower: Follower
+    log: Log
+    metrics: Metrics
+    request_log: RequestLog
+    cors: Cors
+
+
+class Invocation(NamedTuple):
+    """One call of the function.
+
+    Attributes:
+        receipt: takes the phases of this call.
+        request_id: Lambda's id of the call, which the log lines carry; None outside Lambda.
+    """
+
+    receipt: Receipt
+    request_id: str | None = None
+
+
+class Route(NamedTuple):
+    """One row of the table of routes (`serving.http.routes`).
+
+    Attributes:
+        method, path: what the route answers.
+        answer: the function that does.
+        name: the route's name in the OpenAPI document (`operationId`).
+        summary: what it gives, for people.
+        preflight: whether scripts of other pages call it with headers or a body, so that browsers send a preflight
+            first. API Gateway lets preflights of such paths through; the function itself answers those of every path.
+    """
+
+    method: str
+    path: str
+    answer: Callable[[Service, HttpRequest, Invocation], HttpResponse]
+    name: str
+    summary: str
+    preflight: bool = False

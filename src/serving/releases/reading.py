@@ -1,0 +1,151 @@
+"""Where releases are read: a channel's pointer and the releases it names, live or ahead of time.
+
+`ChannelReader` reads S3 when it is asked. `ReadAhead` does the same while the model's code is being imported, and then
+gives what it read. Both have the two methods of `ReleaseSource`, so code that loads a release need not know which one
+it has.
+"""
+
+import contextvars
+import threading
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from serving.errors import ReleaseUnavailableError
+from serving.releases import screening
+from serving.releases.format import Manifest, ReleaseRef
+from serving.releases.store import PointerState, ReleaseStore
+from serving.telemetry import receipts
+
+
+@dataclass(frozen=True)
+class PreparedRelease:
+    """A release on disk, with every file verified. The next step is to build its model."""
+
+    ref: ReleaseRef
+    manifest: Manifest
+    folder: Path
+
+
+class ReleaseSource(Protocol):
+    """Gives a channel's pointer, and releases that are ready to load."""
+
+    def pointer(self, etag: str | None) -> PointerState | None:
+        """The channel's pointer; None where it still has this ETag.
+
+        Raises:
+            ReleaseUnavailableError: it cannot be read, or is not of this format.
+        """
+        ...
+
+    def prepare(self, ref: ReleaseRef) -> PreparedRelease:
+        """Bring a release into the cache and verify it.
+
+        Raises:
+            ReleaseUnavailableError: a part of it cannot be read, or may not be used.
+        """
+        ...
+
+
+class ChannelReader:
+    """Reads a channel and its releases from S3.
+
+    Args:
+        open_store: makes the store, with the credentials of the moment. It is called at the first read, and at the
+            first one after `close`. Raises ReleaseUnavailableError where there is no bucket.
+        channel: the channel's name.
+        allow_programs: whether a release may hold programs.
+    """
+
+    def __init__(self, open_store: Callable[[], ReleaseStore], channel: str, *, allow_programs: bool = False) -> None:
+        self.channel = channel
+        self._allow_programs = allow_programs
+        self._open_store = open_store
+        self._opened: ReleaseStore | None = None
+
+    def pointer(self, etag: str | None) -> PointerState | None:
+        """As `ReleaseSource.pointer`."""
+        store = self._store()
+        with receipts.phase("pointer"):
+            return store.channel(self.channel, etag)
+
+    def prepare(self, ref: ReleaseRef) -> PreparedRelease:
+        """As `ReleaseSource.prepare`."""
+        store = self._store()
+        with receipts.phase("pointer"):
+            manifest = store.manifest(ref)
+        with receipts.phase("fetch"):
+            folder = store.fetch(manifest)
+        try:
+            with receipts.phase("verify"):
+                screening.check(folder, manifest.files, allow_programs=self._allow_programs)
+        except ValueError as error:
+            raise ReleaseUnavailableError("release_refused", f"Release {ref.version}: {error}") from error
+        return PreparedRelease(ref, manifest, folder)
+
+    def keep_only(self, versions: Collection[str]) -> None:
+        """As `ReleaseStore.keep_only`."""
+        self._store().keep_only(versions)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """As `ReleaseStore.reading`."""
+        return self._store().reading()
+
+    def close(self) -> None:
+        """Give up connections and credentials."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def _store(self) -> ReleaseStore:
+        if self._opened is None:
+            with receipts.phase("client"):
+                self._opened = self._open_store()
+        return self._opened
+
+
+class ReadAhead:
+    """Reads a channel and its current release in a thread, while this thread imports the model's code.
+
+    Args:
+        reader: reads, and is asked again for what was not read ahead.
+    """
+
+    def __init__(self, reader: ChannelReader) -> None:
+        self._reader = reader
+        self._state: PointerState | None = None
+        self._prepared: PreparedRelease | None = None
+        self._problem: Exception | None = None
+        run = contextvars.copy_context().run  # so that the thread's phases go to the receipt that is open here
+        self._thread = threading.Thread(target=run, args=(self._read,), name="release-ahead", daemon=True)
+        self._thread.start()
+
+    def pointer(self, etag: str | None) -> PointerState | None:
+        """As `ReleaseSource.pointer`, as it was when the thread read it."""
+        self._thread.join()
+        if self._state is None and self._problem is not None:
+            raise self._problem
+        return None if self._state is None or self._state.etag == etag else self._state
+
+    def prepare(self, ref: ReleaseRef) -> PreparedRelease:
+        """As `ReleaseSource.prepare`."""
+        self._thread.join()
+        if self._state is None or self._state.channel.current != ref:
+            return self._reader.prepare(ref)
+        if self._problem is not None:
+            raise self._problem
+        # Another process of this machine may have removed it from the cache since.
+        if self._prepared is None or not self._prepared.folder.is_dir():
+            return self._reader.prepare(ref)
+        return self._prepared
+
+    def _read(self) -> None:
+        try:
+            self._state = self._reader.pointer(None)
+            if self._state is not None:
+                self._prepared = self._reader.prepare(self._state.channel.current)
+        except Exception as error:
+            # It is raised where it would have happened without the thread.
+            self._problem = error

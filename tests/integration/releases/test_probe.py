@@ -1,0 +1,141 @@
+"""A release with programs is tried in a process of its own: what crashes, hangs or grows there is a refusal."""
+
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from integration.releases import program_model
+from integration.releases.program_model import Request, Response
+from program_kit import models
+from serving.releases import format, probe
+from serving.releases.format import GoldenExample, Manifest
+from serving.settings import child_environment
+
+# TorchScript is deprecated in torch 2.13; it is still read.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+
+LIMITS = probe.Limits(probe.WORKING_BYTES, seconds=60)
+SHORT = probe.Limits(probe.WORKING_BYTES, seconds=12)
+
+
+class Misbehaving:
+    """A model whose loading goes wrong as the release's file `way` says, as a program could make it go wrong."""
+
+    @classmethod
+    def load(cls, release: Path) -> "Misbehaving":
+        """Misbehave."""
+        way = (release / "way").read_text()
+        if way == "crash":
+            os.abort()
+        if way == "segfault":
+            import ctypes
+
+            ctypes.string_at(0)
+        if way == "leave":
+            os._exit(0)
+        if way == "system exit":
+            raise SystemExit(3)
+        if way == "loop":
+            while True:
+                pass
+        if way == "sleep":
+            import time
+
+            time.sleep(1000)
+        if way == "grow":
+            bytearray(8 * 1024**3)
+        if way == "write":
+            (release / "written").write_text("x" * 100)
+        if way == "connect":
+            import socket
+
+            socket.create_connection(("127.0.0.1", 9))
+        if way == "start a program":
+            os.execv("/bin/true", ["true"])
+        if way == "look at credentials":
+            raise ValueError(f"credentials: {[name for name in os.environ if name.startswith('AWS_')]}")
+        if way == "talk":
+            print("x" * 1_000_000)
+        return cls()
+
+    def predict(self, requests: list[Request]) -> list[Response]:
+        """The rows as they are."""
+        return [Response(row=request.row) for request in requests]
+
+
+def manifest_of(folder: Path, *golden: GoldenExample) -> Manifest:
+    """The folder's manifest."""
+    files = format.describe(folder)
+    return Manifest(
+        schema_version=1,
+        version=format.version_of(files),
+        created=datetime.now(UTC),
+        files=files,
+        golden=list(golden),
+    )
+
+
+def attempt(folder: Path, model: type[Any], limits: probe.Limits, *golden: GoldenExample) -> None:
+    """Try the release in the folder."""
+    classes: dict[str, type[BaseModel] | type[Any]] = {"Model": model, "Request": Request}
+    probe.check(folder, manifest_of(folder, *golden), classes, limits, child_environment())
+
+
+@pytest.mark.parametrize("name", ["mlp.pt2", "mlp-scripted.torchscript"])
+def test_an_honest_program_passes(tmp_path: Path, name: str) -> None:
+    """A program that loads and answers its golden example as recorded passes; one that answers otherwise does not."""
+    shutil.copy(models.written() / name, tmp_path / f"model{Path(name).suffix}")
+    row = [1.0, 2.0, 3.0, 4.0]
+    (answered,) = program_model.Model.load(tmp_path).predict([Request(row=row)])
+    golden = GoldenExample(request={"row": [*row]}, response={"row": [*answered.row]}, tolerance=1e-3)
+    attempt(tmp_path, program_model.Model, LIMITS, golden)
+    wrong = GoldenExample(request={"row": [*row]}, response={"row": [7.0, 7.0, 7.0]}, tolerance=1e-3)
+    with pytest.raises(probe.ProbeError, match="does not answer as recorded"):
+        attempt(tmp_path, program_model.Model, LIMITS, wrong)
+
+
+WAYS = {
+    "crash": "ended by SIGABRT",
+    "segfault": "ended by SIGSEGV",
+    "leave": "status 0 and without a word",
+    "system exit": "SystemExit: 3",
+    "loop": r"SIGXCPU|SIGKILL|not ready after 12 seconds",
+    "sleep": "not ready after 12 seconds",
+    "grow": "more memory than there is",
+    "write": "File too large",
+    "connect": "Operation not permitted",
+    "start a program": "Operation not permitted",
+    "look at credentials": r"credentials: \[\]",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_goes_wrong_in_the_trial_is_a_refusal_with_the_reason(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash, an endless loop, too much memory, a write, a connection: each is refused, and this process goes on."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    (tmp_path / "way").write_text(way)
+    with pytest.raises(probe.ProbeError, match=WAYS[way]):
+        attempt(tmp_path, Misbehaving, SHORT)
+    assert {path.name for path in tmp_path.iterdir() if path.read_bytes()} == {"way"}
+
+
+def test_what_a_model_prints_is_no_report(tmp_path: Path) -> None:
+    """A model that prints a megabyte while it loads passes all the same."""
+    (tmp_path / "way").write_text("talk")
+    attempt(tmp_path, Misbehaving, LIMITS)
+
+
+def test_no_process_is_left(tmp_path: Path) -> None:
+    """After a trial that ran into its time, no child of this process is left."""
+    (tmp_path / "way").write_text("sleep")
+    with pytest.raises(probe.ProbeError):
+        attempt(tmp_path, Misbehaving, probe.Limits(probe.WORKING_BYTES, seconds=3))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
