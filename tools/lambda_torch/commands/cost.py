@@ -135,10 +135,10 @@ def command(
     for head, rows in (("part", parts), ("door", named)):
         _print([head, *heads], rows, markdown)
         click.echo()
+    click.echo(f"US dollars a month in {table.region}. The prices were read from {table.dates[0]} to {table.dates[1]}.")
     click.echo(
-        f"US dollars a month, {table.region}, prices read from {table.dates[0]} to {table.dates[1]}: {stack.memory_mb} MB, "
-        f"{ms:g} ms for a warm request, {cold_share:.3g} of the requests start an environment ({cold_ms:g} ms), "
-        f"{'with' if free_tier else 'without'} the free tier."
+        f"The function has {stack.memory_mb} MB. A warm request takes {ms:g} ms. A share of {cold_share:g} of the requests\n"
+        f"starts an environment, which takes {cold_ms:g} ms more. The free tier is {'' if free_tier else 'not '}subtracted."
     )
 
 
