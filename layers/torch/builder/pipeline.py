@@ -15,10 +15,11 @@ from builder.native import compile_pager, selection, split
 from builder.options import BuildOptions
 from builder.profile import profiles, record
 from builder.python import bundle
-from builder.python.deferred.plan import Held
+from builder.python.deferred.planning import HeldModules
 from builder.python.tiers import RecordedModules
 from builder.stage import install, policy, strip
 from builder.staging import SCRATCH, Staging
+from torch_layer import SIDE_FILE
 
 
 class Build:
@@ -102,7 +103,7 @@ class Build:
         """Step 5, the Python half: modules into their tiers."""
         with self.console.step("bundle", "compile modules, and pack the cold ones") as step:
             recorded = RecordedModules(profile.hot, profile.warm, profile.sources)
-            held = Held() if self.options.eager_imports else profile.held
+            held = HeldModules() if self.options.eager_imports else profile.held
             bundled = bundle.bundle(staged, finished, recorded, held=held, progress=step.progress)
             step.result = (
                 f"{bundled.hot:,} modules hot, of which {len(held.modules):,} wait; {bundled.warm:,} warm, "
@@ -120,7 +121,7 @@ class Build:
             parts = split.thin(
                 plans,
                 finished,
-                folder / "libraries.cold",
+                folder / SIDE_FILE,
                 progress=lambda _name, done, total: step.progress(done / (total or 1)),
             )
             before = sum(library.original for library in parts.libraries)

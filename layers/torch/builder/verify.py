@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from builder import clean
+from builder import attributes, clean
 from builder.errors import BuildError, VerifyError
 from builder.outputs import FrozenOutput, differences, read_outputs
 
@@ -45,6 +45,8 @@ def verify(staged: Path, finished: Path, progress: Callable[[str], None] = lambd
     """
     progress("import from the finished tree")
     version = _import(finished)
+    progress("compare every attribute of every module with the staged tree's")
+    _same_attributes(staged, finished)
     with tempfile.TemporaryDirectory(prefix="layer-verify-") as folder, ThreadPoolExecutor(2) as pool:
         progress("replay the workload on both trees")
         runs = [
@@ -82,6 +84,14 @@ def _import(tree: Path) -> str:
     return str(version)
 
 
+def _same_attributes(staged: Path, finished: Path) -> None:
+    lines = attributes.compare(staged, finished).differences
+    if lines:
+        more = f"\n... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        listed = "\n".join(f"  {line}" for line in lines[:_SHOWN])
+        raise VerifyError(f"{len(lines)} attributes of modules differ from stock's:\n{listed}{more}", _NEXT_ATTRIBUTES)
+
+
 def _workload(tree: Path, file: Path) -> dict[str, FrozenOutput]:
     _succeed(tree, "the workload", "-m", "builder.workload", "--output", str(file))
     return read_outputs(file)[0]
@@ -108,6 +118,10 @@ def _compare(what: str, expected: dict[str, FrozenOutput], actual: dict[str, Fro
         raise VerifyError(f"{what}: {len(lines)} outputs differ from those of the staged tree:\n{listed}{more}", _NEXT)
 
 
+_NEXT_ATTRIBUTES = (
+    "see which module binds the name, and how (`python -m builder.attributes` lists what a tree has). "
+    "Rules for names that wait are in builder/python/deferred/rules.py; --eager-imports builds without them."
+)
 _NEXT = "run `python -m builder.workload` or `python -m builder.cold_checks` on the tree by hand, and see which step broke it"
 
 

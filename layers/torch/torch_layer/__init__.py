@@ -1,4 +1,20 @@
-"""The layer's run-time half: finds its Python modules (`finder`) and brings its libraries' cold pages back (`pager`).
+"""The layer's run-time half: `finder` finds its Python modules, and `pager` brings its libraries' cold pages back.
 
-Nothing here is for user code to call, but `torch_layer.pager.stats()`. See the layer's DESIGN.md in the lambda-torch project.
+A program may call `torch_layer.pager.stats()` and `torch_layer.finder.imports()`; the rest is the layer's own. The layer's
+DESIGN.md in the lambda-torch project explains it.
+
+The names of the layer's files stand here for all Python code, and in `pager/pager.h` for all C code. A test compares them.
 """
+
+ARCHIVE_FILE = "modules.cold"
+ARCHIVE_MAGIC = b"TLMODS\r\n"
+ARCHIVE_VERSION = 3
+# Magic, then little-endian 64-bit numbers: version; offset, bytes and CRC-32 of the first index, and of the second, which
+# ends the file.
+ARCHIVE_HEADER_BYTES = 8 + 8 * 7
+
+SIDE_FILE = "libraries.cold"
+SIDE_FILE_MAGIC = b"TLCOLD\r\n"
+PAGER_LIBRARY = "libtorch_layer_pager.so"
+COMPANION_LIBRARY = "libtorch_layer_companion.so"
+NOTE_NAME = b"torch-layer"

@@ -10,17 +10,12 @@ import os
 import zlib
 from typing import Any
 
-FILE_NAME = "modules.cold"
-DECODER = "libtorch_layer_pager.so"
-MAGIC = b"TLMODS\r\n"
-VERSION = 3
-# Magic, then little-endian 64-bit numbers: version; offset, bytes and CRC-32 of the first index, and of the second, which
-# ends the file.
-HEADER_BYTES = 8 + 8 * 7
+from torch_layer import ARCHIVE_HEADER_BYTES, ARCHIVE_MAGIC, ARCHIVE_VERSION
+
 KEPT_BLOCKS = 2
 
 
-class Archive:
+class ModuleArchive:
     """An opened archive.
 
     Attributes:
@@ -32,9 +27,9 @@ class Archive:
 
     def __init__(self, path: str, decoder: str) -> None:
         self.path, self._decoder = path, decoder
-        header = self._read(0, HEADER_BYTES)
-        numbers = [int.from_bytes(header[at : at + 8], "little") for at in range(8, HEADER_BYTES, 8)]
-        if header[:8] != MAGIC or numbers[0] != VERSION:
+        header = self._read(0, ARCHIVE_HEADER_BYTES)
+        numbers = [int.from_bytes(header[at : at + 8], "little") for at in range(8, ARCHIVE_HEADER_BYTES, 8)]
+        if header[:8] != ARCHIVE_MAGIC or numbers[0] != ARCHIVE_VERSION:
             raise self._damaged("it is not an archive of this layer")
         if os.stat(path).st_size != numbers[4] + numbers[5]:  # noqa: PTH116
             raise self._damaged("it is too short")

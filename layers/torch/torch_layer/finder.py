@@ -28,7 +28,12 @@ from importlib.util import MAGIC_NUMBER
 from types import CodeType, ModuleType
 from typing import Any
 
-from torch_layer import archive, held, lazy, pager
+from torch_layer import ARCHIVE_FILE, PAGER_LIBRARY, pager
+from torch_layer.archive import ModuleArchive
+from torch_layer.completion import ImportStats, is_eager
+from torch_layer.imports import Imports
+from torch_layer.placeholders import WrappedLoader
+from torch_layer.plan import Plan
 
 # What the table says of a name; a string instead is the file name of an extension module.
 MODULE, PACKAGE, NAMESPACE = range(3)
@@ -98,11 +103,12 @@ class FolderFinder:
         if kind is None:
             return self._files.find_spec(fullname, target)
         folder = f"{self.path}/{tail}"
+        spec: ModuleSpec
         if isinstance(kind, str):
             path = f"{self.path}/{kind}"
             loads_libraries = fullname == "torch._C"
             loader = _LibraryLoader(fullname, path) if loads_libraries else ExtensionFileLoader(fullname, path)
-            spec = _imports_of(fullname).loader(ModuleSpec(fullname, loader, origin=path))
+            spec = _imports_of(fullname).prepare(ModuleSpec(fullname, loader, origin=path))
         elif kind == NAMESPACE:
             spec = ModuleSpec(fullname, None, is_package=True)
             spec.submodule_search_locations = [folder]
@@ -115,7 +121,7 @@ class FolderFinder:
             spec.cached = f"{inside}/__pycache__/{stem}{_CACHED}"
             if kind == PACKAGE:
                 spec.submodule_search_locations = [folder]
-            spec = _imports_of(fullname).loader(spec)
+            spec = _imports_of(fullname).prepare(spec)
         spec.has_location = True
         return spec
 
@@ -138,29 +144,29 @@ def enter(namespace: dict[str, Any]) -> None:
     own = namespace["__spec__"]
     spec = FolderFinder("").find_spec(own.name)
     assert spec is not None  # the builder writes no stub without its module
-    loader = spec.loader.real if isinstance(spec.loader, held.Waiting) else spec.loader
+    loader = spec.loader.real if isinstance(spec.loader, WrappedLoader) else spec.loader
     assert isinstance(loader, LayerLoader)
     own.loader, own.origin, own.cached = loader, spec.origin, None
     own.submodule_search_locations = spec.submodule_search_locations
     namespace.update(__loader__=loader, __file__=spec.origin, __path__=spec.submodule_search_locations)
     namespace.pop("__cached__", None)
     # As the import system does with every module.
-    _imports_of(own.name).loader(own, is_entered=True).loader.exec_module(sys.modules[own.name])
+    _imports_of(own.name).prepare(own, is_entered=True).loader.exec_module(sys.modules[own.name])
     _ARCHIVE.forget()
 
 
-def _imports_of(name: str) -> lazy.Imports:
-    return _NUMPY if name.partition(".")[0] == "numpy" else _IMPORTS
+def _imports_of(name: str) -> Imports:
+    return _NUMPY if name.partition(".")[0] == "numpy" else _TORCH
 
 
-def imports(package: str = "torch") -> lazy.Stats:
+def imports(package: str = "torch") -> ImportStats:
     """What became of the modules of `torch` or of `numpy` that wait until they are touched, in this process."""
-    return _imports_of(package).stats()
+    return _imports_of(package).completion.stats()
 
 
 def complete_imports() -> None:
     """Run all of them now, of both packages: before a snapshot of the process, say."""
-    _IMPORTS.complete()
+    _TORCH.completion.complete()
 
 
 def _hook(path: str) -> FolderFinder:
@@ -180,10 +186,11 @@ def _check_python(magic: bytes) -> None:
 
 
 _FOLDER = f"{ROOT}/torch_layer/"
-_ARCHIVE = archive.Archive(_FOLDER + archive.FILE_NAME, _FOLDER + archive.DECODER)
+_ARCHIVE = ModuleArchive(_FOLDER + ARCHIVE_FILE, _FOLDER + PAGER_LIBRARY)
 _TABLE: Table = _ARCHIVE.head["table"]
 _check_python(_ARCHIVE.head["magic"])
-_NUMPY, _IMPORTS = lazy.both(*(lazy.Plan(*plan) for plan in _ARCHIVE.head["imports"]))
+_NUMPY = Imports(Plan(**_ARCHIVE.head["plans"]["numpy"]), eager=is_eager())
+_TORCH = Imports(Plan(**_ARCHIVE.head["plans"]["torch"]), eager=is_eager(), before=_NUMPY)
 sys.path_hooks.insert(0, _hook)
 for _entry in list(sys.path_importer_cache):
     # Only the root can have been looked at before: whatever lies below it is reached through this module.

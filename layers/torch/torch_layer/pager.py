@@ -3,17 +3,19 @@
 Example:
     >>> from torch_layer import pager
     >>> pager.stats()
-    Stats(faults=24, blocks=24, bytes=5242880, microseconds=9120, waits=0, libraries=3, guarded=True, recovered=0)
+    PagerStats(faults=24, blocks=24, bytes=5242880, microseconds=9120, waits=0, libraries=3, guarded=True, recovered=0)
 """
 
 import ctypes
 import os
 from typing import NamedTuple
 
-LIBRARY = f"{os.path.dirname(os.path.abspath(__file__))}/libtorch_layer_pager.so"  # noqa: PTH100, PTH120  pathlib is slow
+from torch_layer import PAGER_LIBRARY
+
+_LIBRARY = f"{os.path.dirname(os.path.abspath(__file__))}/{PAGER_LIBRARY}"  # noqa: PTH100, PTH120  pathlib is slow
 
 
-class Stats(NamedTuple):
+class PagerStats(NamedTuple):
     """Counters since the process began; a forked child goes on from its parent's.
 
     Attributes:
@@ -37,7 +39,7 @@ class Stats(NamedTuple):
     recovered: int
 
 
-class _Counters(ctypes.Structure):
+class _PagerCounters(ctypes.Structure):
     """`struct torch_layer_pager_stats` of pager/pager.h."""
 
     _fields_ = tuple(
@@ -49,17 +51,17 @@ class _Counters(ctypes.Structure):
 def _loaded() -> ctypes.CDLL | None:
     """The pager, if a split library has brought it into this process. This never loads it."""
     try:
-        return ctypes.CDLL(LIBRARY, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        return ctypes.CDLL(_LIBRARY, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
     except OSError:
         return None
 
 
-def stats() -> Stats:
+def stats() -> PagerStats:
     """The counters; all zero where no split library is loaded yet."""
-    library, counters = _loaded(), _Counters()
+    library, counters = _loaded(), _PagerCounters()
     if library is not None:
         library.torch_layer_pager_stats(ctypes.byref(counters))
-    return Stats(
+    return PagerStats(
         counters.faults,
         counters.blocks,
         counters.bytes,
@@ -71,7 +73,7 @@ def stats() -> Stats:
     )
 
 
-def load_all() -> Stats:
+def load_all() -> PagerStats:
     """Bring in all cold code of the libraries that are loaded, so that no later touch has to wait: before a snapshot, say.
 
     Returns:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from builder import clean
+from builder import attributes, clean
 from builder.cold_checks import CHECKS
 from builder.outputs import differences, read_outputs
 from builder.stage.prune import rule_for
@@ -66,6 +66,13 @@ def test_the_workload_gives_the_stock_bytes(layer: Layer, stock: Path, tmp_path:
         list(pool.map(run, (stock, layer.tree), (tmp_path / "stock", tmp_path / "layer")))
     (expected, _), (actual, _) = read_outputs(tmp_path / "stock"), read_outputs(tmp_path / "layer")
     assert differences(expected, actual) == []
+
+
+def test_every_attribute_of_every_module_is_stocks(layer: Layer, stock: Path) -> None:
+    """Each of some 30,000 attributes has stock's kind, name and value, in both import modes and before completion."""
+    found = attributes.compare(stock, layer.tree)
+    assert found.differences == []
+    assert found.attributes > 25_000
 
 
 def _kept(installed: tuple[str, ...]) -> list[str]:

@@ -36,7 +36,7 @@ def test_an_inference_runs_few_modules(layer: Layer) -> None:
     import json, sys, torch
     from torch_layer import finder
     torch.nn.LSTM(8, 8)(torch.tensor([[[0.5] * 8]]))
-    run = [name.split(".")[0] for name, module in sys.modules.items() if type(module).__name__ != "Held"
+    run = [name.split(".")[0] for name, module in sys.modules.items() if type(module).__name__ != "Placeholder"
            and (getattr(module, "__file__", None) or "").endswith(".py")]
     print(json.dumps([run.count("torch"), run.count("numpy"), finder.imports(), finder.imports("numpy")]))
     """
@@ -107,7 +107,7 @@ def test_any_use_of_numpy_brings_all_of_it(layer: Layer, first: str, use: str) -
     import sys, numpy
     from torch_layer import finder
     modules = sorted(name for name in sys.modules if name.split(".")[0] == "numpy")
-    held = [name for name in modules if type(sys.modules[name]).__name__ == "Held"]
+    held = [name for name in modules if type(sys.modules[name]).__name__ == "Placeholder"]
     mine = "numpy" in vars(torch.Tensor)
     names = sorted(vars(numpy)), sorted(vars(numpy._core._multiarray_umath))
     print(json.dumps([said.getvalue(), modules, names, held, mine, finder.imports("numpy").complete, finder.imports().reason]))
@@ -160,6 +160,63 @@ def test_ordinary_inference_completes_nothing(layer: Layer) -> None:
     assert {name for name, reason in found.items() if reason != "-"} == listed
 
 
+FUNCTIONS = {
+    "torch.autograd.gradcheck": "torch.autograd.gradcheck(torch.sin, torch.ones(2, dtype=torch.float64, requires_grad=True))",
+    "torch.cond": "torch.cond(torch.tensor(True), torch.sin, torch.cos, (torch.zeros(1),)).tolist() == [0]",
+    "torch.while_loop": "torch.while_loop(lambda x: x.sum() < 3, lambda x: (x + 1,), (torch.zeros(1),))[0].tolist() == [3]",
+    "flat_apply": "callable(torch._higher_order_ops.flat_apply)",
+}
+
+
+@pytest.mark.parametrize("mode", ["held", "eager"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_with_the_names_of_their_modules_are_functions(layer: Layer, name: str, mode: str) -> None:
+    """A function that a package has under the name of a submodule can be called, as the first touch and without held modules."""
+    program = f"import json, torch\nprint(json.dumps(bool({FUNCTIONS[name]})))"
+    assert answer(layer, program, TORCH_LAYER_IMPORTS=mode)
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.2, 0.5, 1.0])
+def test_a_fork_while_another_thread_completes(layer: Layer, delay: float) -> None:
+    """A child that is forked at any moment of completing computes what its parent does."""
+    program = f"""
+    import json, os, select, threading, time, torch
+    def use():
+        fourier = torch.fft.fft(torch.ones(9)).real.sum().item()
+        return [fourier, torch.sparse.mm(torch.eye(4).to_sparse(), torch.ones(4, 4)).sum().item(), torch.fx.Graph.__name__]
+    thread = threading.Thread(target=lambda: torch.export.export)
+    thread.start()
+    time.sleep({delay})
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, json.dumps(use()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    is_there = bool(select.select([reading], [], [], 60)[0])
+    os.kill(child, 0 if is_there else 9)
+    thread.join()
+    print(json.dumps([os.read(reading, 1000).decode() if is_there else "hangs", use()]))
+    """
+    forked, own = answer(layer, program)
+    assert json.loads(forked) == own == [9, 16, "Graph"]
+
+
+def test_native_classes_keep_their_names(layer: Layer) -> None:
+    """Classes that C code makes in a module that waits can be pickled, and say that they are torch's."""
+    program = """
+    import json, pickle, torch
+    kind = torch.distributed.ReduceOp
+    copied = pickle.loads(pickle.dumps(kind.SUM))
+    names = torch._C._distributed_c10d.Reducer.__module__
+    print(json.dumps([copied == kind.SUM, names, repr(torch._C._distributed_rpc.RpcAgent)]))
+    """
+    rpc = "<class 'torch._C._distributed_rpc.RpcAgent'>"
+    assert answer(layer, program) == [True, "torch._C._distributed_c10d", rpc]
+
+
 def test_everything_can_be_asked_for(layer: Layer) -> None:
     """The variable and the function both leave what stock torch leaves: no module held."""
     program = """
@@ -167,7 +224,7 @@ def test_everything_can_be_asked_for(layer: Layer) -> None:
     from torch_layer import finder
     if not finder.imports().complete:
         finder.complete_imports()
-    held = [name for name, module in sys.modules.items() if type(module).__name__ == "Held"]
+    held = [name for name, module in sys.modules.items() if type(module).__name__ == "Placeholder"]
     print(json.dumps([finder.imports().complete, held, torch.export.export.__name__]))
     """
     assert answer(layer, program) == [True, [], "export"]

@@ -54,6 +54,14 @@ def test_a_module_that_cannot_be_imported_is_named(stock: Path, tampered: Callab
         verify(stock, tree)
 
 
+def test_a_function_hidden_by_its_module_is_named(stock: Path, tampered: Callable[[str, str, str], Path]) -> None:
+    """A tree in which a name is the submodule instead of the function that stock binds is refused, with both."""
+    tree = tampered("torch/autograd/__init__.py", "import gradcheck, gradgradcheck", "import gradgradcheck")
+    message = r"torch\.autograd\.gradcheck is module torch\.autograd\.gradcheck, and in stock torch builtins\.function"
+    with pytest.raises(VerifyError, match=message):
+        verify(stock, tree)
+
+
 def test_another_torch_on_the_path_is_noticed(stock: Path, tmp_path: Path) -> None:
     """A tree whose torch is a link to another tree's is refused: it would not be in the layer."""
     for entry in stock.iterdir():

@@ -16,6 +16,7 @@ from builder.native.side_file import SideFileWriter
 from builder.python import archive_writer
 from builder.python.archive_writer import Blob, BlobGroup
 from paging.kit import compiled_pager
+from torch_layer import PAGER_LIBRARY, SIDE_FILE
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +34,9 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The compiled pager, beside the side file that it opens when it is loaded."""
     folder = tmp_path_factory.mktemp("decoder") / "torch_layer"
     shutil.copytree(compiled_pager(), folder)
-    with SideFileWriter(folder / "libraries.cold", {"x86_64": 62, "aarch64": 183}[platform.machine()]):
+    with SideFileWriter(folder / SIDE_FILE, {"x86_64": 62, "aarch64": 183}[platform.machine()]):
         pass
-    return str(folder / "libtorch_layer_pager.so")
+    return str(folder / PAGER_LIBRARY)
 
 
 PATHS = st.from_regex(r"[a-z]{1,3}/[a-z]{1,6}\.py", fullmatch=True)
@@ -62,7 +63,7 @@ def test_every_member_comes_back(
     )
     size = archive_writer.write(tmp_path / "modules.cold", {"any": "head"}, groups, level=3)
     assert size == (tmp_path / "modules.cold").stat().st_size
-    opened = reader.Archive(str(tmp_path / "modules.cold"), decoder)
+    opened = reader.ModuleArchive(str(tmp_path / "modules.cold"), decoder)
     assert opened.head == {"any": "head"}
     for path in reversed(list(members)):
         assert opened.source(path) == members[path][1]
@@ -75,16 +76,7 @@ def test_few_blocks_stay_in_memory(tmp_path: Path, reader: ModuleType, decoder: 
     """However many modules are read, no more than KEPT_BLOCKS decompressed blocks are kept."""
     blobs = [Blob(f"m/{number}.py", True, bytes([number]) * 1000) for number in range(20)]
     archive_writer.write(tmp_path / "modules.cold", {}, [BlobGroup(blobs, (), 1000)])
-    opened = reader.Archive(str(tmp_path / "modules.cold"), decoder)
+    opened = reader.ModuleArchive(str(tmp_path / "modules.cold"), decoder)
     for blob in blobs:
         assert bytes(opened.bytecode(blob.path)) == blob.data
     assert len(opened._kept) == reader.KEPT_BLOCKS
-
-
-def test_format_and_reader_agree_on_the_version(reader: ModuleType) -> None:
-    """Builder and reader, which share no code, have the same magic, version and size of header."""
-    assert (archive_writer.MAGIC, archive_writer.VERSION, archive_writer.HEADER_BYTES) == (
-        reader.MAGIC,
-        reader.VERSION,
-        reader.HEADER_BYTES,
-    )

@@ -15,6 +15,7 @@ from builder.errors import BuildError
 from builder.native import side_file
 from builder.native.split import SectionReport
 from builder.python import archive_writer
+from torch_layer import ARCHIVE_FILE, SIDE_FILE
 
 # Kinds of content, and how the treemap names them.
 KINDS = {
@@ -122,11 +123,11 @@ def _contents(sizes: dict[str, int], opened: Opener) -> Contents:
     sections: dict[str, tuple[SectionReport, ...]] = {}
     for name, size in sizes.items():
         base = PurePosixPath(name).name
-        if base == "modules.cold":
+        if base == ARCHIVE_FILE:
             with opened(name) as path:
                 entries += _shared(name, size, archive_shares(path), "cold-python")
             continue
-        if base == "libraries.cold":
+        if base == SIDE_FILE:
             with opened(name) as path:
                 entries += _shared(name, size, library_shares(path), "cold-native")
             continue

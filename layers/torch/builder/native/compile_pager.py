@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 from builder import paths
 from builder.errors import BuildError
+from torch_layer import COMPANION_LIBRARY, PAGER_LIBRARY
 
-PAGER_NAME = "libtorch_layer_pager.so"
-COMPANION_NAME = "libtorch_layer_companion.so"
+PAGER_NAME = PAGER_LIBRARY
+COMPANION_NAME = COMPANION_LIBRARY
 
 
 class Sdist(NamedTuple):

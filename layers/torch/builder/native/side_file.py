@@ -20,11 +20,12 @@ import zstandard
 
 from builder.errors import SideFileError
 from builder.native.page_set import PAGE_BYTES
+from torch_layer import SIDE_FILE, SIDE_FILE_MAGIC
 
-MAGIC = b"TLCOLD\r\n"
+MAGIC = SIDE_FILE_MAGIC
 VERSION = 1
 ID_BYTES = 16
-FILE_NAME = "libraries.cold"
+FILE_NAME = SIDE_FILE
 
 HEADER = struct.Struct("<8s4I4Q")
 _COUNTS = struct.Struct("<4I")

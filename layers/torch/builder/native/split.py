@@ -202,7 +202,7 @@ def _plan(
     identity.update(repr((blocks, block_bytes)).encode())
     additions = Additions(
         identity.digest()[:16],
-        f"libtorch_layer_companion_{number}.so",
+        COMPANION_NAME.replace(".so", f"_{number}.so"),
         search_path(tree / name, side_file.parent),
     )
     return _Job(name, library, layout, additions, blocks)

@@ -27,8 +27,8 @@ from builder.native.elf import (
 )
 from builder.native.layout import Layout, PageState
 from builder.native.page_set import PAGE_BYTES
+from torch_layer import NOTE_NAME
 
-NOTE_NAME = b"torch-layer"
 NOTE_SPLIT_LIBRARY = 1
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from builder.errors import ProfileError
 from builder.native.page_set import PageSet
-from builder.python.deferred.plan import Held
+from builder.python.deferred.planning import HeldModules
 from builder.stage.install import Wheel
 
 SCHEMA = 1
@@ -47,7 +47,7 @@ class Profile:
     warm: frozenset[str]
     sources: frozenset[str]
     pages: PageSet
-    held: Held = field(default_factory=Held)
+    held: HeldModules = field(default_factory=HeldModules)
 
     def fits(self, wheels: Sequence[Wheel], machine: str) -> bool:
         """Whether it was recorded with these very wheels, this version of Python and this architecture."""
@@ -111,7 +111,7 @@ class Profile:
                 frozenset(value["warm"]),
                 frozenset(value["sources"]),
                 PageSet.from_json(value["pages"]),
-                Held(**{name: tuple(values) for name, values in value.get("held", {}).items()}),
+                HeldModules(**{name: tuple(values) for name, values in value.get("held", {}).items()}),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ProfileError(f"{path} is no recorded profile: {error!r}", "delete it and record again") from error

@@ -26,6 +26,7 @@ from builder.python.deferred.search import search
 from builder.python.tiers import module_name
 from builder.stage.install import Wheel
 from builder.stage.prune import link
+from torch_layer import SIDE_FILE
 
 
 class Capability(NamedTuple):
@@ -110,7 +111,7 @@ class RecordingTree:
             folder.mkdir()
             compile_pager.build_pager(folder / compile_pager.PAGER_NAME, arch=platform.machine(), recording=True)
             plans = dict.fromkeys(libraries_of(self.tree), split.LibraryPlan())
-            split.prepare_recording(plans, self.tree, folder / "libraries.cold")
+            split.prepare_recording(plans, self.tree, folder / SIDE_FILE)
         except BaseException:
             shutil.rmtree(self._scratch, ignore_errors=True)
             raise

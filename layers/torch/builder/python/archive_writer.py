@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import zstandard
 
-MAGIC = b"TLMODS\r\n"
-VERSION = 3
-HEADER_BYTES = 8 + 8 * 7
+from torch_layer import ARCHIVE_HEADER_BYTES, ARCHIVE_MAGIC, ARCHIVE_VERSION
+
+MAGIC, VERSION, HEADER_BYTES = ARCHIVE_MAGIC, ARCHIVE_VERSION, ARCHIVE_HEADER_BYTES
 # A block is decompressed as a whole. The larger it is, the better it packs, and the longer its first use takes.
 BLOCK_BYTES = 4 << 20
 FAR_BLOCK_BYTES = 8 << 20  # of modules that few programs import

@@ -15,10 +15,11 @@ from typing import NamedTuple
 from builder import paths
 from builder.python import archive_writer, bytecode
 from builder.python.archive_writer import Blob, BlobGroup
-from builder.python.deferred import plan as plans
+from builder.python.deferred import planning as plans
 from builder.python.import_table import import_table
 from builder.python.tiers import PACKED, RecordedModules, Tiers, classify, module_name
 from builder.stage.prune import link
+from torch_layer import ARCHIVE_FILE
 
 # Where the layer lies on Lambda. Bytecode carries the path; where the layer lies elsewhere, the loader corrects it at
 # import.
@@ -43,7 +44,7 @@ def bundle(
     output: Path,
     recorded: RecordedModules,
     *,
-    held: plans.Held = plans.Held(),  # noqa: B008 -- a tuple
+    held: plans.HeldModules = plans.HeldModules(),  # noqa: B008 -- a tuple
     packed: frozenset[str] = PACKED,
     progress: Callable[[float], None] = lambda _part: None,
 ) -> Bundled:
@@ -73,11 +74,11 @@ def bundle(
     )
     _copy_run_time(output)
     archive_bytes = archive_writer.write(
-        output / "torch_layer" / "modules.cold",
+        output / "torch_layer" / ARCHIVE_FILE,
         {
             "magic": MAGIC_NUMBER,
             "table": import_table(files, tiers.modules, tiers.packages),
-            "imports": deferral.run_time_plans,
+            "plans": deferral.run_time_plans,
         },
         _groups(tiers, texts, codes),
         progress=lambda part: progress((1 + 2 * part) / 3),
@@ -97,10 +98,10 @@ def bundle(
 class _Deferral:
     """The plans by which modules of torch and of NumPy wait, made from the staged tree's sources."""
 
-    def __init__(self, staged: Path, held: plans.Held) -> None:
-        self._sources = plans.Sources(staged)
+    def __init__(self, staged: Path, held: plans.HeldModules) -> None:
+        self._sources = plans.SourceTree(staged)
         self._torch = plans.make(self._sources, held)
-        self._numpy = plans.of_numpy(plans.Sources(staged, ["numpy"]), held.numpy)
+        self._numpy = plans.of_numpy(plans.SourceTree(staged, ["numpy"]), held.numpy)
 
     @property
     def modules(self) -> frozenset[str]:
@@ -108,14 +109,14 @@ class _Deferral:
         return frozenset([*self._torch.held, *self._numpy.held])
 
     @property
-    def run_time_plans(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
-        """NumPy's plan and torch's, as plain tuples that the archive's index can hold."""
-        return tuple(self._numpy), tuple(self._torch)
+    def run_time_plans(self) -> dict[str, dict[str, object]]:
+        """NumPy's plan and torch's, by the package, in plain containers that the archive's index can hold."""
+        return {plan.root: plan._asdict() for plan in (self._numpy, self._torch)}
 
     def rewritings(self, tiers: Tiers) -> dict[str, plans.Rewriting]:
         """How sources are changed before they are compiled, by path."""
         by_name = {module_name(path): path for path in tiers.modules}
-        return {by_name[name]: plans.rewriting(self._sources, self._torch, name) for name in self._torch.deferred}
+        return {by_name[name]: plans.rewriting(self._sources, self._torch, name) for name in self._torch.deferred_names}
 
 
 def _copy(staged: Path, output: Path, files: Iterable[str]) -> None:
@@ -165,8 +166,8 @@ def _compile(
         rewriting = rewritings.get(path)
         plain = None
         if rewriting is not None:
-            answers = {name: tuple(answer) for name, answer in rewriting.answers.items()}
-            plain = (tuple(rewriting.module), rewriting.names, rewriting.unborn, answers, rewriting.later)
+            stubs = {name: tuple(stub) for name, stub in rewriting.stubs.items()}
+            plain = (tuple(rewriting.module), rewriting.names, rewriting.classes, stubs, rewriting.statements)
         jobs.append(bytecode.CompileJob(f"{DEPLOYED}/{path}", source, plain))
     codes = bytecode.compile_all(jobs, positions=positions, progress=progress)
     return {path: code for path, code in zip(sources, codes, strict=True) if code is not None}

@@ -97,11 +97,12 @@ def _child() -> None:
     sys.stdout.buffer.write(marshal.dumps(results))
 
 
-def _rewritten(module: Any, names: Any, unborn: Any, answers: Any, later: Any) -> Any:
+def _rewritten(module: Any, names: Any, classes: Any, stubs: Any, statements: Any) -> Any:
     from builder.python.deferred import defer
+    from builder.python.deferred.module_text import ModuleText
 
-    given = {name: defer.Answer(*answer) for name, answer in answers.items()}
-    return defer.rewrite(defer.Module(*module), names, unborn, given, later)
+    given = {name: defer.Stub(*stub) for name, stub in stubs.items()}
+    return defer.rewrite(ModuleText(*module), names, classes, given, statements)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What has to be known about torch to hold modules back; each rule with its reason. A new version of torch is a matter of rows.
 
-None of them is taken on trust: `plan.make` refuses a rule that does not fit the sources, the search ends only where
+None of them is taken on trust: `planning.make` refuses a rule that does not fit the sources, the search ends only where
 ordinary inference works without the held modules, and the verification of a build compares all operators with stock torch's.
 """
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 PACKAGES = ("torch", "torchgen")
 
 
-# NumPy's C code, which torch's C code uses, and all that it needs before it is loaded. torch_layer/lazy.py does the same.
+# NumPy's C code, which torch's C code uses, and all that it needs before it is loaded. torch_layer/placeholders.py does the same.
 NUMPY_NATIVE = "numpy._core._multiarray_umath"
 NUMPY_PREPARES = "for envkey in ['OPENBLAS_MAIN_FREE']:"
 
@@ -48,7 +48,7 @@ NEVER = (
     Pattern(r"torch|torch\._C.*", "the root, and the extension module"),
     Pattern(
         r"torch\._logging\._registrations",
-        "registers the names that every getArtifactLogger looks up, and nobody asks it for anything",
+        "registers the names that every getArtifactLogger looks up; nothing takes anything from it",
     ),
     Pattern(
         r"torch\.(cuda|xpu)\.graphs",
@@ -63,26 +63,34 @@ _SPECIAL = re.compile(
 )
 
 
-class Unborn(NamedTuple):
-    """A class whose instances only its own module makes, and whose metaclass has no `__instancecheck__`."""
+# ... but these only look like it.
+PLAIN = (Pattern(r"torch", "it puts modules for devices into sys.modules, and leaves its own place alone"),)
+
+
+class ClassWithoutInstances(NamedTuple):
+    """A class of a held module whose instances only that module makes, and whose metaclass has no `__instancecheck__`."""
 
     module: str
     name: str
     reason: str
 
 
-UNBORN = (
-    Unborn("torch._subclasses.fake_tensor", "FakeTensor", "Module.to, .half, .float and printing ask for it"),
-    Unborn("torch._subclasses.fake_tensor", "FakeTensorMode", "torch.save asks for it"),
-    Unborn("torch._subclasses.functional_tensor", "FunctionalTensor", "printing asks for it"),
-    Unborn("torch._subclasses.functional_tensor", "FunctionalTensorMode", "printing asks for it"),
-    Unborn("torch._subclasses.schema_check_mode", "SchemaCheckMode", "printing asks for it"),
-    Unborn("torch.fx.experimental.proxy_tensor", "ProxyTorchDispatchMode", "printing asks for it"),
-    Unborn("torch.nested._internal.nested_tensor", "NestedTensor", "backward asks whether its roots are nested"),
+CLASSES_WITHOUT_INSTANCES = (
+    ClassWithoutInstances(
+        "torch._subclasses.fake_tensor", "FakeTensor", "Module.to, .half, .float and printing ask for it"
+    ),
+    ClassWithoutInstances("torch._subclasses.fake_tensor", "FakeTensorMode", "torch.save asks for it"),
+    ClassWithoutInstances("torch._subclasses.functional_tensor", "FunctionalTensor", "printing asks for it"),
+    ClassWithoutInstances("torch._subclasses.functional_tensor", "FunctionalTensorMode", "printing asks for it"),
+    ClassWithoutInstances("torch._subclasses.schema_check_mode", "SchemaCheckMode", "printing asks for it"),
+    ClassWithoutInstances("torch.fx.experimental.proxy_tensor", "ProxyTorchDispatchMode", "printing asks for it"),
+    ClassWithoutInstances(
+        "torch.nested._internal.nested_tensor", "NestedTensor", "backward asks whether its roots are nested"
+    ),
 )
 
 
-class Early(NamedTuple):
+class EagerStatement(NamedTuple):
     """Statements of a module that must not wait, although the module does.
 
     `lines` are run when `import torch` ends; each must stand in the module's source just so.
@@ -93,16 +101,38 @@ class Early(NamedTuple):
     reason: str
 
 
-EARLY = (
-    Early(
+EAGER_STATEMENTS = (
+    EagerStatement(
         "torch._prims.rng_prims",
         ("from torch._opaque_base import OpaqueBaseMeta", "torch._C._set_generator_metaclass(OpaqueBaseMeta)"),
         "torch.Generator() is an error before",
     ),
+    EagerStatement(
+        "torch.jit._script",
+        (
+            "from torch.utils import set_module",
+            "ScriptFunction = torch._C.ScriptFunction",
+            "CompilationUnit = torch._C.CompilationUnit",
+            "ScriptFunction.__name__ = 'ScriptFunction'",
+            "ScriptFunction.__qualname__ = 'torch.jit.ScriptFunction'",
+            "set_module(ScriptFunction, 'torch.jit')",
+            "set_module(CompilationUnit, 'torch.jit')",
+        ),
+        "names of native classes, by which they are shown and pickled",
+    ),
+    EagerStatement(
+        "torch.nn.attention",
+        (
+            "from torch._C import _SDPBackend as SDPBackend",
+            "SDPBackend.__module__ = __name__",
+            "SDPBackend.__name__ = 'SDPBackend'",
+        ),
+        "the same",
+    ),
 )
 
 
-class Lifted(NamedTuple):
+class CopiedFunction(NamedTuple):
     """A function of a held module that does not need its module.
 
     A copy of it answers until the import is completed, made of its own source and of `lines`, which must stand in the module.
@@ -115,24 +145,24 @@ class Lifted(NamedTuple):
     reason: str
 
 
-LIFTED = (
-    Lifted(
+COPIED_FUNCTIONS = (
+    CopiedFunction(
         "torch.jit._trace",
         "is_tracing",
         ("from torch._jit_internal import is_scripting",),
         "split, pad_sequence, interpolate and others ask it; its module is TorchScript's compiler",
     ),
-    Lifted(
+    CopiedFunction(
         "torch.compiler",
         "is_compiling",
         ("_is_compiling_flag: bool = False",),
         "calling a module with hooks asks it; its package brings in the higher-order operators",
     ),
-    Lifted("torch.compiler", "is_exporting", ("_is_exporting_flag: bool = False",), "attention asks it"),
+    CopiedFunction("torch.compiler", "is_exporting", ("_is_exporting_flag: bool = False",), "attention asks it"),
 )
 
 
-class Answer(NamedTuple):
+class StubbedAnswer(NamedTuple):
     """A function of a module that runs, and what it returns as long as the import is not completed.
 
     `value` and `when` are Python expressions; where `when` is not true, the function runs as it is.
@@ -145,11 +175,11 @@ class Answer(NamedTuple):
     when: str = ""
 
 
-ANSWERS = (
-    Answer(
+STUBBED_ANSWERS = (
+    StubbedAnswer(
         "torch._guards", "detect_fake_mode", "None", "torch.load asks it; there is no fake mode before its module ran"
     ),
-    Answer(
+    StubbedAnswer(
         "torch._jit_internal",
         "_check_overload_body",
         "None",
@@ -159,7 +189,7 @@ ANSWERS = (
 )
 
 
-class Later(NamedTuple):
+class DeferredStatement(NamedTuple):
     """A statement of a module that runs, which waits until a name that it binds is asked for, or the import is completed.
 
     `line` is its first line.
@@ -170,21 +200,25 @@ class Later(NamedTuple):
     reason: str
 
 
-LATER = (
-    Later(
+DEFERRED_STATEMENTS = (
+    DeferredStatement(
         "torch._jit_internal",
         "if torch.distributed.rpc.is_available():",
         "brings in torch.distributed, for two functions that only TorchScript calls",
     ),
-    Later("torch._guards", "import unittest.mock", "brings in asyncio, ssl and more, for three patches in tracing"),
-    Later(
+    DeferredStatement(
+        "torch._guards", "import unittest.mock", "brings in asyncio, ssl and more, for three patches in tracing"
+    ),
+    DeferredStatement(
         "torch",
         "quantized_lstm = ops.aten.quantized_lstm",
         "makes TorchScript's table of operators; a name kept for old programs",
     ),
-    Later("torch", "quantized_gru = ops.aten.quantized_gru", "as the line before it"),
+    DeferredStatement("torch", "quantized_gru = ops.aten.quantized_gru", "as the line before it"),
     *(
-        Later(module, f"import {library}", "a library of Python's own that only functions of the module use")
+        DeferredStatement(
+            module, f"import {library}", "a library of Python's own that only functions of the module use"
+        )
         for module, libraries in (
             ("torch", ("glob",)),
             ("torch.serialization", ("difflib", "shutil", "tarfile", "tempfile")),
@@ -196,7 +230,7 @@ LATER = (
         for library in libraries
     ),
     *(
-        Later(
+        DeferredStatement(
             "torch.cuda",
             f"_lazy_call({function})",
             "for the first use of a GPU, which a CPU build refuses; reads sources",
@@ -206,7 +240,17 @@ LATER = (
 )
 
 
-class Completing(NamedTuple):
+class AtFork(NamedTuple):
+    """A module of Python's own library that held modules import, and that registers handlers for forks."""
+
+    module: str
+    reason: str
+
+
+AT_FORK = (AtFork("concurrent.futures.thread", "takes a lock before a fork and gives it back afterwards"),)
+
+
+class CompletingGroup(NamedTuple):
     """A group of the workload that may complete the import."""
 
     group: str
@@ -214,14 +258,16 @@ class Completing(NamedTuple):
 
 
 COMPLETING = (
-    Completing(
+    CompletingGroup(
         "dynamic-quantized",
         "quantizing a model imports torch.ao.quantization, which is graph rewriting for its larger part",
     ),
-    Completing("weight-norm", "parametrizations register themselves with torch.utils._pytree and all that it takes"),
-    Completing("save-and-load", "a default device lists every function that makes tensors, in all of torch"),
-    Completing("torchscript", "its programs are compiled"),
-    Completing("data-loader", "training's own way to feed a model"),
+    CompletingGroup(
+        "weight-norm", "parametrizations register themselves with torch.utils._pytree and all that it takes"
+    ),
+    CompletingGroup("save-and-load", "a default device lists every function that makes tensors, in all of torch"),
+    CompletingGroup("torchscript", "its programs are compiled"),
+    CompletingGroup("data-loader", "training's own way to feed a model"),
 )
 
 # Keys of the dispatcher whose kernels may be missing until the import is completed.
@@ -233,11 +279,11 @@ MISSING_KERNELS = {
 }
 
 
-def is_left_alone(source: bytes) -> bool:
+def is_left_alone(name: str, source: bytes) -> bool:
     """Whether a module does things with itself that neither holding nor rewriting gets along with."""
-    return _SPECIAL.search(source) is not None
+    return _SPECIAL.search(source) is not None and not any(re.fullmatch(rule.pattern, name) for rule in PLAIN)
 
 
 def is_never_held(name: str, source: bytes) -> bool:
     """Whether a rule keeps the module from being held."""
-    return is_left_alone(source) or any(re.fullmatch(rule.pattern, name) for rule in NEVER)
+    return is_left_alone(name, source) or any(re.fullmatch(rule.pattern, name) for rule in NEVER)

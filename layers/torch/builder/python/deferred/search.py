@@ -15,10 +15,9 @@ from typing import Any
 
 from builder import clean, paths
 from builder.errors import BuildError
-from builder.python.deferred import plan as plans
-from builder.python.deferred import rules
-from builder.python.deferred.plan import Held, Sources
-from torch_layer.lazy import Plan
+from builder.python.deferred import planning, rules
+from builder.python.deferred.planning import HeldModules, SourceTree
+from torch_layer.plan import Plan
 
 _ROUNDS = 200  # each adds a module at least; some 30 are needed
 
@@ -53,18 +52,18 @@ class _Trials:
             ) from None
 
 
-def search(tree: Path, work: Path, progress: Callable[[str], None] = lambda _text: None) -> Held:
+def search(tree: Path, work: Path, progress: Callable[[str], None] = lambda _text: None) -> HeldModules:
     """The modules of a tree's torch that can be held.
 
     Args:
         tree: a folder of packages, as plain files.
         work: a folder for scratch files.
-        progress: told what is being tried.
+        progress: called with a line of text as each trial starts.
 
     Raises:
         BuildError: torch does not work with modules held, whichever they are.
     """
-    trials, sources = _Trials(tree, work), Sources(tree)
+    trials, sources = _Trials(tree, work), SourceTree(tree)
     progress("in which order torch imports its modules")
     order = [name for name in trials.run("order", "torch") if name in sources]
     error = ""
@@ -73,7 +72,7 @@ def search(tree: Path, work: Path, progress: Callable[[str], None] = lambda _tex
         held = _held(order, running)
         if not round_number or error:
             progress(f"which of {len(held.modules)} modules an import needs")
-            found = trials.run("discover", plans.everything(sources, order, held.modules))
+            found = trials.run("discover", planning.everything(sources, order, held.modules))
             error = str(found["error"])
             more = set(found["touched"])
             if error and not more - running:
@@ -83,25 +82,27 @@ def search(tree: Path, work: Path, progress: Callable[[str], None] = lambda _tex
                 )
         else:
             progress(f"inference with {len(held.modules)} modules held")
-            touches = trials.run("groups", plans.make(sources, held))
+            touches = trials.run("groups", planning.make(sources, held))
             if not touches:
                 progress("what C code makes for them")
-                there = trials.run("native", plans.make(sources, held))
+                there = trials.run("native", planning.make(sources, held))
                 native = [name for name in trials.run("native") if name not in there]
                 progress("the operators that wait with them")
                 held = _operators(trials, sources, held._replace(native=tuple(native)))
                 progress("which modules of NumPy torch needs")
-                return held._replace(numpy=_numpy(trials, tree, plans.make(sources, held), progress))
+                return held._replace(numpy=_numpy(trials, tree, planning.make(sources, held), progress))
             more = {_module_of(reason, held) for reason in touches.values()}
         running |= more
     raise BuildError("no set of modules was found that can wait", "build with --eager-imports")
 
 
-def _held(order: Sequence[str], running: set[str]) -> Held:
-    return Held(tuple(name for name in order if name not in running), tuple(name for name in order if name in running))
+def _held(order: Sequence[str], running: set[str]) -> HeldModules:
+    return HeldModules(
+        tuple(name for name in order if name not in running), tuple(name for name in order if name in running)
+    )
 
 
-def _module_of(reason: str, held: Held) -> str:
+def _module_of(reason: str, held: HeldModules) -> str:
     """The held module that a reason names: `torch.fx.Graph` is an attribute of `torch.fx`."""
     if reason.startswith("error: "):
         raise BuildError(
@@ -118,10 +119,10 @@ def _module_of(reason: str, held: Held) -> str:
     return name
 
 
-def _operators(trials: _Trials, sources: Sources, held: Held) -> Held:
+def _operators(trials: _Trials, sources: SourceTree, held: HeldModules) -> HeldModules:
     """Add what the dispatcher lacks while modules are held. Raises BuildError if that is more than is watched for."""
     stock = trials.run("operators")
-    lacking = trials.run("operators", plans.make(sources, held))
+    lacking = trials.run("operators", planning.make(sources, held))
     namespaces = {name.partition("::")[0] for name in stock.keys() - lacking.keys()}
     there = namespaces & {name.partition("::")[0] for name in lacking}
     if there:
@@ -130,7 +131,7 @@ def _operators(trials: _Trials, sources: Sources, held: Held) -> Held:
         unknown = {key for key in kernels.keys() ^ stock[name].keys() if key not in rules.MISSING_KERNELS}
         if unknown:
             raise BuildError(f"held modules register kernels of {name} for {', '.join(sorted(unknown))}", _RULE)
-    if trials.run("complete", plans.make(sources, held)) != stock:
+    if trials.run("complete", planning.make(sources, held)) != stock:
         raise BuildError("after everything has run, torch's operators are not those of stock torch", _RULE)
     factories = [
         name
@@ -142,12 +143,12 @@ def _operators(trials: _Trials, sources: Sources, held: Held) -> Held:
 
 def _numpy(trials: _Trials, tree: Path, plan: Plan, progress: Callable[[str], None]) -> tuple[str, ...]:
     """The modules of NumPy that can be held; none where torch touches one as it is imported."""
-    sources = Sources(tree, ["numpy"])
+    sources = SourceTree(tree, ["numpy"])
     order = [name for name in trials.run("order", "numpy") if name in sources]
-    waiting = [name for name in order if not rules.is_left_alone(sources.module(name).source)]
-    needed = set(trials.run("numpy-needs", plans.of_numpy(sources, waiting)))
+    waiting = [name for name in order if not rules.is_left_alone(name, sources.module(name).source)]
+    needed = set(trials.run("numpy-needs", planning.of_numpy(sources, waiting)))
     held = tuple(name for name in waiting if name not in needed)
-    if touch := trials.run("numpy-at-start", plan, plans.of_numpy(sources, held)):
+    if touch := trials.run("numpy-at-start", plan, planning.of_numpy(sources, held)):
         progress(f"none of NumPy's modules can wait: importing torch touches {touch}")
         return ()
     return held

@@ -21,83 +21,76 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType
 from typing import Any
 
-from builder.python.deferred import defer, rules
-from builder.python.deferred import plan as plans
-from torch_layer.lazy import Imports, Plan
+from builder.python.deferred import defer, planning, rules
+from torch_layer.imports import Imports
+from torch_layer.plan import Plan
 
 
-class _Discovery(Imports):
-    """Runs each held module by itself when it is touched, and writes down which were."""
+class _RunAlone:
+    """A hook for `Completion.on_touch`: each held module runs by itself when it is touched, and is written down.
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
+    Args:
+        imports: whose modules they are.
+        plan: which they are.
+        run: how one is run.
+    """
+
+    def __init__(self, imports: Imports, plan: Plan, run: Callable[[str], None]) -> None:
         self.touched: list[str] = []
+        self._waiting, self._run = imports.placeholders.waiting, run
+        self._known = {*plan.held, *plan.deferred_names}
 
-    def look(self, module: ModuleType, attribute: str) -> Any:
-        name = module.__name__
-        child = f"{name}.{attribute}"
-        namespace = ModuleType.__getattribute__(module, "__dict__")
-        if attribute in namespace and attribute != "__dict__":
-            return namespace[attribute]
-        if child in self._held:
-            return super().look(module, attribute)
-        self._alone(name)
-        return getattr(module, attribute)
-
-    def touch(self, module: ModuleType, what: str) -> None:
-        self._alone(module.__name__)
-
-    def resolve(self, module: str, name: str) -> Any:
-        namespace = sys.modules[module].__dict__
-        if name not in namespace and name in self.plan.later.get(module, ()):
-            self._run_later(module, name)
-        return namespace[name] if name in namespace else self._bind(module, name)
-
-    def complete(self, reason: str = "asked for") -> None:
-        raise AssertionError(f"completed by {reason}")
-
-    def _alone(self, name: str) -> None:
-        if name in self._modules:
-            self.touched.append(name)
-            ModuleType.__setattr__(self._modules[name], "__class__", ModuleType)
-            self.run(name)
+    def __call__(self, module: str, name: str) -> bool:
+        """Run the module, if it has not run."""
+        if module not in self._known:
+            raise AssertionError(f"completed by {module}.{name}")
+        if module in self._waiting:
+            self.touched.append(module)
+            self._run(module)
+        return True
 
 
-class _FirstTouch(Imports):
-    """Ends the process at the first touch."""
+class _EndAtFirstTouch:
+    """A hook for `Completion.on_touch` that says what was touched, and where, and ends the process.
 
-    tell: Any = None
+    Args:
+        say: gets the touch as text.
+    """
 
-    def complete(self, reason: str = "asked for") -> None:
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self.say = say
+
+    def __call__(self, module: str, name: str) -> bool:
+        """Say it and end."""
         frame: Any = sys._getframe(1)
         while frame and ("torch_layer" in frame.f_code.co_filename or "importlib" in frame.f_code.co_filename):
             frame = frame.f_back
         where = f" in {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
-        self.tell(reason + where)
+        self.say((f"{module}.{name}" if name else module) + where)
         os._exit(0)
 
 
 class _RewritingLoader(SourceFileLoader):
     """Compiles the rewritten source."""
 
-    sources: plans.Sources
+    sources: planning.SourceTree
     plan: Plan
 
     def get_code(self, fullname: str) -> CodeType | None:
-        if fullname not in self.plan.deferred:
+        if fullname not in self.plan.deferred_names:
             return super().get_code(fullname)
-        tree = defer.rewrite(*plans.rewriting(self.sources, self.plan, fullname))
+        tree = defer.rewrite(*planning.rewriting(self.sources, self.plan, fullname))
         code: CodeType = compile(tree, self.get_filename(fullname), "exec", dont_inherit=True)
         return code
 
 
-class _Finder:
+class _TreeFinder:
     """Finds the modules of the tree, held and rewritten as planned."""
 
-    def __init__(self, imports: Imports, sources: plans.Sources, plan: Plan) -> None:
+    def __init__(self, imports: Imports, sources: planning.SourceTree, plan: Plan) -> None:
         self._imports, self._sources, self._plan = imports, sources, plan
         self._packages = ("numpy",) if plan.root == "numpy" else rules.PACKAGES
 
@@ -107,11 +100,11 @@ class _Finder:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is None or not isinstance(spec.loader, SourceFileLoader):
-            return spec and self._imports.loader(spec)
+            return spec and self._imports.prepare(spec)
         loader = _RewritingLoader(spec.loader.name, spec.loader.path)
         loader.sources, loader.plan = self._sources, self._plan
         spec.loader = loader
-        changed: ModuleSpec = self._imports.loader(spec)
+        changed: ModuleSpec = self._imports.prepare(spec)
         return changed
 
 
@@ -135,15 +128,16 @@ def _tree() -> Path:
     return Path(os.environ["PYTHONPATH"].split(os.pathsep)[0])
 
 
-def _install(kind: Callable[[Plan], Imports], plan: Plan) -> Any:
-    imports = kind(plan)
-    sys.meta_path.insert(0, _Finder(imports, plans.Sources(_tree()), plan))
+def _install(plan: Plan, before: Imports | None = None) -> Imports:
+    imports = Imports(plan, before=before)
+    sys.meta_path.insert(0, _TreeFinder(imports, planning.SourceTree(_tree()), plan))
     return imports
 
 
 def discover(plan: Plan) -> dict[str, Any]:
     """The modules that importing torch and a first layer need; an error is where held modules were in each other's way."""
-    imports = _install(_Discovery, plan)
+    imports = _install(plan)
+    imports.completion.on_touch = hook = _RunAlone(imports, plan, imports.placeholders.run)
     error = ""
     try:
         import torch
@@ -151,7 +145,7 @@ def discover(plan: Plan) -> dict[str, Any]:
         torch.nn.LSTM(4, 4)(torch.zeros(1, 1, 4))
     except Exception as problem:
         error = f"{type(problem).__name__}: {problem}"
-    return {"touched": imports.touched, "error": error}
+    return {"touched": hook.touched, "error": error}
 
 
 def groups(plan: Plan) -> dict[str, str]:
@@ -160,13 +154,13 @@ def groups(plan: Plan) -> dict[str, str]:
     Each group runs in a child of its own, forked when torch was imported; those that may complete the import (`rules.COMPLETING`)
     are left out.
     """
-    imports = _install(_FirstTouch, plan)
     found: dict[str, str] = {}
 
     def at_import(reason: str) -> None:
         print(json.dumps({"import": reason}), flush=True)  # noqa: T201 -- the answer of this process
 
-    imports.tell = at_import
+    hook = _EndAtFirstTouch(at_import)
+    _install(plan).completion.on_touch = hook
     import torch  # noqa: F401
 
     from builder import workload
@@ -174,20 +168,20 @@ def groups(plan: Plan) -> dict[str, str]:
     may = {rule.group for rule in rules.COMPLETING}
     for group in workload.GROUPS:
         if group.name not in may:
-            reason = _in_child(imports, group)
+            reason = _in_child(hook, group)
             if reason:
                 found[group.name] = reason
     return found
 
 
-def _in_child(imports: Any, group: Any) -> str:
+def _in_child(hook: _EndAtFirstTouch, group: Any) -> str:
     from builder import workload
 
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        imports.tell = lambda reason: os.write(writing, reason.encode())
+        hook.say = lambda reason: os.write(writing, reason.encode())
         try:
             workload.run_groups([group])
         except BaseException as error:
@@ -203,11 +197,11 @@ def _in_child(imports: Any, group: Any) -> str:
 def operators(plan: Plan | None, *, complete: bool = False) -> dict[str, dict[str, str]]:
     """`builder.python.deferred.operators.kernels` of stock torch, or with modules held."""
     if plan is not None:
-        imports = _install(Imports, plan)
+        imports = _install(plan)
         import torch  # noqa: F401
 
         if complete:
-            imports.complete()
+            imports.completion.complete()
     from builder.python.deferred.operators import kernels
 
     return kernels()
@@ -216,7 +210,7 @@ def operators(plan: Plan | None, *, complete: bool = False) -> dict[str, dict[st
 def native(plan: Plan | None) -> list[str]:
     """The modules inside the extension module `torch._C` that are there when torch was imported."""
     if plan is not None:
-        _install(Imports, plan)
+        _install(plan)
     import torch  # noqa: F401
 
     return sorted(name for name in sys.modules if name.startswith("torch._C."))
@@ -224,29 +218,24 @@ def native(plan: Plan | None) -> list[str]:
 
 def numpy_needs(plan: Plan) -> list[str]:
     """The modules of NumPy that must have run before its C code is loaded: those it touches."""
-
-    class Alone(_Discovery):
-        def run(self, name: str) -> None:
-            self.run_alone(name)
-
-    imports = _install(Alone, plan)
-    imports.is_lent = True
+    imports = _install(plan)
+    imports.completion.on_touch = hook = _RunAlone(imports, plan, imports.placeholders.run_alone)
+    imports.placeholders.is_lent = True
     import_module(rules.NUMPY_NATIVE)
-    touched: list[str] = imports.touched
-    return touched
+    return hook.touched
 
 
 def numpy_at_start(torch_plan: Plan, plan: Plan) -> str:
     """What touches NumPy first while torch is imported and a layer runs; empty if nothing does."""
     found: list[str] = []
 
-    class Note(Imports):
-        def complete(self, reason: str = "asked for") -> None:
-            found.append(reason)
-            super().complete(reason)
+    def note(module: str, name: str) -> bool:
+        found.append(f"{module}.{name}" if name else module)
+        return False
 
-    numpy = _install(Note, plan)
-    _install(lambda given: Imports(given, before=numpy), torch_plan)
+    numpy = _install(plan)
+    for imports in (numpy, _install(torch_plan, before=numpy)):
+        imports.completion.on_touch = note
     import torch
 
     torch.nn.LSTM(4, 4)(torch.zeros(1, 1, 4))
@@ -254,23 +243,23 @@ def numpy_at_start(torch_plan: Plan, plan: Plan) -> str:
 
 
 def _read(path: str) -> Plan:
+    """A plan from JSON, in which tuples are lists."""
     value = json.loads(Path(path).read_text(encoding="utf-8"))
-    deferred = {
-        module: {name: (origin[0], origin[1]) for name, origin in names.items()}
-        for module, names in value["deferred"].items()
+    names = {
+        module: {name: tuple(origin) for name, origin in names.items()}
+        for module, names in value["deferred_names"].items()
     }
-    return Plan(
-        value["root"],
-        tuple(value["held"]),
-        deferred,
-        value["early"],
-        tuple((module, function) for module, function in value["lifted"]),
-        tuple(value["factories"]),
-        tuple(value["namespaces"]),
-        {module: tuple(names) for module, names in value["later"].items()},
-        tuple(value["native"]),
-        value["constants"],
-    )
+    statements = {module: tuple(names) for module, names in value["deferred_statements"].items()}
+    submodules = {package: tuple(names) for package, names in value["submodules"].items()}
+    functions = tuple(tuple(each) for each in value["copied_functions"])
+    lists = {name: tuple(value[name]) for name in ("held", "factories", "namespaces", "native", "rebound", "at_fork")}
+    changed = {
+        "deferred_names": names,
+        "deferred_statements": statements,
+        "copied_functions": functions,
+        "submodules": submodules,
+    }
+    return Plan(**(value | lists | changed))
 
 
 def main(argv: list[str]) -> None:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from builder.errors import BuildError
-from builder.python.deferred import defer, rules
-from builder.python.deferred.defer import Module
-from torch_layer.lazy import Plan
+from builder.python.deferred import candidates, defer, rules
+from builder.python.deferred.module_text import ModuleText, Origin
+from torch_layer.plan import Plan
 
-Deferred = dict[str, dict[str, tuple[str, str]]]
-UNBORN = frozenset((rule.module, rule.name) for rule in rules.UNBORN)
+DeferredNames = dict[str, dict[str, Origin]]
+CLASSES = frozenset((rule.module, rule.name) for rule in rules.CLASSES_WITHOUT_INSTANCES)
 
 
-class Held(NamedTuple):
+class HeldModules(NamedTuple):
     """What a profile says of held modules; nothing is held if it is empty.
 
     Attributes:
@@ -35,7 +35,7 @@ class Held(NamedTuple):
     numpy: tuple[str, ...] = ()
 
 
-class Sources:
+class SourceTree:
     """The Python modules of a tree's packages that may take part.
 
     Args:
@@ -47,8 +47,9 @@ class Sources:
         self._tree = tree
         paths = [path for package in packages for path in sorted((tree / package).rglob("*.py"))]
         self._paths = {self._name(path): path for path in paths}
-        self._deferrable: dict[str, dict[str, tuple[str, str]]] = {}
+        self._deferrable: dict[str, dict[str, Origin]] = {}
         self._asks: dict[str, bool] = {}
+        self._rebound: dict[str, frozenset[str]] = {}
 
     def _name(self, path: Path) -> str:
         parts = path.relative_to(self._tree).with_suffix("").parts
@@ -57,58 +58,73 @@ class Sources:
     def __contains__(self, name: str) -> bool:
         return name in self._paths
 
-    def module(self, name: str) -> Module:
+    def is_attribute(self, name: str) -> bool:
+        """Whether a dotted name is a module, and its package's attribute of that name is this module too."""
+        package, _, tail = name.rpartition(".")
+        if name not in self or package not in self:
+            return name in self
+        if package not in self._rebound:
+            self._rebound[package] = candidates.rebound(self.module(package))
+        return tail not in self._rebound[package]
+
+    def module(self, name: str) -> ModuleText:
         """A module, read."""
         path = self._paths[name]
-        return Module(name, path.name == "__init__.py", path.read_bytes())
+        return ModuleText(name, path.name == "__init__.py", path.read_bytes())
 
     def path(self, name: str) -> str:
         """Where it lies in the tree."""
         return self._paths[name].relative_to(self._tree).as_posix()
 
-    def deferrable(self, name: str) -> dict[str, tuple[str, str]]:
-        """`defer.deferrable` of a module, looked for once."""
+    def deferrable(self, name: str) -> dict[str, Origin]:
+        """`candidates.deferrable` of a module, looked for once."""
         if name not in self._deferrable:
             module = self.module(name)
-            alone = rules.is_left_alone(module.source)
-            found = {} if alone else defer.deferrable(module, self.__contains__, lines_of_later(name))
+            alone = rules.is_left_alone(name, module.source)
+            found = {} if alone else candidates.deferrable(module, self.is_attribute, deferred_statements_of(name))
             self._deferrable[name] = {
                 bound: origin for bound, origin in found.items() if origin[0].split(".")[0] in rules.PACKAGES
             }
         return self._deferrable[name]
 
-    def asks_for_unborn(self, name: str) -> bool:
-        """`defer.asks_for_unborn` of a module, looked for once."""
+    def asks_for_classes(self, name: str) -> bool:
+        """`defer.asks_for_classes` of a module, looked for once."""
         if name not in self._asks:
             module = self.module(name)
-            named = any(rule.name.encode() in module.source for rule in rules.UNBORN)
-            alone = rules.is_left_alone(module.source)
-            self._asks[name] = named and not alone and defer.asks_for_unborn(module, UNBORN)
+            named = any(rule.name.encode() in module.source for rule in rules.CLASSES_WITHOUT_INSTANCES)
+            alone = rules.is_left_alone(name, module.source)
+            self._asks[name] = named and not alone and defer.asks_for_classes(module, CLASSES)
         return self._asks[name]
 
 
-def everything(sources: Sources, order: Iterable[str], held: Iterable[str]) -> Plan:
+def everything(sources: SourceTree, order: Iterable[str], held: Sequence[str]) -> Plan:
     """A plan that defers whatever can wait, held or not: for finding out what is used."""
     deferred = {name: sources.deferrable(name) for name in order}
-    later = _later(sources, deferred)
     return Plan(
-        "torch", tuple(held), _rewritable(sources, deferred), early(sources), _lifted(sources), (), (), later, (), {}
+        "torch",
+        held=tuple(held),
+        deferred_names=_rewritable(sources, deferred),
+        deferred_statements=_deferred_statements(sources, deferred),
+        eager_code=eager_code(sources),
+        copied_functions=_copied_functions(sources),
+        rebound=_rebound(sources, held),
+        submodules=_submodules(sources, held),
     )
 
 
-def make(sources: Sources, held: Held) -> Plan:
+def make(sources: SourceTree, held: HeldModules) -> Plan:
     """The plan for these held modules.
 
     Raises:
         BuildError: they do not fit the sources.
     """
     if not held.modules:
-        return Plan("torch", (), {}, "", (), (), (), {}, (), {})
+        return Plan("torch")
     missing = [name for name in (*held.modules, *held.running) if name not in sources]
     if missing:
         raise BuildError(f"the profile names modules that torch does not have: {', '.join(missing[:5])}", _NEXT)
     waiting = frozenset(held.modules)
-    deferred: Deferred = {name: {} for name in held.running}
+    deferred: DeferredNames = {name: {} for name in held.running}
     # A name may come by way of a module that defers it itself, so this is repeated until nothing is added.
     grown = True
     while grown:
@@ -120,35 +136,59 @@ def make(sources: Sources, held: Held) -> Plan:
                     grown = True
     return Plan(
         "torch",
-        held.modules,
-        _rewritable(sources, deferred),
-        early(sources),
-        _lifted(sources),
-        held.factories,
-        held.namespaces,
-        _later(sources, deferred),
-        held.native,
-        {},
+        held=held.modules,
+        deferred_names=_rewritable(sources, deferred),
+        deferred_statements=_deferred_statements(sources, deferred),
+        eager_code=eager_code(sources),
+        copied_functions=_copied_functions(sources),
+        factories=held.factories,
+        namespaces=held.namespaces,
+        native=held.native,
+        rebound=_rebound(sources, held.modules),
+        submodules=_submodules(sources, held.modules, held.running),
+        at_fork=tuple(rule.module for rule in rules.AT_FORK),
     )
 
 
-def of_numpy(sources: Sources, modules: Sequence[str]) -> Plan:
+def _rebound(sources: SourceTree, held: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in held if not sources.is_attribute(name))
+
+
+def _submodules(sources: SourceTree, held: Sequence[str], running: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+    """Package that runs -> names of its submodules, which are held, or which only held modules import."""
+    waiting = frozenset(held)
+    found: dict[str, list[str]] = {}
+    for name in sorted([*held, *running]):
+        package, _, tail = name.rpartition(".")
+        if package and package not in waiting and sources.is_attribute(name):
+            found.setdefault(package, []).append(tail)
+    return {package: tuple(names) for package, names in found.items()}
+
+
+def of_numpy(sources: SourceTree, modules: Sequence[str]) -> Plan:
     """The plan for these held modules of NumPy.
 
     Raises:
         BuildError: NumPy is not made as the rules say any more.
     """
     if not modules:
-        return Plan("numpy", (), {}, "", (), (), (), {}, (), {})
+        return Plan("numpy")
     if rules.NUMPY_PREPARES not in sources.module("numpy._core").source.decode():
         raise BuildError(
             f"numpy._core has no line {rules.NUMPY_PREPARES!r} any more (builder/python/deferred/rules.py)", _NEXT
         )
     constants = {rule.module: {rule.name: _constant(sources, rule)} for rule in rules.CONSTANTS}
-    return Plan("numpy", tuple(modules), {}, "", (), (), (), {}, (rules.NUMPY_NATIVE,), constants)
+    return Plan(
+        "numpy",
+        held=tuple(modules),
+        native=(rules.NUMPY_NATIVE,),
+        rebound=_rebound(sources, modules),
+        submodules=_submodules(sources, modules),
+        constants=constants,
+    )
 
 
-def _constant(sources: Sources, rule: rules.Constant) -> str:
+def _constant(sources: SourceTree, rule: rules.Constant) -> str:
     for node in ast.parse(sources.module(rule.origin).source).body:
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Constant):
             continue
@@ -159,45 +199,45 @@ def _constant(sources: Sources, rule: rules.Constant) -> str:
     )
 
 
-def _rewritable(sources: Sources, deferred: Deferred) -> Deferred:
+def _rewritable(sources: SourceTree, deferred: DeferredNames) -> DeferredNames:
     """Without the modules in which there is nothing to defer."""
-    answering = {rule.module for rule in rules.ANSWERS} | {rule.module for rule in rules.LATER}
+    answering = {rule.module for rule in rules.STUBBED_ANSWERS} | {rule.module for rule in rules.DEFERRED_STATEMENTS}
     return {
-        name: names for name, names in deferred.items() if names or name in answering or sources.asks_for_unborn(name)
+        name: names for name, names in deferred.items() if names or name in answering or sources.asks_for_classes(name)
     }
 
 
-def lines_of_later(name: str) -> tuple[str, ...]:
+def deferred_statements_of(name: str) -> tuple[str, ...]:
     """The first lines of the statements of a module that wait."""
-    return tuple(rule.line for rule in rules.LATER if rule.module == name)
+    return tuple(rule.line for rule in rules.DEFERRED_STATEMENTS if rule.module == name)
 
 
-def _later(sources: Sources, running: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    modules = dict.fromkeys(rule.module for rule in rules.LATER)
+def _deferred_statements(sources: SourceTree, running: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    modules = dict.fromkeys(rule.module for rule in rules.DEFERRED_STATEMENTS)
     try:
         return {
-            name: defer.names_bound_later(sources.module(name), lines_of_later(name))
+            name: candidates.names_bound(sources.module(name), deferred_statements_of(name))
             for name in running
             if name in modules
         }
     except ValueError as error:
         raise BuildError(
-            f"a statement cannot wait: {error} (LATER in builder/python/deferred/rules.py)", _NEXT
+            f"a statement cannot wait: {error} (DEFERRED_STATEMENTS in builder/python/deferred/rules.py)", _NEXT
         ) from error
 
 
-def _lifted(sources: Sources) -> tuple[tuple[str, str], ...]:
-    return tuple((rule.module, rule.function) for rule in rules.LIFTED if rule.module in sources)
+def _copied_functions(sources: SourceTree) -> tuple[Origin, ...]:
+    return tuple((rule.module, rule.function) for rule in rules.COPIED_FUNCTIONS if rule.module in sources)
 
 
-def early(sources: Sources) -> str:
-    """The statements of `rules.EARLY` and the functions of `rules.LIFTED`.
+def eager_code(sources: SourceTree) -> str:
+    """The eager statements and the copied functions of the rules, as one text.
 
     Raises:
         BuildError: one is not in the sources any more.
     """
     text = ["import torch"]
-    for rule in (*rules.EARLY, *rules.LIFTED):
+    for rule in (*rules.EAGER_STATEMENTS, *rules.COPIED_FUNCTIONS):
         if rule.module not in sources:
             continue
         tree = ast.parse(sources.module(rule.module).source)
@@ -205,8 +245,9 @@ def early(sources: Sources) -> str:
             raise BuildError(
                 f"{rule.module} has no line {gone[0]!r} any more (builder/python/deferred/rules.py)", _NEXT
             )
+        text.append(f"__name__ = {rule.module!r}")
         text.extend(rule.lines)
-        if isinstance(rule, rules.Lifted):
+        if isinstance(rule, rules.CopiedFunction):
             text.append(_function(rule, tree))
     return "\n".join(text) + "\n"
 
@@ -216,16 +257,16 @@ def _stands_in(tree: ast.Module, line: str) -> bool:
     (wanted,) = ast.parse(line).body
     if not isinstance(wanted, ast.ImportFrom):
         return any(ast.unparse(each) == ast.unparse(wanted) for each in tree.body)
-    names = {alias.name for alias in wanted.names}
+    names = {(alias.name, alias.asname) for alias in wanted.names}
     return any(
         isinstance(each, ast.ImportFrom)
         and each.module == wanted.module
-        and names <= {alias.name for alias in each.names if alias.asname is None}
+        and names <= {(alias.name, alias.asname) for alias in each.names}
         for each in tree.body
     )
 
 
-def _function(rule: rules.Lifted, tree: ast.Module) -> str:
+def _function(rule: rules.CopiedFunction, tree: ast.Module) -> str:
     """A function's own text, where all names that it uses are builtins, `torch`, or come from the lines of the rule."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == rule.function:
@@ -238,25 +279,26 @@ def _function(rule: rules.Lifted, tree: ast.Module) -> str:
                 break
             return ast.unparse(node)
     raise BuildError(
-        f"{rule.module} has no such plain function {rule.function} (LIFTED in builder/python/deferred/rules.py)", _NEXT
+        f"{rule.module} has no such plain function {rule.function} (COPIED_FUNCTIONS in builder/python/deferred/rules.py)",
+        _NEXT,
     )
 
 
 class Rewriting(NamedTuple):
     """The arguments of `defer.rewrite`."""
 
-    module: Module
-    names: dict[str, tuple[str, str]]
-    unborn: list[tuple[str, str]]
-    answers: dict[str, defer.Answer]
-    later: tuple[str, ...]
+    module: ModuleText
+    names: dict[str, Origin]
+    classes: list[Origin]
+    stubs: dict[str, defer.Stub]
+    statements: tuple[str, ...]
 
 
-def rewriting(sources: Sources, plan: Plan, name: str) -> Rewriting:
-    """How a module of `plan.deferred` is to be rewritten."""
-    answers = {rule.function: defer.Answer(rule.value, rule.when) for rule in rules.ANSWERS if rule.module == name}
-    later = lines_of_later(name) if name in plan.later else ()
-    return Rewriting(sources.module(name), plan.deferred[name], sorted(UNBORN), answers, later)
+def rewriting(sources: SourceTree, plan: Plan, name: str) -> Rewriting:
+    """How a module of `plan.deferred_names` is to be rewritten."""
+    stubs = {rule.function: defer.Stub(rule.value, rule.when) for rule in rules.STUBBED_ANSWERS if rule.module == name}
+    statements = deferred_statements_of(name) if name in plan.deferred_statements else ()
+    return Rewriting(sources.module(name), plan.deferred_names[name], sorted(CLASSES), stubs, statements)
 
 
-_NEXT = "This version of torch needs other rules. Build with --eager-imports meanwhile, which holds nothing back"
+_NEXT = "This version of torch needs other rules. Until they are written, build with --eager-imports, which holds nothing back"

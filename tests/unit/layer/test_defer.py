@@ -14,54 +14,57 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import BuildError
-from builder.python.deferred import plan, rules
-from builder.python.deferred.defer import Answer, Module, deferrable, names_bound_later, rewrite
+from builder.python.deferred import planning, rules
+from builder.python.deferred.candidates import deferrable, names_bound
+from builder.python.deferred.defer import Stub, rewrite
+from builder.python.deferred.module_text import ModuleText
 
-UNBORN = {("other", "Kind")}
+CLASSES = {("other", "Kind")}
 
 
 def waiting(source: str) -> set[str]:
     """The names of a module `here` that could wait."""
-    return set(deferrable(Module("here", False, source.encode()), lambda name: name == "other.part"))
+    return set(deferrable(ModuleText("here", False, source.encode()), lambda name: name == "other.part"))
 
 
-class Helper:
+class RecordingHelper:
     """Stands for `_torch_layer`."""
 
     def __init__(self, ready: bool) -> None:
         self.ready = ready
         self.asked: list[str] = []
-        self.later_statements: list[tuple[str, tuple[str, ...]]] = []
+        self.deferred_statements: list[tuple[str, tuple[str, ...]]] = []
 
-    def defer(self, module: str, source: str) -> None:
+    def defer_names(self, module: str, source: str, *names: str) -> None:
         """Importing the module that the names come from."""
         self.asked.append(f"import {source}")
+        self.deferred_names = names
 
-    def later(self, module: str, statement: Callable[[], None], *names: str) -> None:
+    def defer_statement(self, module: str, statement: Callable[[], None], *names: str) -> None:
         """A statement that waits."""
         assert isinstance(statement, FunctionType)
         self.statement = statement
-        self.later_statements.append((module, names))
+        self.deferred_statements.append((module, names))
 
     def resolve(self, module: str, name: str) -> Any:
         """A name is needed."""
         self.asked.append(name)
-        if self.later_statements:
+        if self.deferred_statements:
             self.statement()
             return self.statement.__globals__[name]
         return {"one": 1, "Kind": int}[name]
 
-    def born(self, module: str, name: str) -> Any:
+    def class_if_made(self, module: str, name: str) -> Any:
         """A class is asked about."""
         return int if self.ready else ()
 
 
 def run(source: str, ready: bool, names: tuple[str, ...] = ("one", "Kind"), **values: Any) -> dict[str, Any]:
     """The namespace of the rewritten module, `helper` in it."""
-    module = Module("here", False, source.encode())
+    module = ModuleText("here", False, source.encode())
     found = {name: origin for name, origin in deferrable(module, lambda _name: False).items() if name in names}
-    tree = rewrite(module, found, UNBORN, values.pop("answers", {}), values.pop("later", ()))
-    helper = Helper(ready)
+    tree = rewrite(module, found, CLASSES, values.pop("stubs", {}), values.pop("statements", ()))
+    helper = RecordingHelper(ready)
     namespace: dict[str, Any] = {"__name__": "here", "_torch_layer": helper, "helper": helper, **values}
     exec(compile(tree, "here.py", "exec"), namespace)
     return namespace
@@ -153,48 +156,48 @@ def test_nothing_is_an_instance_of_a_class_that_was_never_made(function: str, re
 def test_a_class_that_is_used_otherwise_is_needed() -> None:
     """A function that calls the class, beside asking about it, imports it as it did."""
     source = "def f(x):\n    from other import Kind\n    return isinstance(x, Kind) or Kind(x)\n"
-    tree = rewrite(Module("here", False, source.encode()), {}, UNBORN, {})
+    tree = rewrite(ModuleText("here", False, source.encode()), {}, CLASSES, {})
     assert ast.unparse(tree) == ast.unparse(ast.parse(source))
 
 
 def test_a_function_may_answer_by_rule() -> None:
     """An answer stands before the function's own code until everything has run; a function that is not there is an error."""
     source = 'def f():\n    """Text."""\n    return 2\n'
-    one = Answer("1", "")
-    assert run(source, ready=False, answers={"f": one})["f"]() == 1
-    assert run(source, ready=True, answers={"f": one})["f"]() == 2
-    assert run(source, ready=True, answers={"f": one})["f"].__doc__ == "Text."
+    one = Stub("1", "")
+    assert run(source, ready=False, stubs={"f": one})["f"]() == 1
+    assert run(source, ready=True, stubs={"f": one})["f"]() == 2
+    assert run(source, ready=True, stubs={"f": one})["f"].__doc__ == "Text."
     with pytest.raises(ValueError, match="no function g"):
-        run(source, ready=True, answers={"g": one})
+        run(source, ready=True, stubs={"g": one})
 
 
 def test_an_answer_may_depend_on_the_arguments() -> None:
     """Where the condition of an answer is not true, the function runs."""
-    function = run("def f(x):\n    return x\n", ready=False, answers={"f": Answer("1", "x > 5")})["f"]
+    function = run("def f(x):\n    return x\n", ready=False, stubs={"f": Stub("1", "x > 5")})["f"]
     assert [function(5), function(6)] == [5, 1]
 
 
-LATER = "if True:\n    import os.path as path\n    def g():\n        return path.sep\ndef f():\n    return g()\n"
+STATEMENT = "if True:\n    import os.path as path\n    def g():\n        return path.sep\ndef f():\n    return g()\n"
 
 
 def test_a_statement_can_wait() -> None:
     """A statement that waits is handed over with the names that it binds, and uses of these ask for it."""
-    namespace = run(LATER, ready=False, later=["if True:"])
-    (statement,) = namespace["helper"].later_statements
+    namespace = run(STATEMENT, ready=False, statements=["if True:"])
+    (statement,) = namespace["helper"].deferred_statements
     assert "path" not in namespace
     assert "g" not in namespace
     assert namespace["f"]() == "/"
     assert namespace["helper"].asked[0] == "g"
     assert statement == ("here", ("g", "path"))
     assert namespace["g"].__qualname__ == "g"
-    assert names_bound_later(Module("here", False, LATER.encode()), ["if True:"]) == ("g", "path")
+    assert names_bound(ModuleText("here", False, STATEMENT.encode()), ["if True:"]) == ("g", "path")
 
 
 def test_a_statement_that_binds_nothing_can_wait() -> None:
     """A call is handed over without names; it runs when everything does."""
-    namespace = run("found = []\nfound.append(1)\n", ready=False, later=["found.append(1)"])
+    namespace = run("found = []\nfound.append(1)\n", ready=False, statements=["found.append(1)"])
     assert namespace["found"] == []
-    assert namespace["helper"].later_statements == [("here", ())]
+    assert namespace["helper"].deferred_statements == [("here", ())]
     namespace["helper"].statement()
     assert namespace["found"] == [1]
 
@@ -213,7 +216,7 @@ def test_a_statement_that_binds_nothing_can_wait() -> None:
 def test_a_statement_that_is_needed_cannot_wait(source: str, message: str) -> None:
     """A statement that is not there, or whose names the module's body reads or binds again, is an error."""
     with pytest.raises(ValueError, match=message):
-        names_bound_later(Module("here", False, source.encode()), ["x = 1"])
+        names_bound(ModuleText("here", False, source.encode()), ["x = 1"])
 
 
 EXPRESSIONS = st.recursive(
@@ -260,19 +263,19 @@ def test_every_use_in_torch_is_guarded() -> None:
     spec = find_spec("torch")
     assert spec is not None
     assert spec.origin is not None
-    sources = plan.Sources(Path(spec.origin).parents[1])
+    sources = planning.SourceTree(Path(spec.origin).parents[1])
     (profile,) = (
         Path(__file__).resolve().parents[3].joinpath("layers/torch/profiles").glob("torch-2.13.0*workload.json")
     )
-    held = plan.Held(**{key: tuple(value) for key, value in json.loads(profile.read_text())["held"].items()})
-    made = plan.make(sources, held)
-    assert len(made.deferred) > 10
-    for module, names in made.deferred.items():
-        rewriting = plan.rewriting(sources, made, module)
+    held = planning.HeldModules(**{key: tuple(value) for key, value in json.loads(profile.read_text())["held"].items()})
+    made = planning.make(sources, held)
+    assert len(made.deferred_names) > 10
+    for module, names in made.deferred_names.items():
+        rewriting = planning.rewriting(sources, made, module)
         tree = rewrite(*rewriting)
         code = compile(tree, module, "exec", dont_inherit=True)
         before = compile(rewriting.module.source, module, "exec", dont_inherit=True)
-        for name in (*names, *made.later.get(module, ())):
+        for name in (*names, *made.deferred_statements.get(module, ())):
             # A question names what it asks for; a `finally:` has its body twice, and so both.
             assert _loads(code, name) == _loads(before, name) <= _texts(code, name), f"{module}: {name}"
 
@@ -281,12 +284,12 @@ def test_a_rule_that_does_not_fit_is_an_error(tmp_path: Path, monkeypatch: pytes
     """A statement that torch does not have any more stops the build and is named."""
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "a.py").write_text("x = 1\n")
-    monkeypatch.setattr(rules, "EARLY", (rules.Early("torch.a", ("x = 1",), ""),))
-    monkeypatch.setattr(rules, "LIFTED", ())
-    assert plan.early(plan.Sources(tmp_path)) == "import torch\nx = 1\n"
-    monkeypatch.setattr(rules, "EARLY", (rules.Early("torch.a", ("x = 2",), ""),))
+    monkeypatch.setattr(rules, "EAGER_STATEMENTS", (rules.EagerStatement("torch.a", ("x = 1",), ""),))
+    monkeypatch.setattr(rules, "COPIED_FUNCTIONS", ())
+    assert planning.eager_code(planning.SourceTree(tmp_path)) == "import torch\n__name__ = 'torch.a'\nx = 1\n"
+    monkeypatch.setattr(rules, "EAGER_STATEMENTS", (rules.EagerStatement("torch.a", ("x = 2",), ""),))
     with pytest.raises(BuildError, match=r"torch\.a has no line 'x = 2'"):
-        plan.early(plan.Sources(tmp_path))
+        planning.eager_code(planning.SourceTree(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -304,10 +307,10 @@ def test_a_numpy_that_the_rules_do_not_fit_is_an_error(
     (tmp_path / "numpy" / "_core").mkdir(parents=True)
     for name, text in (("__init__", ""), ("version", version), ("_core/__init__", core)):
         (tmp_path / "numpy" / f"{name}.py").write_text(text)
-    sources = plan.Sources(tmp_path, ["numpy"])
-    assert plan.of_numpy(sources, []).native == ()
+    sources = planning.SourceTree(tmp_path, ["numpy"])
+    assert planning.of_numpy(sources, []).native == ()
     if message is None:
-        assert plan.of_numpy(sources, ["numpy"]).constants == {"numpy": {"__version__": "9.9"}}
+        assert planning.of_numpy(sources, ["numpy"]).constants == {"numpy": {"__version__": "9.9"}}
     else:
         with pytest.raises(BuildError, match=message):
-            plan.of_numpy(sources, ["numpy"])
+            planning.of_numpy(sources, ["numpy"])

@@ -14,25 +14,34 @@ ROOT = Path(__file__).resolve().parents[3]
 # A package with a circle (b and c), a package below it, and a module that takes names from held ones.
 MODULES = {
     "torch/__init__.py": (
-        "ORDER.append('torch')\nimport torch._C, torch._ops\n"
-        "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.user"
+        "ORDER.append('torch')\nimport logging\nimport torch._C, torch._ops\n"
+        "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.same, torch.pack\nimport torch.user"
     ),
     # Fills a module inside the extension module, or makes it, as PyImport_AddModule does.
     "torch/a.py": (
-        "ORDER.append('a')\nimport sys, types\nimport torch._C\n"
+        "ORDER.append('a')\nimport sys, types\nimport torch._C, torch.lone\n"
         "made = sys.modules.setdefault('torch._C.made', types.ModuleType('torch._C.made'))\n"
-        "made.thing = 'made'\ntorch._C.made = made\nvalue = 1\ndef answer():\n    return 42"
+        "made.thing = 'made'\nmade.seen = [hasattr(made, '__module__')]\n"
+        "torch._C.made = made\nvalue = 1\ndef answer():\n    return 42"
     ),
+    # Only a held module imports it.
+    "torch/lone.py": "ORDER.append('lone')\nvalue = 'lone'",
     "torch/b.py": "ORDER.append('b')\nfrom torch.c import late\ndef early():\n    return 'b' + late()",
     "torch/c.py": "ORDER.append('c')\nimport torch.b\ndef late():\n    return 'c'",
     "torch/deep/__init__.py": "ORDER.append('deep')\nfrom torch.deep.other import thing",
     "torch/deep/inner.py": "ORDER.append('inner')\nfrom torch.deep import thing\nvalue = thing",
     "torch/deep/other.py": "ORDER.append('other')\nthing = 'thing'",
+    # Functions that have the names of their modules, in a package that runs and in one that is held.
+    "torch/same/__init__.py": "_torch_layer.defer_names(__name__, 'torch.same.twin', 'twin')",
+    "torch/same/twin.py": "ORDER.append('twin')\ndef twin():\n    return 'twin'",
+    "torch/pack/__init__.py": "ORDER.append('pack')\nfrom torch.pack.pair import pair\nfrom torch.pack import gone\ndel gone",
+    "torch/pack/pair.py": "ORDER.append('pair')\ndef pair():\n    return 'pair'",
+    "torch/pack/gone.py": "ORDER.append('gone')",
     "torch/user.py": (
-        "ORDER.append('user')\n_torch_layer.defer(__name__, 'torch.b')\n"
+        "ORDER.append('user')\n_torch_layer.defer_names(__name__, 'torch.b', 'early')\n"
         "def use():\n    return (early if _torch_layer.ready else _torch_layer.resolve(__name__, 'early'))()\n"
-        "def _torch_layer_later():\n    global number\n    ORDER.append('later')\n    number = 5\n"
-        "_torch_layer.later(__name__, _torch_layer_later, 'number')\ndel _torch_layer_later\n"
+        "def _torch_layer_deferred():\n    global number\n    ORDER.append('later')\n    number = 5\n"
+        "_torch_layer.defer_statement(__name__, _torch_layer_deferred, 'number')\ndel _torch_layer_deferred\n"
         "def count():\n    return number if _torch_layer.ready else _torch_layer.resolve(__name__, 'number')"
     ),
     "torch/_C.py": (
@@ -43,22 +52,27 @@ MODULES = {
         for name in ("_OpNamespace", "_HigherOrderNamespace")
     ),
 }
-HELD = ("torch.a", "torch.b", "torch.c", "torch.deep", "torch.deep.other", "torch.deep.inner")
+HELD = (
+    *("torch.a", "torch.lone", "torch.b", "torch.c", "torch.deep", "torch.deep.other", "torch.deep.inner"),
+    *("torch.same.twin", "torch.pack", "torch.pack.pair", "torch.pack.gone"),
+)
 PRELUDE = """
 import builtins, importlib, json, os, sys, threading
 from importlib.machinery import PathFinder
 builtins.ORDER = []
-from torch_layer.lazy import Imports, Plan
+from torch_layer.imports import Imports
+from torch_layer.plan import Plan
 plan = Plan(
     root="torch",
     held={held!r},
-    deferred={{"torch.user": {{"early": ("torch.b", "early")}}}},
-    early="",
-    lifted=(),
-    factories=(),
-    namespaces=(),
-    later={{"torch.user": ("number",)}},
+    deferred_names={{
+        "torch.user": {{"early": ("torch.b", "early")}},
+        "torch.same": {{"twin": ("torch.same.twin", "twin")}},
+    }},
+    deferred_statements={{"torch.user": ("number",)}},
     native=("torch._C.made",),
+    submodules={{"torch": ("a", "b", "c", "lone")}},
+    rebound=("torch.same.twin", "torch.pack.pair", "torch.pack.gone"),
     constants={{"torch.a": {{"version": "7"}}}},
 )
 imports = Imports(plan, eager={eager})
@@ -67,11 +81,11 @@ class Finder:
         if name.split(".")[0] != "torch":
             return None
         spec = PathFinder.find_spec(name, path, target)
-        return spec and imports.loader(spec)
+        return spec and imports.prepare(spec)
 sys.meta_path.insert(0, Finder())
 import torch
 """
-STOCK = ["torch", "a", "b", "c", "deep", "other", "inner", "user", "later"]
+STOCK = ["torch", "a", "lone", "b", "c", "deep", "other", "inner", "twin", "pack", "pair", "gone", "user", "later"]
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +128,10 @@ def result(tree: Path, program: str, eager: bool = False) -> Any:
         "import torch._C.made",
         "from torch._C import made; torch._C.made is made, made.__name__, repr(made)",
         "assert torch.a.version == '7'",
+        "import torch.same.twin, torch.pack.pair",
+        "dir(torch.user), dir(torch.same)",
+        "torch.lone",
+        "assert 'lone' in dir(torch)",
     ],
 )
 def test_importing_is_not_using(tree: Path, program: str) -> None:
@@ -138,8 +156,15 @@ def test_importing_is_not_using(tree: Path, program: str) -> None:
         "torch.deep.inner.value",
         "torch.deep.thing",
         "from torch.deep.inner import value",
-        "imports.complete()",
+        "imports.completion.complete()",
         "torch.a.__doc__",
+        "torch.lone.value",
+        "torch.same.twin()",
+        "from torch.same import twin; twin()",
+        "torch.pack.pair()",
+        "import torch.pack.pair; torch.pack.pair()",
+        "from torch.pack import pair; pair()",
+        "hasattr(torch.pack, 'gone')",
         "torch._C.made.thing",
         "from torch._C.made import thing",
         "import importlib.util, inspect; inspect.getmembers(torch.b)",
@@ -150,6 +175,44 @@ def test_a_touch_runs_everything_in_stock_order(tree: Path, touch: str) -> None:
     held, eager = (result(tree, f"{touch}\nprint(json.dumps(ORDER))", eager=each) for each in (False, True))
     assert eager == STOCK
     assert held == ["torch", "user", *STOCK[1:-2], "later"]
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("first", ["", "import torch.same.twin, torch.pack.pair", "torch.a.value"])
+def test_a_function_with_the_name_of_its_module_is_the_function(tree: Path, first: str, eager: bool) -> None:
+    """An attribute of a package is what the package binds, and not the submodule of this name, before and after completion."""
+    program = f"""
+    {first}
+    found = [torch.same.twin(), torch.pack.pair(), hasattr(torch.pack, "gone")]
+    imports.completion.complete()
+    modules = [sys.modules["torch.same.twin"].twin(), sys.modules["torch.pack.pair"].pair()]
+    print(json.dumps([found, modules, torch.same.twin(), torch.pack.pair(), hasattr(torch.pack, "gone")]))
+    """
+    expected = [["twin", "pair", False], ["twin", "pair"], "twin", "pair", False]
+    assert result(tree, program, eager) == expected
+
+
+def test_names_that_wait_are_listed(tree: Path) -> None:
+    """`dir` of a module that runs has its names that wait, and afterwards what stock has."""
+    program = """
+    import types
+    before = [dir(torch.user), dir(torch.same)]
+    imports.completion.complete()
+    print(json.dumps([before, [dir(torch.user), dir(torch.same)]]))
+    """
+    before, after = result(tree, program)
+    assert before == after
+    assert result(tree, program, eager=True) == [after, after]
+
+
+def test_code_that_fills_a_module_does_not_meet_the_layers_class(tree: Path) -> None:
+    """C code takes a module's `__module__`, if it has one, for the name of the classes in it; stock's modules have none."""
+    program = """
+    found = [hasattr(types, "__module__") for types in (torch, torch.a, torch._C.made)]
+    torch.c.__dict__
+    print(json.dumps([found, list(torch._C.made.seen)]))
+    """
+    assert result(tree, program) == [[False, False, False], [False]]
 
 
 @pytest.mark.parametrize("ask", ["torch.user.count()", "torch.user.number", "from torch.user import number"])
@@ -194,7 +257,7 @@ def test_afterwards_nothing_is_special(tree: Path) -> None:
     same = all(x is y for x, y in zip(before, after))
     made = torch._C.made
     native = [type(made).__name__, made.__spec__, made.thing, sys.modules["torch._C.made"] is made]
-    special = [name for name in vars(torch.user) if name == "__getattr__" or name.endswith("later")]
+    special = [name for name in vars(torch.user) if name == "__getattr__" or name.endswith("deferred")]
     print(json.dumps([same, sorted(kinds), sorted(specs), sorted(loaders), torch.user.use(), special, native]))
     """
     native = ["module", None, "made", True]
@@ -237,12 +300,91 @@ def test_a_child_completes_by_itself(tree: Path) -> None:
     program = """
     reading, writing = os.pipe()
     if os.fork() == 0:
-        os.write(writing, json.dumps([torch.b.early(), imports.stats().complete]).encode())
+        os.write(writing, json.dumps([torch.b.early(), imports.completion.stats().complete]).encode())
         os._exit(0)
     os.wait()
-    print(json.dumps([json.loads(os.read(reading, 1000)), imports.stats().complete]))
+    print(json.dumps([json.loads(os.read(reading, 1000)), imports.completion.stats().complete]))
     """
     assert result(tree, program) == [["bc", True], False]
+
+
+FORK = """
+    import logging, time
+    begun = threading.Event()
+    class Order(list):
+        def append(self, name):
+            super().append(name)
+            if name == "c":
+                begun.set()
+                time.sleep(0.5)
+                logging.getLogger("of.a.module")  # takes a lock that a fork takes too
+    builtins.ORDER = Order(builtins.ORDER)
+    def child(*uses):
+        reading, writing = os.pipe()
+        process = os.fork()
+        if process == 0:
+            try:
+                os.write(writing, json.dumps([[use() for use in uses], imports.completion.ready]).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            import select
+            if not select.select([pipe], [], [], 20)[0]:
+                os.kill(process, 9)
+                return "hangs"
+            text = pipe.read().decode()
+        os.waitpid(process, 0)
+        return json.loads(text)
+    """
+
+
+@pytest.mark.parametrize("touch", ["torch.b.early()", "torch.user.use()", "imports.completion.complete()"])
+def test_a_fork_while_another_thread_completes(tree: Path, touch: str) -> None:
+    """A child that was forked in the middle of completing has all modules, and so has its parent; each ran once in the parent."""
+    program = f"""{FORK}
+    thread = threading.Thread(target=lambda: {touch})
+    thread.start()
+    begun.wait()
+    forked = child(lambda: torch.b.early(), lambda: torch.user.use(), lambda: torch.deep.inner.value)
+    thread.join()
+    print(json.dumps([forked, torch.b.early(), torch.user.use(), sorted(ORDER)]))
+    """
+    assert result(tree, program) == [[["bc", "bc", "thing"], True], "bc", "bc", sorted(STOCK)]
+
+
+def test_children_of_many_threads(tree: Path) -> None:
+    """Four threads fork while a fifth completes the import, and every child has all modules."""
+    program = f"""{FORK}
+    thread = threading.Thread(target=lambda: torch.b.early())
+    thread.start()
+    begun.wait()
+    found = [None] * 4
+    def fork(number):
+        found[number] = child(lambda: torch.user.use())
+    forking = [threading.Thread(target=fork, args=(number,)) for number in range(4)]
+    [each.start() for each in forking]; [each.join(30) for each in forking]
+    thread.join()
+    print(json.dumps(found))
+    """
+    assert result(tree, program) == [[["bc"], True]] * 4
+
+
+def test_a_module_may_fork_while_it_runs(tree: Path) -> None:
+    """The thread that completes the import can fork itself: the child goes on with it."""
+    program = """
+    class Order(list):
+        def append(self, name):
+            super().append(name)
+            if name == "c":
+                self.child = os.fork()
+    builtins.ORDER = Order(builtins.ORDER)
+    found = [torch.b.early(), imports.completion.ready]
+    if not ORDER.child:
+        os._exit(0 if found == ["bc", True] else 1)
+    print(json.dumps([found, os.waitpid(ORDER.child, 0)[1]]))
+    """
+    assert result(tree, program) == [["bc", True], 0]
 
 
 def test_a_module_that_fails_is_named_and_tried_again(tree: Path) -> None:
@@ -261,7 +403,7 @@ def test_a_module_that_fails_is_named_and_tried_again(tree: Path) -> None:
     except ImportError as error:
         message = str(error)
     failing.clear()
-    print(json.dumps([message, torch.b.early(), torch.user.use(), imports.stats().complete]))
+    print(json.dumps([message, torch.b.early(), torch.user.use(), imports.completion.stats().complete]))
     """
     message, *rest = result(tree, program)
     assert "which torch.a.value needs: OSError: no memory" in message
@@ -271,8 +413,10 @@ def test_a_module_that_fails_is_named_and_tried_again(tree: Path) -> None:
 
 def test_what_completed_the_import_is_told(tree: Path) -> None:
     """The stats name the first touch and its cost."""
-    held, complete, reason, microseconds = result(tree, "torch.deep.thing\nprint(json.dumps(imports.stats()))")
-    assert (held, complete, reason) == (6, True, "torch.deep.thing")
+    held, complete, reason, microseconds = result(
+        tree, "torch.deep.thing\nprint(json.dumps(imports.completion.stats()))"
+    )
+    assert (held, complete, reason) == (len(HELD), True, "torch.deep.thing")
     assert microseconds > 0
 
 
@@ -281,7 +425,7 @@ def test_what_completed_the_import_is_told(tree: Path) -> None:
 )
 def test_the_variable_is_checked(value: str, outcome: str) -> None:
     """Only the two documented values are taken."""
-    program = "from torch_layer.lazy import is_eager; print(is_eager())"
+    program = "from torch_layer.completion import is_eager; print(is_eager())"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={
