@@ -28,7 +28,7 @@ from program_kit import models
 from program_kit.archives import Records, records_of
 from serving.releases import format, screening
 from serving.releases.programs.check import check_program
-from serving.releases.programs.errors import Kind, ProgramError
+from serving.releases.programs.refusal import Kind, ProgramError
 
 LONGEST_CHECK_SECONDS = 30.0
 LONGEST_MEETING_SECONDS = 60.0

@@ -44,7 +44,7 @@ def _meet(path: str, kind: Any, inputs: str) -> str:
 
     from serving.releases.programs import seen
     from serving.releases.programs.archive import Archive
-    from serving.releases.programs.errors import ProgramError
+    from serving.releases.programs.refusal import ProgramError
 
     archive = Archive.of(Path(path))
     # torch names its records in the order of its own table.
@@ -72,7 +72,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     import torch
 
-    from serving.releases.programs.errors import ProgramError
+    from serving.releases.programs.refusal import ProgramError
 
     torch.export.load(sys.argv[1])  # what torch imports for the first program is no event of a later one
     sys.addaudithook(_watch)

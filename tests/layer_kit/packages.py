@@ -27,6 +27,10 @@ FILES = {
     "stranger/__init__.py": "import os\nNAMES = sorted(os.listdir(os.path.dirname(__file__)))\n",
     "stranger/part.py": "",
     "lake-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: lake\nVersion: 1.0\n",
+    "lake-1.0.dist-info/RECORD": (
+        "lake/__init__.py,sha256=abc,1\nlake/deep/data.txt,sha256=abc,5\nlake/include/lake.h,,\n../../bin/lake,,\n"
+        "lake-1.0.dist-info/METADATA,,\nlake-1.0.dist-info/RECORD,,\n"
+    ),
 }
 PACKED = frozenset({"lake", "hill"})
 RECORDED = RecordedModules(("lake", "lake.fish"), frozenset({"lake.deep", "lake.deep.eel"}), frozenset())

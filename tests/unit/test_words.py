@@ -14,22 +14,6 @@ from lambda_torch.project import ROOT
 FOLDERS = ("src", "tools", "layers/torch")
 DOCUMENT = "docs/architecture.md"
 
-# Until the renaming of src/ and layers/torch is complete: what is still there twice, and what is not there yet.
-PENDING_CLASSES: frozenset[str] = frozenset(
-    {
-        *("Answer", "Block", "Box", "Group", "Held", "Library", "Loaded", "Note", "Outcome", "Request", "Response"),
-        *("Rule", "Run", "Runtime", "Section", "Settings", "Source", "Stats", "Step", "_Tagger"),
-    }
-)
-PENDING_PLURALS: frozenset[str] = frozenset({"Account", "Note", "Result", "Rule", "Source", "_Use"})
-PENDING_MODULES: frozenset[str] = frozenset({"layers/torch: errors"})
-PENDING_WORDS: frozenset[str] = frozenset(
-    {
-        *("service", "route", "invocation", "slot", "follower", "swap", "tier", "plan", "placeholder"),
-        *("completion", "side file"),
-    }
-)
-
 
 def modules(folder: str) -> Iterator[Path]:
     """The modules below a folder, without what a build leaves there."""
@@ -70,7 +54,7 @@ def test_a_class_name_is_used_once() -> None:
     """No class of `src`, `tools` or `layers/torch` has the name of another, unless the document says why."""
     twice = {name: places for name, places in classes().items() if len(places) > 1}
     allowed = names_twice()
-    assert {name: places for name, places in twice.items() if name not in allowed | PENDING_CLASSES} == {}
+    assert {name: places for name, places in twice.items() if name not in allowed} == {}
     assert allowed <= twice.keys(), "the document lists a name that is not used twice"
 
 
@@ -79,7 +63,7 @@ def test_no_class_name_is_the_plural_of_another() -> None:
     for folder in FOLDERS:
         names = {name for name, places in classes().items() for place in places if place.startswith(f"{folder}/")}
         pairs = {name for name in names if f"{name}s" in names}
-        assert pairs <= PENDING_PLURALS, folder
+        assert pairs == set(), folder
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -94,7 +78,7 @@ def test_a_module_name_is_used_once(folder: str) -> None:
         if path.stem not in ("__init__", "__main__") and path.parent.name not in ("commands", "model"):
             found[path.stem].append(path.relative_to(ROOT).as_posix())
     twice = {name: places for name, places in found.items() if len(places) > 1}
-    assert {name: places for name, places in twice.items() if f"{folder}: {name}" not in PENDING_MODULES} == {}
+    assert twice == {}
 
 
 def test_each_word_names_a_class() -> None:
@@ -103,7 +87,7 @@ def test_each_word_names_a_class() -> None:
     assert 20 <= len(table) <= 30
     defined = classes()
     wrong = {word: each for word, each in table.items() if each[1] not in defined.get(each[0], [])}
-    assert {word: each for word, each in wrong.items() if word not in PENDING_WORDS} == {}
+    assert wrong == {}
 
 
 def test_the_words_are_in_order() -> None:

@@ -1,7 +1,7 @@
 """Reads `modules.cold`: the bytecode and the sources of the layer's Python modules. DESIGN.md, "The Python half", has the format.
 
-A block holds many modules in the order in which they are wanted. It is decompressed whole, and the last few stay in memory.
-There is no lock: at worst two threads decompress the same block, and a fork finds nothing held.
+A block has many modules, in the order in which a start needs them. It is decompressed as a whole, and the last few blocks stay
+in memory. There is no lock: at worst two threads decompress the same block, and a fork finds no lock taken.
 """
 
 import ctypes
@@ -51,7 +51,7 @@ class ModuleArchive:
         return None if data is None else bytes(data)
 
     def forget(self) -> None:
-        """Let go of the blocks that are in memory: after an import, when the next one is not to be expected."""
+        """Free the blocks that are in memory: when an import has ended, and another one is not likely."""
         self._kept = {}
 
     def _index(self, offset: int, count: int, crc: int) -> Any:

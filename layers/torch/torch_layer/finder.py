@@ -1,12 +1,12 @@
-"""Finds the layer's Python modules, whose bytecode and sources lie in `modules.cold`; what is not there is on disk as usual.
+"""Finds the layer's Python modules. Their bytecode and sources are in `modules.cold`; all others are on disk as usual.
 
-The layer's top-level packages are stubs that call `enter`, so importing any of them installs the finder. Nothing else could:
-`/opt/python` is a plain `sys.path` entry, in which neither `.pth` files nor a `sitecustomize` are read. The finder is a path
-hook and not a meta path finder, so that `pkgutil`, `runpy` and `importlib.util` see a folder of the layer as any folder.
+The layer's top-level packages are stubs that call `enter`, so the import of any of them installs the finder. There is no other
+way: `/opt/python` is a plain `sys.path` entry, and Python reads neither `.pth` files nor a `sitecustomize` there. The finder is
+a path hook and not a meta path finder, so that `pkgutil`, `runpy` and `importlib.util` see a folder of the layer as any folder.
 
 `inspect`, `linecache` (tracebacks), `torch.jit.script` and `pkgutil.get_data` get sources from the loader (PEP 302).
 
-All of it runs before torch at every cold start: no file is looked for, and nothing is imported that torch does not import.
+All of this runs before torch at every cold start. So it looks for no file, and imports only what torch imports.
 """
 
 import _imp
@@ -76,6 +76,15 @@ class LayerLoader(SourceFileLoader):
             if source is None:
                 raise
             return source
+
+    def get_resource_reader(self, name: str | None = None) -> Any:
+        """What `importlib.resources` asks: the package's folder, with sources that are no files. None if it is no package."""
+        from torch_layer.resources import LayerFolder, LayerResources
+
+        if not self.is_package(name or self.name):
+            return None
+        relative = os.path.dirname(str(self.path))[len(ROOT) + 1 :]  # noqa: PTH120
+        return LayerResources(LayerFolder(ROOT, relative, _TABLE, _ARCHIVE.source))
 
 
 class _LibraryLoader(ExtensionFileLoader):
@@ -160,12 +169,12 @@ def _imports_of(name: str) -> Imports:
 
 
 def imports(package: str = "torch") -> ImportStats:
-    """What became of the modules of `torch` or of `numpy` that wait until they are touched, in this process."""
+    """How many modules of `torch` or of `numpy` wait until something touches them, and what has completed their import."""
     return _imports_of(package).completion.stats()
 
 
 def complete_imports() -> None:
-    """Run all of them now, of both packages: before a snapshot of the process, say."""
+    """Run all held modules of both packages now, for example before a snapshot of the process."""
     _TORCH.completion.complete()
 
 

@@ -1,12 +1,12 @@
 """Holds back modules that `import torch` runs but ordinary inference never uses, until one of them is touched.
 
-NumPy's modules are held likewise, apart from torch's: torch needs only the part of NumPy that is written in C.
+NumPy's modules are held in the same way, apart from torch's. Torch needs only the part of NumPy that is written in C.
 
-`placeholders` has the held modules, and `completion` the state of the import. This module has what runs in spite of them. A
-module that runs may take names from a held one (`from torch.fx import Graph`). The builder has rewritten such a module
-(`builder/python/deferred/defer.py`): its global `_torch_layer` is an `Imports`, which it asks for these names when it needs them.
+`placeholders` has the held modules, and `completion` has the state of the import. This module serves the modules that run. Such
+a module may take names from a held one (`from torch.fx import Graph`). The builder has rewritten it then
+(`builder/python/deferred/defer.py`). Its global `_torch_layer` is an `Imports`, and it asks this for a name when it needs it.
 
-All of it runs before torch at every cold start: nothing is imported that torch does not import.
+All of this runs before torch at every cold start. So it imports only what torch imports.
 """
 
 import sys

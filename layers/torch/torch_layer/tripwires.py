@@ -1,6 +1,6 @@
 """Touches of held modules that are no attribute of a module. Each has a tripwire, which completes the import.
 
-A tripwire stays until everything has run; `Completion.undo` takes it away. DESIGN.md, "Held modules", says why these are all.
+A tripwire stays until everything has run, and `Completion.undo` takes it away. DESIGN.md ("Held modules") has the reasons.
 """
 
 import sys

@@ -79,7 +79,7 @@ class Loader:
 
         with receipts.phase("try"):
             classes: dict[str, Any] = {"Model": self._package.Model, "Request": self._package.Request}
-            limits = probe.Limits(max(probe.WORKING_BYTES, self._memory_bytes - 2 * resident_bytes()))
+            limits = probe.ProbeLimits(max(probe.WORKING_BYTES, self._memory_bytes - 2 * resident_bytes()))
             probe.check(prepared.folder, prepared.manifest, classes, limits, child_environment())
 
     def fits_beside(self, prepared: PreparedRelease) -> bool:

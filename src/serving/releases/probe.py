@@ -2,9 +2,8 @@
 is untouched.
 
 The process is a new one and not a fork. A fork has the locks of the parent's threads, but not the threads: the thread
-that follows the channel forks while others hold OpenMP's pool, the allocator or an import lock, and the child then
-waits for ever. A new process has its own imports to do, about a second of CPU, which only releases with programs pay
-(figures: docs/threat-model.md).
+that follows the channel forks while others hold OpenMP's pool, the allocator or an import lock, and the child then waits
+for ever. A new process has its own imports to do, which only releases with programs pay.
 
 It has limits on memory, CPU time, files and time in all, no credentials in its environment, and may not write files,
 open sockets or start programs. It compares what torch read with the tables of operators (`programs.seen`), loads the
@@ -38,7 +37,7 @@ class ProbeError(ServingError):
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProbeLimits:
     """What the process may use once torch and the model's code are imported.
 
     Attributes:
@@ -53,7 +52,11 @@ class Limits:
 
 
 def check(
-    folder: Path, manifest: Manifest, classes: Mapping[str, type[Any]], limits: Limits, environment: Mapping[str, str]
+    folder: Path,
+    manifest: Manifest,
+    classes: Mapping[str, type[Any]],
+    limits: ProbeLimits,
+    environment: Mapping[str, str],
 ) -> None:
     """Try a release: load it, and let it answer its golden examples or the model's own example.
 

@@ -42,7 +42,7 @@ def check(folder: Path, files: Mapping[str, FileEntry], *, allow_programs: bool 
                     "(the variable ALLOW_PROGRAMS) to true; docs/threat-model.md says what that means"
                 )
             from serving.releases.programs.check import check_program  # few releases have any
-            from serving.releases.programs.errors import ProgramError
+            from serving.releases.programs.refusal import ProgramError
 
             try:
                 check_program(path, entry.format)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -109,12 +110,43 @@ def test_every_module_is_found_with_its_source(
 def test_every_data_file_is_there_unchanged(layer: Layer, stock: Path, installed: tuple[str, ...]) -> None:
     """Every file that is neither a module nor a library (tables, templates, licences, metadata) lies in the layer as it was."""
     data = [
-        path for path in _kept(installed) if not _module(path) and ".so" not in Path(path).name and "/bin/" not in path
+        path
+        for path in _kept(installed)
+        # RECORD lists what the layer has, without hashes.
+        if not _module(path) and ".so" not in Path(path).name and "/bin/" not in path and Path(path).name != "RECORD"
     ]
     assert len(data) > 100
     missing = [path for path in data if not (layer.tree / path).is_file()]
     changed = [p for p in data if p not in missing and (layer.tree / p).read_bytes() != (stock / p).read_bytes()]
     assert (missing, changed) == ([], [])
+
+
+LISTING = """
+import importlib.metadata, importlib.resources, json, torch
+folder = importlib.resources.files("torch")
+print(json.dumps([
+    sorted(str(each) for each in importlib.metadata.files("torch")),
+    sorted(each.name for each in folder.iterdir() if each.name.endswith(".py")),
+    (folder / "version.py").read_text(),
+    (folder / "nn" / "modules" / "rnn.py").read_bytes().decode(),
+]))
+"""
+
+
+def test_metadata_and_resources_are_stocks(layer: Layer, stock: Path) -> None:
+    """`importlib.metadata` lists torch's files, and `importlib.resources` lists and reads its sources, as from files."""
+
+    def listed(tree: Path) -> Any:
+        done = clean.run(tree, "-c", LISTING)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    (files, *resources), (files_of_layer, *resources_of_layer) = listed(stock), listed(layer.tree)
+    assert resources_of_layer == resources
+    kept = [path for path in files if rule_for(path) is None and not path.startswith("..")]
+    # From Python 3.12 on, files that are not on disk are left out.
+    assert files_of_layer == [path for path in kept if sys.version_info < (3, 12) or (layer.tree / path).exists()]
+    assert len(files_of_layer) > 100
 
 
 def test_every_native_library_is_there(layer: Layer, installed: tuple[str, ...]) -> None:

@@ -98,7 +98,7 @@ TOUCHES_OF_NUMPY = [
 @pytest.mark.parametrize("use", TOUCHES_OF_NUMPY)
 @pytest.mark.parametrize("first", ["import torch", "import numpy, torch", "import numpy; numpy.ones(1); import torch"])
 def test_any_use_of_numpy_brings_all_of_it(layer: Layer, first: str, use: str) -> None:
-    """Whoever uses NumPy finds what stock NumPy has, in whatever order things are imported; torch's modules go on waiting."""
+    """A program that uses NumPy finds what stock NumPy has, in any order of imports, and torch's modules go on waiting."""
     program = f"""
     import contextlib, io, json
     {first}

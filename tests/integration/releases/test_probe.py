@@ -19,8 +19,8 @@ from serving.settings import child_environment
 # TorchScript is deprecated in torch 2.13; it is still read.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 
-LIMITS = probe.Limits(probe.WORKING_BYTES, seconds=60)
-SHORT = probe.Limits(probe.WORKING_BYTES, seconds=12)
+LIMITS = probe.ProbeLimits(probe.WORKING_BYTES, seconds=60)
+SHORT = probe.ProbeLimits(probe.WORKING_BYTES, seconds=12)
 
 
 class Misbehaving:
@@ -51,6 +51,10 @@ class Misbehaving:
             bytearray(8 * 1024**3)
         if way == "write":
             (release / "written").write_text("x" * 100)
+        if way == "delete":
+            (release / "way").unlink()
+        if way == "empty":
+            os.truncate(release / "way", 0)
         if way == "connect":
             import socket
 
@@ -80,7 +84,7 @@ def manifest_of(folder: Path, *golden: GoldenExample) -> Manifest:
     )
 
 
-def attempt(folder: Path, model: type[Any], limits: probe.Limits, *golden: GoldenExample) -> None:
+def attempt(folder: Path, model: type[Any], limits: probe.ProbeLimits, *golden: GoldenExample) -> None:
     """Try the release in the folder."""
     classes: dict[str, type[BaseModel] | type[Any]] = {"Model": model, "Request": Request}
     probe.check(folder, manifest_of(folder, *golden), classes, limits, child_environment())
@@ -107,7 +111,9 @@ WAYS = {
     "loop": r"SIGXCPU|SIGKILL|not ready after 12 seconds",
     "sleep": "not ready after 12 seconds",
     "grow": "more memory than there is",
-    "write": "File too large",
+    "write": "Operation not permitted",
+    "delete": "Operation not permitted",
+    "empty": "Operation not permitted",
     "connect": "Operation not permitted",
     "start a program": "Operation not permitted",
     "look at credentials": r"credentials: \[\]",
@@ -136,6 +142,6 @@ def test_no_process_is_left(tmp_path: Path) -> None:
     """After a trial that ran into its time, no child of this process is left."""
     (tmp_path / "way").write_text("sleep")
     with pytest.raises(probe.ProbeError):
-        attempt(tmp_path, Misbehaving, probe.Limits(probe.WORKING_BYTES, seconds=3))
+        attempt(tmp_path, Misbehaving, probe.ProbeLimits(probe.WORKING_BYTES, seconds=3))
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,46 @@ def test_data_files_and_sources_come_from_the_loader(bundled: Path) -> None:
         "r.files('lake.deep').joinpath('data.txt').read_text(), pkgutil.get_data('lake.deep', 'eel.py')[:9])"
     )
     assert said(bundled, program) == "b'weed\\n' weed\n b'class Eel'"
+
+
+def test_resources_are_stocks(bundled: Path, staged: Path) -> None:
+    """`importlib.resources` lists and reads packed sources, files and folders of a package as it does where all are files."""
+    program = """
+import importlib.resources as r, lake, lake.deep
+def walk(folder):
+    for each in folder.iterdir():
+        if each.name != "__pycache__":
+            yield each.name, each.is_file(), each.is_dir(), each.read_bytes() if each.is_file() else None
+            if each.is_dir():
+                yield from walk(each)
+top = r.files("lake")
+print(sorted(walk(top), key=repr))
+print((top / "fish.py").read_text(), top.joinpath("deep", "eel.py").read_bytes(), top.joinpath("deep/data.txt").read_text())
+print([top.joinpath(name).is_file() for name in ("nothing.py", "deep", "fish.py")], (top / "fish.py").open().readline())
+print((top / "deep" / "eel.py").open("rb").read(5), str(r.files(lake.deep) / "eel.py").rpartition("/python/")[2])
+with r.as_file(top / "fish.py") as path:
+    print(path.read_text())
+"""
+    assert said(bundled, program) == said(staged, program)
+
+
+def test_resources_cannot_be_written(bundled: Path) -> None:
+    """To open a packed source for writing is an error that names it."""
+    program = "import importlib.resources as r; (r.files('lake') / 'fish.py').open('w')"
+    done = clean.run(bundled, "-c", f"import lake; {program}")
+    assert f"OSError: {bundled}/lake/fish.py can be read only" in done.stderr
+
+
+def test_a_distribution_lists_its_files(bundled: Path) -> None:
+    """`importlib.metadata` knows the files of a distribution that the layer has, and what each package is part of."""
+    program = (
+        "import importlib.metadata as m; d = m.distribution('lake'); print([str(f) for f in m.files('lake')], "
+        "m.packages_distributions()['lake'], {f.hash for f in m.files('lake')})"
+    )
+    files = ["lake/__init__.py", "lake/deep/data.txt", "lake-1.0.dist-info/METADATA", "lake-1.0.dist-info/RECORD"]
+    # From Python 3.12 on, files that are not on disk are left out.
+    listed = [each for each in files if sys.version_info < (3, 12) or (bundled / each).exists()]
+    assert said(bundled, program) == f"{listed} ['lake'] {{None}}"
 
 
 def test_a_missing_module_is_reported_as_usual(bundled: Path) -> None:

@@ -19,8 +19,8 @@ from program_kit.hostile import HOSTILE, MODEL, SCRIPT, code_of
 from serving.releases import format, screening
 from serving.releases.programs import expressions, operators, schema, script_parser, seen
 from serving.releases.programs.check import check_program
-from serving.releases.programs.errors import Kind, ProgramError
 from serving.releases.programs.fields import Fields, OneField
+from serving.releases.programs.refusal import Kind, ProgramError
 from serving.releases.programs.script_text import ScriptFile
 
 # run_decompositions copies trees in a way that torch itself has deprecated; TorchScript is deprecated in torch 2.13.

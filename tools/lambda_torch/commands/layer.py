@@ -129,6 +129,7 @@ def _record(
     model: Path | None,
     packages: tuple[Path, ...],
 ) -> None:
+    import platform
     import tempfile
 
     import boto3  # noqa: F401  # if it is missing, fail here rather than inside the recorded process
@@ -166,11 +167,10 @@ def _record(
         }
         with steps.step("record", f"{len(events)} events to the handler") as step:
             driver = Path(__file__).parents[1] / "emulator" / "replay.py"
+            target = profiles.target_of(installed, platform.machine())
             command = [str(driver), *(str(event.resolve()) for event in events)]
-            profile = record_command(
-                staged, options.work, installed.wheels, command, variables, [code, *packages], step.say
-            )
-            path = paths.PROFILES / profiles.file_name(installed.wheels, profile.machine, name)
+            profile = record_command(staged, options.work, target, command, variables, [code, *packages], step.say)
+            path = paths.PROFILES / profiles.file_name(target, name)
             profile.save(path)
             step.result = (
                 f"{len(profile.hot):,} modules and {profile.pages.count() * 4096 / 1e6:.1f} MB of libraries, in {path}"

@@ -13,10 +13,11 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from builder import paths
-from builder.python import archive_writer, bytecode
+from builder.python import archive_writer, bytecode, source_changes
 from builder.python.archive_writer import Blob, BlobGroup
 from builder.python.deferred import planning as plans
 from builder.python.import_table import import_table
+from builder.python.records import write_records
 from builder.python.tiers import PACKED, RecordedModules, Tiers, classify, module_name
 from builder.stage.prune import link
 from torch_layer import ARCHIVE_FILE
@@ -60,14 +61,16 @@ def bundle(
     """
     files = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
     deferral = _Deferral(staged, held)
+    recorded = recorded._replace(warm=recorded.warm | source_changes.MODULES)
     tiers = classify(files, recorded, deferral.modules, packed)
 
     _copy(staged, output, (path for path in files if path not in tiers.packed))
     texts = {path: (staged / path).read_bytes() for path in files if path.endswith(".py")}
+    write_records(staged, output, files)
     _write_bytecode_files(output, {path: texts[path] for path in texts if path not in set(tiers.modules)})
 
     codes = _compile(
-        {path: texts[path] for path in tiers.compiled},
+        source_changes.applied({path: texts[path] for path in tiers.compiled}),
         positions=False,
         progress=lambda part: progress(part / 3),
         rewritings=deferral.rewritings(tiers),

@@ -27,6 +27,13 @@ RULES = (
         "headers",
         r"(torch/include/|numpy/_core/include/|torch/share/cmake/|numpy/_core/lib/(npy-)?pkg-?config/)",
         "C++ headers, CMake and pkg-config files serve a compiler, and a Lambda runtime has none",
+        # What the code that torch.compile writes includes (torch/csrc/inductor/cpp_prefix.h and all that it includes): it works
+        # where a function brings a compiler.
+        unless=r"torch/include/("
+        r"ATen/cpu/vec/|ATen/(AccumulateType|Config|NumericUtils|jiterator_macros)\.h|ATen/core/PhiloxRNGEngine\.h|"
+        r"ATen/native/(Math|cpu/zmath|quantized/AffineQuantizerBase)\.h|c10/core/(DeviceType|ScalarType)\.h|"
+        r"c10/(macros|util)/[^/]+\.h|sleef\.h|torch/headeronly/|torch/csrc/stable/version\.h|"
+        r"torch/csrc/inductor/(cpp_prefix\.h|aoti_torch/c/))",
     ),
     PruneRule(
         "sources for a compiler",
@@ -68,9 +75,9 @@ RULES = (
     PruneRule("manual pages", r"share/man/", "read by people at a terminal"),
     PruneRule(
         "installer's notes",
-        r"[^/]+\.dist-info/(RECORD|REQUESTED|direct_url\.json|sboms/.*)$",
-        "hashes of the files in the wheel, paths of the build machine, and bills of materials (the wheels have them); "
-        "METADATA, entry points and licences stay",
+        r"[^/]+\.dist-info/(REQUESTED|direct_url\.json|sboms/.*)$",
+        "paths of the build machine, and bills of materials (the wheels have them); METADATA, entry points and licences "
+        "stay, and RECORD, without its hashes",
     ),
     PruneRule("bytecode", r"(.*/)?__pycache__/", "made again as unchecked-hash bytecode"),
 )

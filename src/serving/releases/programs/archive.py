@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from serving.releases.programs.errors import ProgramError
+from serving.releases.programs.refusal import ProgramError
 
 MOST_RECORDS: Final = 20_000
 # A record has 32 bits for its size and place; torch would go over to another layout behind that.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from serving.releases.programs import exported, torchscript
 from serving.releases.programs.archive import Archive
-from serving.releases.programs.errors import Kind, ProgramError
+from serving.releases.programs.refusal import Kind, ProgramError
 
 
 def check_program(path: Path, kind: Kind) -> None:

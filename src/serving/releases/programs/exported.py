@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from serving.releases.programs import pickles, schema
 from serving.releases.programs.archive import Archive
-from serving.releases.programs.errors import ProgramError
 from serving.releases.programs.fields import read_json
+from serving.releases.programs.refusal import ProgramError
 
 _RECORDS: Final = re.compile(
     r"archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)|models/model\.json"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from serving.releases.programs.errors import ProgramError
+from serving.releases.programs.refusal import ProgramError
 
 LONGEST: Final = 4_000
 DEEPEST: Final = 40
@@ -41,7 +41,7 @@ _GUARD_TOKEN = re.compile(
 
 
 class _Tokens:
-    """Tokens one after another, with a bound on how deep whoever reads them may nest."""
+    """Tokens one after another, with a bound on how deep their reader may nest."""
 
     def __init__(self, text: str, token: re.Pattern[str], what: str) -> None:
         self._what = f"has a {what} that is not one of torch's: {text[:100]!r}"

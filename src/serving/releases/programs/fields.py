@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from serving.releases.programs.errors import ProgramError
+from serving.releases.programs.refusal import ProgramError
 
 Check = Callable[[Any], None]
 """Looks at one JSON value. Raises ProgramError."""

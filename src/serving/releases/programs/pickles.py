@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from serving.releases.programs.errors import ProgramError
+from serving.releases.programs.refusal import ProgramError
 
 DEEPEST: Final = 64
 # Bytes of an element, by the name of the storage (torch/storage.py, c10/core/ScalarType.h).

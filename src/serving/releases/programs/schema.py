@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from serving.releases.programs import expressions, operators
-from serving.releases.programs.errors import ProgramError
 from serving.releases.programs.fields import (
     Check,
     Fields,
@@ -31,6 +30,7 @@ from serving.releases.programs.fields import (
     text,
     truth,
 )
+from serving.releases.programs.refusal import ProgramError
 
 NAME: Final = text("a name", is_identifier)
 # The operator's own words, such as `self` and `from`.

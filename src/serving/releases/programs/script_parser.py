@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from serving.releases.programs import operators
-from serving.releases.programs.errors import ProgramError
+from serving.releases.programs.refusal import ProgramError
 from serving.releases.programs.script_text import (
     VALUES,
     ScriptClass,

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from serving.releases.programs.errors import ProgramError
 from serving.releases.programs.pickles import BOUND
+from serving.releases.programs.refusal import ProgramError
 
 DEEPEST: Final = 40
 MOST_TOKENS: Final = 4_000_000

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.releases.programs import operators
-from serving.releases.programs.errors import Kind, ProgramError
+from serving.releases.programs.refusal import Kind, ProgramError
 
 if TYPE_CHECKING:
     import torch

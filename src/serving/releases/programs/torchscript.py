@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from serving.releases.programs import pickles
 from serving.releases.programs.archive import Archive
-from serving.releases.programs.errors import ProgramError
 from serving.releases.programs.exported import check_values
+from serving.releases.programs.refusal import ProgramError
 from serving.releases.programs.script_parser import parse, parse_type
 from serving.releases.programs.script_text import ScriptClass, ScriptFile, ScriptType
 

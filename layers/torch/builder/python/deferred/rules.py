@@ -1,17 +1,17 @@
-"""What has to be known about torch to hold modules back; each rule with its reason. A new version of torch is a matter of rows.
+"""What the builder must know about torch to hold modules back. Each rule has its reason. A new torch version needs other rows.
 
-None of them is taken on trust: `planning.make` refuses a rule that does not fit the sources, the search ends only where
-ordinary inference works without the held modules, and the verification of a build compares all operators with stock torch's.
+The builder checks every rule. `planning.make` refuses one that does not fit the sources. The search ends only when ordinary
+inference works without the held modules. The verification of a build compares all operators and attributes with stock torch.
 """
 
 import re
 from typing import NamedTuple
 
-# Only these packages: what they import from each other is what `import torch` spends its time on.
+# Modules of these packages can be held. `import torch` spends most of its time on them.
 PACKAGES = ("torch", "torchgen")
 
 
-# NumPy's C code, which torch's C code uses, and all that it needs before it is loaded. torch_layer/placeholders.py does the same.
+# NumPy's C code, which torch's uses, and the line by which NumPy prepares for it. torch_layer/placeholders.py does the same.
 NUMPY_NATIVE = "numpy._core._multiarray_umath"
 NUMPY_PREPARES = "for envkey in ['OPENBLAS_MAIN_FREE']:"
 
@@ -52,12 +52,12 @@ NEVER = (
     ),
     Pattern(
         r"torch\.(cuda|xpu)\.graphs",
-        "stands in for the device's classes if it finds none, and would take those that the streams module made up for real",
+        "makes classes for the device if it finds none; it would find those that the streams module has made, and keep them",
     ),
 )
 
-# A module that takes its own place in sys.modules, or changes its class, is not the object that others would hold; and one that
-# makes settings of its own globals must find nothing else there.
+# A module that puts another object into sys.modules for itself, or that changes its class, is not the object that others have.
+# A module that makes settings of its globals must find nothing else there.
 _SPECIAL = re.compile(
     rb"sys\.modules\[[^\]]+\]\s*=[^=]|install_config_module\(|sys\.modules\[__name__\]\.__class__\s*="
 )
@@ -190,7 +190,7 @@ STUBBED_ANSWERS = (
 
 
 class DeferredStatement(NamedTuple):
-    """A statement of a module that runs, which waits until a name that it binds is asked for, or the import is completed.
+    """A statement of a module that runs. It waits until something asks for a name that it binds, or the import is complete.
 
     `line` is its first line.
     """
@@ -280,7 +280,7 @@ MISSING_KERNELS = {
 
 
 def is_left_alone(name: str, source: bytes) -> bool:
-    """Whether a module does things with itself that neither holding nor rewriting gets along with."""
+    """Whether a module does things with itself, so that it can neither be held nor rewritten."""
     return _SPECIAL.search(source) is not None and not any(re.fullmatch(rule.pattern, name) for rule in PLAIN)
 
 

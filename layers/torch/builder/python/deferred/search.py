@@ -1,8 +1,8 @@
 """Finds which modules can be held: those that ordinary inference does not touch.
 
-First each module runs by itself when it is touched, which tells in one go most of what `import torch` needs. Then the import is
-tried as it will be on the layer, where the first touch would complete it: whatever completes it at import, or in a group of the
-workload that must not, runs at once from then on, until nothing does.
+First each module runs by itself when something touches it. This finds most of what `import torch` needs in one go. Then the
+search tries the import as it will be on the layer, where the first touch completes everything. What completes it at import,
+or in a group of the workload that must not, runs at once in the next round, until nothing does.
 """
 
 import json
@@ -61,7 +61,7 @@ def search(tree: Path, work: Path, progress: Callable[[str], None] = lambda _tex
         progress: called with a line of text as each trial starts.
 
     Raises:
-        BuildError: torch does not work with modules held, whichever they are.
+        BuildError: torch does not work with any set of modules held.
     """
     trials, sources = _Trials(tree, work), SourceTree(tree)
     progress("in which order torch imports its modules")
