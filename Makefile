@@ -74,6 +74,19 @@ $(AUDIT)/.ready: requirements/audit.txt
 audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template for unsafe settings and all files for secrets; each finding needs an explanation
 	@$(BIN)/python tests/audit/__main__.py $(AUDIT)/bin
 
+# In an environment of its own, with npm packages beside it: half a gigabyte that only tests/infrastructure needs.
+INFRASTRUCTURE := build/infrastructure
+$(INFRASTRUCTURE)/.ready: requirements/infrastructure.txt tests/infrastructure/package.json
+	@command -v npm >/dev/null || { echo "make infrastructure needs npm, and there is none. Next: install Node.js 20 or later" >&2; exit 1; }
+	@echo "Making $(INFRASTRUCTURE): the tools of CDK and Serverless Framework"
+	@$(PYTHON) -m venv --clear $(INFRASTRUCTURE)
+	@$(INFRASTRUCTURE)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/infrastructure.txt
+	@cp tests/infrastructure/package.json $(INFRASTRUCTURE)/
+	@npm install --prefix $(INFRASTRUCTURE) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+infrastructure: $(INFRASTRUCTURE)/.ready ## Install the tools with which tests/infrastructure tries examples/layer-only (npm)
+
 audit-packages: $(VENV)/.ready ## Look for known vulnerabilities in the packages of the function and the layer (needs the network: PyPI's database)
 	@$(PYTHON) -m venv build/audit-packages && build/audit-packages/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
 	@build/audit-packages/bin/pip-audit --disable-pip --no-deps --requirement src/requirements.txt
@@ -114,9 +127,10 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" dev.in -o dev.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt ../src/requirements.in -o ../src/requirements.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" audit.in -o audit.txt
+	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" infrastructure.in -o infrastructure.txt
 
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test test-fast check fuzz hooks dist audit audit-packages layer layer-record bench bench-layer \
+.PHONY: help setup serve local images images-remove test test-fast check fuzz hooks dist audit audit-packages infrastructure layer layer-record bench bench-layer \
 	bench-coldstart bench-releases bench-serving lock clean

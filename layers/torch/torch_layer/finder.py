@@ -28,7 +28,7 @@ from importlib.util import MAGIC_NUMBER
 from types import CodeType, ModuleType
 from typing import Any
 
-from torch_layer import ARCHIVE_FILE, PAGER_LIBRARY, pager
+from torch_layer import ARCHIVE_FILE, PAGER_LIBRARY, pager, start
 from torch_layer.archive import ModuleArchive
 from torch_layer.completion import ImportStats, is_eager
 from torch_layer.imports import Imports
@@ -194,6 +194,7 @@ def _check_python(magic: bytes) -> None:
         )
 
 
+start.limit_threads()
 _FOLDER = f"{ROOT}/torch_layer/"
 _ARCHIVE = ModuleArchive(_FOLDER + ARCHIVE_FILE, _FOLDER + PAGER_LIBRARY)
 _TABLE: Table = _ARCHIVE.head["table"]

@@ -1,4 +1,4 @@
-"""`lambda-torch layer`: show what is in a layer, and record what your own model uses of torch."""
+"""`lambda-torch layer`: show what is in a layer, record what your own model uses of torch, and publish the layer."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lambda_torch import project
+from lambda_torch.commands import layer_publish
 from lambda_torch.commands._model import model_option
 
 if TYPE_CHECKING:
@@ -20,11 +21,14 @@ REPORT = project.BUILD / "report.json"
 
 @click.group()
 def command() -> None:
-    """Show what is in a layer, and record what your own model uses of torch.
+    """Show what is in a layer, record what your own model uses of torch, and publish the layer.
 
     `make layer` builds the layer.
     """
     project.use_builder()
+
+
+command.add_command(layer_publish.publish)
 
 
 @command.command()
