@@ -1,7 +1,7 @@
 """Publishing: upload a folder as a release, and make it the current release of a channel.
 
-The order makes it safe: first the files, then the manifest with their hashes, then the channel. So a channel never
-names a release that is not complete, even if a publication is interrupted.
+The order makes it safe: first a lease, which `gc` respects, then the files, then the manifest with their hashes, then
+the channel. So a channel never names a release that is not complete, even if a publication is interrupted.
 """
 
 import json
@@ -18,7 +18,7 @@ from pydantic import JsonValue, ValidationError
 from lambda_torch import project
 from lambda_torch.aws_errors import explained
 from lambda_torch.errors import BucketError
-from lambda_torch.releases import channels
+from lambda_torch.releases import channels, leases
 from lambda_torch.releases.bucket import Bucket, Release
 from serving.contract import ServedModel
 from serving.releases import format, golden, screening
@@ -120,6 +120,9 @@ def publish(
         format.parse(Manifest, format.dump(manifest))
     except ValueError as error:
         raise BucketError(f"The release cannot be described: {_first_problem(error)}") from error
+    if not dry_run:
+        # From here on, gc keeps what the bucket has of this release.
+        leases.hold(bucket, manifest.version)
     existed = manifest.version in bucket.versions()
     if not existed:
         # Before anything is sent, because a manifest never changes: with examples that its own release fails, it could
