@@ -107,6 +107,13 @@ class Settings(BaseModel):
     allow_programs: Annotated[bool, Field(alias="ALLOW_PROGRAMS")] = False
     """Whether a release may hold programs, `torch.export` and TorchScript. Weights as safetensors need it not."""
 
+    release_signers: Annotated[
+        tuple[Annotated[str, Field(pattern="^ed25519:[A-Za-z0-9+/]{43}=$")], ...],
+        BeforeValidator(_comma_separated),
+        Field(alias="RELEASE_SIGNERS"),
+    ] = ()
+    """The public keys, one of which must have signed a release. Empty: releases need no signature."""
+
     checked_function: Annotated[str | None, Field(alias="CHECKED_FUNCTION", min_length=1)] = None
     """The ARN of the version that the check before a deploy invokes. Only the function of that check has it."""
 

@@ -188,3 +188,20 @@ def test_template_and_function_take_the_same_origins(origins: str, good: bool) -
     else:
         with pytest.raises(SettingsError, match="CORS_ORIGINS"):
             Settings.from_environment({"CORS_ORIGINS": origins})
+
+
+def test_signers_reach_both_functions() -> None:
+    """The function and the check before a deploy take the same signed releases; by default none needs a signature."""
+    key = f"ed25519:{'A' * 43}="
+    for choices, expected in (({}, ""), ({"ReleaseSigner": f"{key},{key}"}, f"{key},{key}")):
+        stack = Stack(**choices)
+        for name in ("PredictFunction", "DeployCheckFunction"):
+            assert stack.properties(name)["Environment"]["Variables"]["RELEASE_SIGNERS"] == expected
+
+
+@pytest.mark.parametrize("value", ["ed25519:short=", f"ed25519:{'A' * 44}", f"{'A' * 43}=", f"ed25519:{'A' * 43}=,"])
+def test_what_is_no_public_key_is_refused(value: str) -> None:
+    """The deploy and the start of the function refuse it, so that no mistake leaves releases unsigned."""
+    assert not re.fullmatch(template()["Parameters"]["ReleaseSigner"]["AllowedPattern"], value)
+    with pytest.raises(SettingsError, match="RELEASE_SIGNERS"):
+        Settings.from_environment({"RELEASE_SIGNERS": value})

@@ -8,7 +8,9 @@ from typing import Any
 
 from lambda_torch.aws_errors import explained
 from lambda_torch.releases.bucket import Bucket, Release
+from lambda_torch.releases.keys import signatures
 from serving.releases.format import file_key
+from serving.releases.signing import is_valid
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -132,6 +134,11 @@ def verify(bucket: Bucket, release: Release, progress: Callable[[int], None] | N
         elif digest.hexdigest() != entry.sha256:
             problems.append(f"{key} has SHA-256 {digest.hexdigest()}, but the manifest says {entry.sha256}")
     return problems
+
+
+def signers(bucket: Bucket, release: Release) -> dict[str, bool]:
+    """The public keys of those who signed a release, and whether each one's signature is valid."""
+    return {each.signer: is_valid(each, release.ref) for each in signatures(bucket, release.ref.version)}
 
 
 def _misnamed(bucket: Bucket, release: Release) -> list[str]:

@@ -20,6 +20,7 @@ from lambda_torch.aws_errors import explained
 from lambda_torch.errors import BucketError
 from lambda_torch.releases import channels, leases
 from lambda_torch.releases.bucket import Bucket, Release
+from lambda_torch.releases.keys import SigningKey, add_signature
 from serving.contract import ServedModel
 from serving.releases import format, golden, screening
 from serving.releases.format import (
@@ -76,6 +77,7 @@ def publish(
     note: str = "",
     metrics: Mapping[str, float] | None = None,
     golden_file: Path | None = None,
+    key: SigningKey | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
 ) -> Published:
@@ -89,6 +91,7 @@ def publish(
         metrics: numbers for people, stored in the manifest beside the model's own.
         golden_file: a JSON list of `{"request", "response", "tolerance"}`. If a response is missing, the answer of this
             release is recorded. Without a file, the answer to the model's own example is recorded.
+        key: signs the release before a channel names it.
         progress: called with the name of a file and the number of bytes in each part that was sent.
         dry_run: check everything, and change nothing.
 
@@ -134,6 +137,8 @@ def publish(
     release = Release(_ref(manifest), manifest) if dry_run and not existed else bucket.release(manifest.version)
     if release.manifest != manifest:
         check_golden(model, release.manifest)
+    if key is not None and not dry_run:
+        add_signature(bucket, release.ref, key)
     previous = None
     if channel is not None:
         _, previous = channels.promote(bucket, channel, release.ref, dry_run=dry_run)
