@@ -5,9 +5,18 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from integration.conftest import StartFunction
 from integration.releases.conftest import Cli
@@ -17,6 +26,7 @@ from lambda_torch.releases import channels, keys
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.keys import SigningKey
 from lambda_torch.releases.publishing import publish
+from serving.releases import signing
 from serving.releases.format import ReleaseRef
 
 REQUEST = {"category": "Russian", "start_letters": "R"}
@@ -195,3 +205,58 @@ def test_two_who_sign_at_once_lose_no_signature(
     assert [each.signer for each in keys.signatures(bucket, ref.version)] == [first.signer]
     assert keys.add_signature(bucket, ref, second)
     assert not keys.add_signature(bucket, ref, second)
+
+
+def kms_with(private: Ed25519PrivateKey) -> tuple[Any, Stubber]:
+    """A client of KMS that has this key: botocore checks each call and answer against KMS's own description."""
+    client = boto3.client("kms", region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing")
+    stubber = Stubber(client)
+    der = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    answer = {"PublicKey": der, "KeySpec": "ECC_NIST_EDWARDS25519", "KeyUsage": "SIGN_VERIFY"}
+    stubber.add_response("get_public_key", answer, {"KeyId": "alias/releases"})
+    return client, stubber
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_key_of_kms_signs(honest: bool) -> None:
+    """KMS gets the message itself; what it answers is verified before it is stored."""
+    private = Ed25519PrivateKey.generate()
+    ref = ReleaseRef(version="a" * 64, manifest_sha256="b" * 64)
+    client, stubber = kms_with(private)
+    wanted = {"KeyId": "alias/releases", "MessageType": "RAW", "SigningAlgorithm": "ED25519_SHA_512"}
+    signature = (private if honest else Ed25519PrivateKey.generate()).sign(signing.message_of(ref))
+    stubber.add_response("sign", {"Signature": signature}, {**wanted, "Message": signing.message_of(ref)})
+    with stubber:
+        key = keys.open_key("awskms:alias/releases", client)
+        assert key.signer == signing.signer_of(private.public_key().public_bytes_raw())
+        if honest:
+            assert signing.is_valid(key.sign(ref), ref)
+        else:
+            with pytest.raises(BucketError, match="is not valid"):
+                key.sign(ref)
+
+
+def test_refusals_of_kms_are_told_with_the_next_step() -> None:
+    """A missing permission, to see the key or to sign, and a key of another kind are errors that say what to do."""
+    ref = ReleaseRef(version="a" * 64, manifest_sha256="b" * 64)
+    client, stubber = kms_with(Ed25519PrivateKey.generate())
+    stubber.add_client_error("sign", "AccessDeniedException", "no")
+    stubber.add_client_error("get_public_key", "AccessDeniedException", "no")
+    other = generate_private_key(SECP256R1()).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    stubber.add_response("get_public_key", {"PublicKey": other, "KeySpec": "ECC_NIST_P256"})
+    with stubber:
+        key = keys.open_key("awskms:alias/releases", client)
+        with pytest.raises(BucketError, match="kms:Sign"):
+            key.sign(ref)
+        with pytest.raises(BucketError, match="kms:GetPublicKey"):
+            keys.open_key("awskms:alias/releases", client)
+        with pytest.raises(BucketError, match="--key-spec ECC_NIST_EDWARDS25519"):
+            keys.open_key("awskms:alias/releases", client)
+
+
+def test_a_missing_key_file_is_named(cli: Cli, tmp_path: Path, folders: list[Path]) -> None:
+    """Nothing is published without the key that was asked for."""
+    done = cli("publish", folders[0], "--sign", tmp_path / "nowhere.pem")
+    assert done.status == 1
+    assert "nowhere.pem: No such file" in done.errors
+    assert cli("releases", "--json").json == []

@@ -30,9 +30,9 @@ def new(file: Path) -> None:
 
 
 @command.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-def show(file: Path) -> None:
-    """Print the public key of the private key in FILE."""
-    from lambda_torch.releases.keys import read_key
+@click.argument("key", metavar="FILE|awskms:KEY")
+def show(key: str) -> None:
+    """Print the public key of a private key in a FILE, or of a KEY of AWS KMS (its id, ARN or alias)."""
+    from lambda_torch.releases.keys import open_key
 
-    click.echo(read_key(file).signer)
+    click.echo(open_key(key).signer)

@@ -40,9 +40,10 @@ from lambda_torch.commands._model import golden_of, model_option
 )
 @click.option(
     "--sign",
-    "key_file",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Sign the release with the private key in this file (lambda-torch key new FILE).",
+    "key_name",
+    metavar="FILE|awskms:KEY",
+    help="Sign the release with the private key in this file (lambda-torch key new FILE), or with an Ed25519 key of AWS KMS, "
+    "named by its id, ARN or alias.",
 )
 @dry_run_option
 @json_option
@@ -56,7 +57,7 @@ def command(
     note: str,
     metrics: tuple[str, ...],
     golden_file: Path | None,
-    key_file: Path | None,
+    key_name: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -69,10 +70,10 @@ def command(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    from lambda_torch.releases.keys import read_key
+    from lambda_torch.releases.keys import open_key
     from lambda_torch.releases.publishing import publish
 
-    key = None if key_file is None else read_key(key_file)
+    key = None if key_name is None else open_key(key_name)
     figures = dict(map(_metric, metrics))
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
