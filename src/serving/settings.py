@@ -4,13 +4,14 @@ No other module of the function reads `os.environ`.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
 from serving.errors import ServingError
 
@@ -22,8 +23,23 @@ MEGABYTES_PER_CPU = 1769
 def _comma_separated(value: object) -> object:
     """`"a, b"` becomes `("a", "b")`: environment variables hold lists in this form."""
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(part.strip() for part in value.split(","))
     return value
+
+
+# What a browser sends as `Origin` (RFC 6454, section 6.2): scheme, host in lower case, and a port.
+_ORIGIN = re.compile(r"https?://[a-z0-9._\[\]:-]*[a-z0-9\]]")
+
+
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what no browser sends, because it would never match."""
+    for origin in origins if origins != ("*",) else ():
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"{origin!r} is not an origin as browsers send it, such as https://a.example or http://localhost:8080: "
+                "no path, no slash at the end, no upper-case letters; `*` stands alone"
+            )
+    return origins
 
 
 class SettingsError(ServingError):
@@ -42,7 +58,10 @@ class Settings(BaseModel):
     """The bucket that holds the releases. Without it the function starts, and answers 503 with the next step."""
 
     cors_origins: Annotated[
-        tuple[str, ...], BeforeValidator(_comma_separated), Field(alias="CORS_ORIGINS", min_length=1)
+        tuple[str, ...],
+        BeforeValidator(_comma_separated),
+        AfterValidator(_origins),
+        Field(alias="CORS_ORIGINS", min_length=1),
     ] = ("*",)
     """Origins that browsers may call from: `*`, or a list with commas: `https://a.example,https://b.example`."""
 
@@ -87,6 +106,13 @@ class Settings(BaseModel):
 
     allow_programs: Annotated[bool, Field(alias="ALLOW_PROGRAMS")] = False
     """Whether a release may hold programs, `torch.export` and TorchScript. Weights as safetensors need it not."""
+
+    release_signers: Annotated[
+        tuple[Annotated[str, Field(pattern="^ed25519:[A-Za-z0-9+/]{43}=$")], ...],
+        BeforeValidator(_comma_separated),
+        Field(alias="RELEASE_SIGNERS"),
+    ] = ()
+    """The public keys, one of which must have signed a release. Empty: releases need no signature."""
 
     checked_function: Annotated[str | None, Field(alias="CHECKED_FUNCTION", min_length=1)] = None
     """The ARN of the version that the check before a deploy invokes. Only the function of that check has it."""

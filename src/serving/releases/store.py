@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -52,7 +52,7 @@ def open_store(settings: Settings) -> "ReleaseStore":
             "The function has no bucket to read releases from. Next: set its variable MODEL_BUCKET to a bucket's name.",
         )
     objects = signed.open_objects(AwsEnvironment.from_environment())
-    return ReleaseStore(objects, settings.bucket, settings.cache, settings.fetch_seconds)
+    return ReleaseStore(objects, settings.bucket, settings.cache, settings.fetch_seconds, settings.release_signers)
 
 
 class ReleaseStore:
@@ -63,13 +63,17 @@ class ReleaseStore:
         bucket: the bucket's name.
         cache: local folder for fetched releases; it is made when it is needed.
         fetch_seconds: how long fetching one release may take in all.
+        signers: the public keys, one of which must have signed a release. Empty: no signature is needed.
     """
 
-    def __init__(self, objects: Objects, bucket: str, cache: Path, fetch_seconds: float) -> None:
+    def __init__(
+        self, objects: Objects, bucket: str, cache: Path, fetch_seconds: float, signers: Sequence[str] = ()
+    ) -> None:
         self._objects = objects
         self._bucket = bucket
         self._cache = cache
         self._fetch_seconds = fetch_seconds
+        self._signers = signers
 
     def channel(self, name: str, etag: str | None = None) -> PointerState | None:
         """The channel's pointer; None where it still has the given ETag (one conditional GET, RFC 9110 section 13.1.2).
@@ -96,11 +100,15 @@ class ReleaseStore:
             raise ReleaseUnavailableError("storage_unavailable", str(error)) from error
 
     def manifest(self, ref: ReleaseRef) -> Manifest:
-        """The manifest that a pointer names.
+        """The manifest that a pointer names. Where there are signers, the signature is verified first.
 
         Raises:
             ReleaseUnavailableError: `release_refused` with the reason, or `storage_unavailable`.
         """
+        if self._signers:
+            from serving.releases import signing
+
+            signing.check(self._objects, self._bucket, ref, self._signers)
         key = file_key(ref.version, MANIFEST_NAME)
         try:
             content, _ = read_small(self._objects, self._bucket, key, MAX_DOCUMENT_BYTES)
