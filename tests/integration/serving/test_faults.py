@@ -303,6 +303,19 @@ def test_garbage_pointer(pointer: bytes, app: ModuleType, good: Published, bucke
     assert "live.json is not of this format" in survives(app, good)
 
 
+def test_wrong_manifest_hash(
+    app: ModuleType, good: Published, bucket: Bucket, start_through: Callable[..., ModuleType], tmp_path: Path
+) -> None:
+    """The serving release under a hash that its manifest does not have is refused and counted, as in a new environment."""
+    pointer = json.loads(bucket.client.get_object(Bucket=bucket.name, Key="channels/live.json")["Body"].read())
+    pointer["current"]["manifest_sha256"] = "0" * 64
+    bucket.client.put_object(Bucket=bucket.name, Key="channels/live.json", Body=json.dumps(pointer).encode())
+    problem = survives(app, good)
+    assert "manifest.json has SHA-256" in problem
+    status, error = predict(start_through(RELEASE_CACHE=str(tmp_path / "new")))
+    assert (status, f"{error['code']}: {error['message']}") == (503, problem)
+
+
 def test_removed_pointer(app: ModuleType, good: Published, bucket: Bucket) -> None:
     """A channel that is removed stops nothing."""
     bucket.client.delete_object(Bucket=bucket.name, Key="channels/live.json")
