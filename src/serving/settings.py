@@ -18,6 +18,12 @@ from serving.errors import ServingError
 # AWS Lambda gives one vCPU at this memory size, and a proportional share below and above it (Lambda developer guide,
 # "Memory").
 MEGABYTES_PER_CPU = 1769
+# Lambda ends the init phase after 10 s, and the log does not say why (Lambda developer guide, "Lambda execution
+# environment lifecycle"). API Gateway answers 504 after 29 s ("Amazon API Gateway quotas").
+INIT_SECONDS = 10.0
+GATEWAY_SECONDS = 29.0
+# A request that waits for a release also has to read the channel and the manifest: each one may take this share.
+DOCUMENT_SHARE = 0.8
 
 
 def _comma_separated(value: object) -> object:
@@ -81,7 +87,10 @@ class Settings(BaseModel):
     """Seconds between two looks at the channel's pointer, while requests arrive."""
 
     fetch_seconds: Annotated[float, Field(alias="RELEASE_FETCH_SECONDS", gt=0, allow_inf_nan=False)] = 60.0
-    """How long fetching one release may take in all."""
+    """How long fetching one release may take in all. No request waits that long: see `wait_seconds`."""
+
+    timeout_seconds: Annotated[float, Field(alias="FUNCTION_TIMEOUT", gt=0, allow_inf_nan=False)] = 30.0
+    """The function's timeout in seconds. Waits for S3 are shorter, so that the client gets the reason."""
 
     retry_seconds: Annotated[float, Field(alias="RELEASE_RETRY_SECONDS", ge=0, allow_inf_nan=False)] = 5.0
     """Seconds between two looks at the channel while no release can serve, however many requests come."""
@@ -132,6 +141,20 @@ class Settings(BaseModel):
         except ValidationError as error:
             problems = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_url=False))
             raise SettingsError(f"The function's environment cannot be used. {problems}") from None
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long a start or a request waits for a release at most, in seconds; then reading goes on without it.
+
+        Half of what the shortest limit gives, so that the other half is for torch and the model. It is 5 s, or less
+        where the function's timeout is less than 10 s.
+        """
+        return min(INIT_SECONDS, GATEWAY_SECONDS, self.timeout_seconds) / 2
+
+    @property
+    def document_seconds(self) -> float:
+        """How long reading a pointer or a manifest may take in all, so that a request still gets the reason."""
+        return self.wait_seconds * DOCUMENT_SHARE
 
     @property
     def threads(self) -> int:
