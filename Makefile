@@ -11,7 +11,8 @@ SECONDS ?= 600
 # pip searches this index for torch's CPU wheel if its own configuration finds none.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-VENV := .venv
+# Another Python has an environment of its own: make serve PYTHON=python3.13 makes and uses .venv-python3.13.
+VENV ?= $(if $(filter python3,$(notdir $(PYTHON))),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Every shell script: by its name, or by its first line.
@@ -48,6 +49,10 @@ test: $(VENV)/.ready ## Run all tests (TEST_OPTIONS="-k name"), and measure whic
 
 test-fast: $(VENV)/.ready ## Run the unit tests on every core: less than two minutes on two cores (TEST_OPTIONS="-k name")
 	@$(BIN)/python -m pytest tests/unit --numprocesses auto --dist worksteal --quiet $(TEST_OPTIONS)
+
+# MATRIX="--python 3.13 --torch 2.13.0" runs one cell; the results stay in build/runtimes/matrix.json.
+test-matrix: $(VENV)/.ready ## Build, verify and try the layer on other Pythons (MATRIX="--python 3.13"; needs patchelf and gcc)
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m runtimes.matrix $(MATRIX)
 
 check: $(VENV)/.ready ## Check style, types and shell scripts
 	@$(BIN)/ruff check .
@@ -132,5 +137,5 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test test-fast check fuzz hooks dist audit audit-packages infrastructure layer layer-record bench bench-layer \
+.PHONY: help setup serve local images images-remove test test-matrix test-fast check fuzz hooks dist audit audit-packages infrastructure layer layer-record bench bench-layer \
 	bench-coldstart bench-releases bench-serving lock clean

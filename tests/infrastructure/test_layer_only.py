@@ -46,7 +46,7 @@ def test_the_function_of_the_examples_answers() -> None:
 def test_sam_validates_and_lints_the_templates(name: str, tmp_path: Path) -> None:
     """`sam validate --lint` finds nothing."""
     variables = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1", "HOME": str(tmp_path)}
-    words = [str(SAM), "validate", "--lint", "--template", name]
+    words: list[str | Path] = [SAM, "validate", "--lint", "--template", name]
     done = subprocess.run(words, cwd=ROOT, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

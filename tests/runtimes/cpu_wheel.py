@@ -55,6 +55,10 @@ LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 WHEEL_DATE = (2026, 1, 1, 0, 0, 0)
 
 
+class WheelError(Exception):
+    """The wheel cannot be made; the message says why and what to do."""
+
+
 class Symbol(NamedTuple):
     """A dynamic symbol: its ELF name, its type (`STT_FUNC`), whether the library defines it, and whether it needs it."""
 
@@ -156,7 +160,7 @@ def download(version: str, python: str, folder: Path) -> Path:
     """PyPI's wheel of torch, without its requirements; the one that is in the folder already, if it is.
 
     Raises:
-        SystemExit: pip cannot get it; the message is pip's.
+        WheelError: pip cannot get it.
     """
     tag = f"cp{python.replace('.', '')}"
     found = folder / f"torch-{version}-{tag}-{tag}-{PLATFORM}.whl"
@@ -169,7 +173,7 @@ def download(version: str, python: str, folder: Path) -> Path:
     environment = os.environ | {"PIP_CONFIG_FILE": os.devnull}
     done = subprocess.run([*command, "--dest", str(folder), f"torch=={version}"], env=environment, check=False)
     if done.returncode or not found.exists():
-        raise SystemExit(f"PyPI's torch {version} for CPython {python} cannot be had.\nNext: see pip's message above")
+        raise WheelError(f"PyPI's torch {version} for CPython {python} cannot be had.\nNext: see pip's message above")
     return found
 
 
@@ -185,15 +189,18 @@ def make(version: str, python: str, output: Path, base: Path | None, downloads: 
 
     Returns:
         The wheel's path.
+
+    Raises:
+        WheelError: PyPI has no such wheel, the base is another version's, or a tool is missing.
     """
     tag = f"cp{python.replace('.', '')}"
     wheel = output / f"torch-{version}+cpu-{tag}-{tag}-{PLATFORM}.whl"
     if wheel.exists():
         return wheel
     if base is not None and f"torch-{version}+cpu-" not in base.name:
-        raise SystemExit(f"{base.name} is no CPU wheel of torch {version}.\nNext: name one, or leave --base out")
+        raise WheelError(f"{base.name} is no CPU wheel of torch {version}.\nNext: name one, or leave --base out")
     if shutil.which("patchelf") is None or shutil.which("gcc") is None:
-        raise SystemExit("This needs patchelf and gcc.\nNext: apt-get install patchelf gcc")
+        raise WheelError("This needs patchelf and gcc.\nNext: apt-get install patchelf gcc")
     source = download(version, python, downloads)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix="cpu-wheel-") as scratch:
@@ -283,7 +290,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--downloads", type=Path, help="folder for PyPI's wheels (default: below the output)")
     arguments = parser.parse_args(argv)
     downloads = arguments.downloads or arguments.output / "downloads"
-    sys.stdout.write(f"{make(arguments.version, arguments.python, arguments.output, arguments.base, downloads)}\n")
+    try:
+        wheel = make(arguments.version, arguments.python, arguments.output, arguments.base, downloads)
+    except WheelError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"{wheel}\n")
     return 0
 
 

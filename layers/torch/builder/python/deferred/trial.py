@@ -28,25 +28,26 @@ from builder.python.deferred import defer, planning, rules
 from torch_layer.imports import Imports
 from torch_layer.plan import Plan
 
+# What `torch_layer.tripwires` calls the things that it watches.
+_TRIPWIRES = ("torch.ops", "a meta tensor", "torch.Tensor")
+
 
 class _RunAlone:
     """A hook for `Completion.on_touch`: each held module runs by itself when it is touched, and is written down.
 
     Args:
         imports: whose modules they are.
-        plan: which they are.
         run: how one is run.
     """
 
-    def __init__(self, imports: Imports, plan: Plan, run: Callable[[str], None]) -> None:
+    def __init__(self, imports: Imports, run: Callable[[str], None]) -> None:
         self.touched: list[str] = []
         self._waiting, self._run = imports.placeholders.waiting, run
-        self._known = {*plan.held, *plan.deferred_names}
 
     def __call__(self, module: str, name: str) -> bool:
-        """Run the module, if it has not run."""
-        if module not in self._known:
-            raise AssertionError(f"completed by {module}.{name}")
+        """Run the module, if it is held and has not run."""
+        if module.startswith(_TRIPWIRES):
+            raise AssertionError(f"completed by {module} {name}")
         if module in self._waiting:
             self.touched.append(module)
             self._run(module)
@@ -137,7 +138,7 @@ def _install(plan: Plan, before: Imports | None = None) -> Imports:
 def discover(plan: Plan) -> dict[str, Any]:
     """The modules that importing torch and a first layer need; an error is where held modules were in each other's way."""
     imports = _install(plan)
-    imports.completion.on_touch = hook = _RunAlone(imports, plan, imports.placeholders.run)
+    imports.completion.on_touch = hook = _RunAlone(imports, imports.placeholders.run)
     error = ""
     try:
         import torch
@@ -219,7 +220,7 @@ def native(plan: Plan | None) -> list[str]:
 def numpy_needs(plan: Plan) -> list[str]:
     """The modules of NumPy that must have run before its C code is loaded: those it touches."""
     imports = _install(plan)
-    imports.completion.on_touch = hook = _RunAlone(imports, plan, imports.placeholders.run_alone)
+    imports.completion.on_touch = hook = _RunAlone(imports, imports.placeholders.run_alone)
     imports.placeholders.is_lent = True
     import_module(rules.NUMPY_NATIVE)
     return hook.touched
