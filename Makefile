@@ -11,7 +11,8 @@ SECONDS ?= 600
 # pip searches this index for torch's CPU wheel if its own configuration finds none.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-VENV := .venv
+# Another Python has an environment of its own: make serve PYTHON=python3.13 makes and uses .venv-python3.13.
+VENV ?= $(if $(filter python3,$(notdir $(PYTHON))),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Every shell script: by its name, or by its first line.
@@ -40,12 +41,18 @@ serve: $(VENV)/.ready ## Serve the function at http://127.0.0.1:3000, with the s
 local: $(VENV)/.ready ## Serve it in AWS's own container: sam build --use-container, a local S3, sam local start-api (PORT=...; needs Docker)
 	@$(BIN)/lambda-torch local --port $(PORT)
 
-# The floor of the coverage is in pyproject.toml. It is for a run of all tests, so options that select tests turn it off.
+# The floor of the coverage is in pyproject.toml. It is for a run of all tests, so options that select tests turn it off. Python 3.12
+# and later can measure with sys.monitoring, which costs less.
+COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 test: $(VENV)/.ready ## Run all tests (TEST_OPTIONS="-k name"), and measure which lines they run
-	@$(BIN)/python -m pytest $(or $(strip $(TEST_OPTIONS)),--cov --cov-report=term:skip-covered)
+	@COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/python -m pytest $(or $(strip $(TEST_OPTIONS)),--cov --cov-report=term:skip-covered)
 
 test-fast: $(VENV)/.ready ## Run the unit tests on every core: less than two minutes on two cores (TEST_OPTIONS="-k name")
 	@$(BIN)/python -m pytest tests/unit --numprocesses auto --dist worksteal --quiet $(TEST_OPTIONS)
+
+# MATRIX="--python 3.13 --torch 2.13.0" runs one cell; the results stay in build/runtimes/matrix.json.
+test-matrix: $(VENV)/.ready ## Build, verify and try the layer on other Pythons (MATRIX="--python 3.13"; needs patchelf and gcc)
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m runtimes.matrix $(MATRIX)
 
 check: $(VENV)/.ready ## Check style, types and shell scripts
 	@$(BIN)/ruff check .
@@ -71,6 +78,19 @@ $(AUDIT)/.ready: requirements/audit.txt
 
 audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template for unsafe settings and all files for secrets; each finding needs an explanation
 	@$(BIN)/python tests/audit/__main__.py $(AUDIT)/bin
+
+# In an environment of its own, with npm packages beside it: half a gigabyte that only tests/infrastructure needs.
+INFRASTRUCTURE := build/infrastructure
+$(INFRASTRUCTURE)/.ready: requirements/infrastructure.txt tests/infrastructure/package.json
+	@command -v npm >/dev/null || { echo "make infrastructure needs npm, and there is none. Next: install Node.js 20 or later" >&2; exit 1; }
+	@echo "Making $(INFRASTRUCTURE): the tools of CDK and Serverless Framework"
+	@$(PYTHON) -m venv --clear $(INFRASTRUCTURE)
+	@$(INFRASTRUCTURE)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/infrastructure.txt
+	@cp tests/infrastructure/package.json $(INFRASTRUCTURE)/
+	@npm install --prefix $(INFRASTRUCTURE) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+infrastructure: $(INFRASTRUCTURE)/.ready ## Install the tools with which tests/infrastructure tries examples/layer-only (npm)
 
 audit-packages: $(VENV)/.ready ## Look for known vulnerabilities in the packages of the function and the layer (needs the network: PyPI's database)
 	@$(PYTHON) -m venv build/audit-packages && build/audit-packages/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
@@ -112,9 +132,10 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" dev.in -o dev.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt ../src/requirements.in -o ../src/requirements.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" audit.in -o audit.txt
+	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" infrastructure.in -o infrastructure.txt
 
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test test-fast check fuzz hooks dist audit audit-packages layer layer-record bench bench-layer \
+.PHONY: help setup serve local images images-remove test test-matrix test-fast check fuzz hooks dist audit audit-packages infrastructure layer layer-record bench bench-layer \
 	bench-coldstart bench-releases bench-serving lock clean

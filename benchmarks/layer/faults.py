@@ -114,8 +114,9 @@ def shortest_runs(site: Path, pages: PageSet) -> Iterator[str]:
 
 
 def recorded() -> PageSet:
-    """The pages of all committed profiles."""
-    values = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths.PROFILES.glob("*.json")))
+    """The pages of all committed profiles for this Python."""
+    found = sorted(paths.PROFILES.glob(f"*-{sys.implementation.cache_tag}-*.json"))
+    values = (json.loads(path.read_text(encoding="utf-8")) for path in found)
     return PageSet().union(*(PageSet.from_json(value["pages"]) for value in values))
 
 

@@ -28,7 +28,7 @@ class Hostile:
     Attributes:
         tries: what it tries.
         kind: of program.
-        make: its bytes; told a file that it may make if it gets its way.
+        make: gives its bytes. Takes a file that the program makes if it gets its way.
         runs: whether torch itself, without a check, makes that file when it loads the program.
     """
 

@@ -1,9 +1,9 @@
 """What boto3 raises, made into messages with the next step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from lambda_torch.errors import BucketError
+from lambda_torch.errors import BucketError, LambdaTorchError
 
 # The usual problems with AWS, and what helps. The names are error codes of botocore, or names of its exceptions.
 NEXT_STEPS = {
@@ -28,8 +28,20 @@ NEXT_STEPS = {
 
 
 @contextmanager
-def explained(name: str, kind: str = "bucket") -> Iterator[None]:
-    """Turn what boto3 raises into a BucketError with the next step. `kind` and `name` say what could not be used."""
+def explained(
+    name: str,
+    kind: str = "bucket",
+    raises: type[LambdaTorchError] = BucketError,
+    steps: Mapping[str, str] | None = None,
+) -> Iterator[None]:
+    """Turn what boto3 raises into an error of the command line with the next step.
+
+    Args:
+        name: the name of what could not be used.
+        kind: what it is.
+        raises: the class of the error.
+        steps: next steps that replace those of NEXT_STEPS, by error code or exception name.
+    """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -39,6 +51,7 @@ def explained(name: str, kind: str = "bucket") -> Iterator[None]:
         code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
         names = [code, type(error).__name__]
         # S3UploadFailedError has the cause only in its text.
-        step = next((text for name, text in NEXT_STEPS.items() if name in names or f"({name})" in str(error)), None)
+        known = {**NEXT_STEPS, **(steps or {})}
+        step = next((text for name, text in known.items() if name in names or f"({name})" in str(error)), None)
         advice = step or "Run the command again. It continues where it stopped."
-        raise BucketError(f"The {kind} {name} cannot be used: {error}\nNext: {advice}") from error
+        raise raises(f"The {kind} {name} cannot be used: {error}\nNext: {advice}") from error

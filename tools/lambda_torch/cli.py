@@ -24,6 +24,7 @@ COMMANDS = {
     "diff": ("diff", "Compare two releases."),
     "verify": ("verify", "Check every byte of a release."),
     "gc": ("gc", "Remove old releases that no channel names."),
+    "key": ("key", "Make a key that signs releases, and show its public half."),
     "serve": ("serve", "Serve the function on this machine, without Docker and without an AWS account."),
     "local": ("local", "Serve the function in AWS's own container, with sam local start-api."),
     "invoke": ("invoke", "Send one event to the function and print its answer."),
@@ -31,7 +32,10 @@ COMMANDS = {
     "openapi": ("openapi", "Print the OpenAPI document of the API."),
     "bulk": ("bulk", "Answer every line of a file, with the deployed stack or on this machine."),
     "tune": ("tune", "Measure memory sizes, compute their prices, and recommend one."),
-    "layer": ("layer", "Show what is in a layer, and record what your model uses of torch."),
+    "cost": ("cost", "Compute what a stack costs in a month, from its template and dated prices."),
+    "check-name": ("check_name", "Check that the name of a stack is short enough, before it is deployed."),
+    "destroy": ("destroy", "Remove a stack with its releases, so that nothing of it is left to pay."),
+    "layer": ("layer", "Show what is in a layer, record what your model uses of torch, and publish the layer."),
 }
 
 # What a command may miss when only the package is installed: module -> the extra that installs it.
@@ -39,6 +43,7 @@ EXTRAS = {
     "torch": "torch",
     "numpy": "torch",
     "safetensors": "torch",
+    "cryptography": "sign",
     "faker": "train",
     "anyascii": "train",
     "samcli": "serve",

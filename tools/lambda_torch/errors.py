@@ -5,6 +5,8 @@ The tree:
     LambdaTorchError
       x BucketError              a release cannot be published, or the bucket of releases cannot be used
         + ConflictError          another command moved the channel after this one read it
+      x LayerError               a layer cannot be published
+      x StackError               a stack cannot be removed, or its name or its template does not fit
       x BulkError                a bulk run cannot start or continue
       x EmulatorError            the function cannot run on this machine
         + InitError              the function does not start
@@ -33,6 +35,14 @@ class BucketError(LambdaTorchError):
 
 class ConflictError(BucketError):
     """Another command moved the channel after this one read it. Nothing was changed."""
+
+
+class LayerError(LambdaTorchError):
+    """A layer cannot be published. What was published before stays, and is not published twice."""
+
+
+class StackError(LambdaTorchError):
+    """A stack cannot be removed, or its name or its template does not fit."""
 
 
 class BulkError(LambdaTorchError):

@@ -6,6 +6,7 @@ Nothing in the output changes before the last step: the layer is built beside it
 import platform
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from builder import verify
@@ -20,6 +21,10 @@ from builder.python.tiers import RecordedModules
 from builder.stage import install, policy, strip
 from builder.staging import SCRATCH, Staging
 from torch_layer import SIDE_FILE
+
+# Libraries that were recorded as another build stay whole up to so many bytes, which takes seconds; for more than that the
+# workload is recorded, which takes many minutes and gives a smaller layer. libtorch_python.so has 23 MB.
+MOST_WHOLE_BYTES = 40_000_000
 
 
 class Build:
@@ -45,7 +50,7 @@ class Build:
 
     def _run(self) -> ledger.LayerReport:
         installed, staged = self.staging.stage()
-        found = self._find_profile(installed)
+        found = self._find_profile(installed, staged)
         self._forecast(staged, found)
         profile = self._profile(installed, staged, found)
         # Beside the old tree: it is renamed at the end, and a rename cannot go to another file system.
@@ -64,11 +69,14 @@ class Build:
             shutil.rmtree(scratch, ignore_errors=True)
         return report
 
-    def _find_profile(self, installed: install.Installed) -> profiles.Profile | None:
-        """The union of the recorded profiles that fit these wheels; None if none does, or recording was asked for."""
+    def _find_profile(self, installed: install.Installed, staged: Path) -> profiles.Profile | None:
+        """The union of the recorded profiles that fit; None if none fits well enough, or recording was asked for."""
         if self.options.record:
             return None
-        return profiles.find(self.options.profiles, installed.wheels, platform.machine())
+        found = profiles.find(self.options.profiles, profiles.target_of(installed, platform.machine()))
+        if found is not None and _bytes_of(staged, found.other_builds) > MOST_WHOLE_BYTES:
+            return None
+        return found
 
     def _forecast(self, staged: Path, found: profiles.Profile | None) -> None:
         """Before the slow steps: refuse what cannot keep within the budget."""
@@ -86,16 +94,21 @@ class Build:
         with self.console.step("record", "read what is hot from the recorded profiles of these wheels") as step:
             if found is None:
                 step.say("no recorded profile fits these wheels: record the workload, which takes many minutes")
-                found = record.record_workload(staged, self.options.work, installed.wheels, step.say)
-                path = self.options.profiles / profiles.file_name(installed.wheels, platform.machine(), "workload")
+                target = profiles.target_of(installed, platform.machine())
+                found = record.record_workload(staged, self.options.work, target, step.say)
+                path = self.options.profiles / profiles.file_name(target, "workload")
                 found.save(path)
                 # Profiles of users' own models on the same wheels count, too.
-                found = profiles.find(self.options.profiles, installed.wheels, platform.machine()) or found
+                found = profiles.find(self.options.profiles, target) or found
                 step.result = f"recorded into {path}: "
             step.result += (
                 f"{len(found.hot):,} modules and {found.pages.count() * 4096 / 1e6:.1f} MB of libraries are hot "
                 f"({', '.join(found.capabilities)})"
             )
+            if found.other_builds:
+                step.result += (
+                    f"; {', '.join(sorted(found.other_builds))}: another build than the recorded one, so left whole"
+                )
         self.book.measure("record", staged, self.console.seconds["record"])
         return found
 
@@ -117,7 +130,10 @@ class Build:
         with self.console.step("split", "compress the cold pages of the libraries") as step:
             folder = finished / "torch_layer"
             compile_pager.build_pager(folder / compile_pager.PAGER_NAME, arch=platform.machine())
-            plans = {name: split.LibraryPlan(hot=profile.pages.of(name)) for name in selection.libraries_of(finished)}
+            plans = {
+                name: split.LibraryPlan(hot=profile.pages.of(name))
+                for name in selection.libraries_of(finished, profile.other_builds)
+            }
             parts = split.thin(
                 plans,
                 finished,
@@ -175,3 +191,8 @@ class Build:
         if self.options.treemap is not None:
             title = f"Torch layer: {report.unzipped_bytes:,} bytes, {report.headroom_bytes:,} left under Lambda's limit"
             self.options.treemap.write_text(treemap.draw(report.tree(), title), encoding="utf-8")
+
+
+def _bytes_of(tree: Path, names: Iterable[str]) -> int:
+    """The size of these files of the tree together."""
+    return sum((tree / name).stat().st_size for name in names if (tree / name).is_file())

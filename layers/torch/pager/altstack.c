@@ -24,9 +24,6 @@
 #ifndef AT_MINSIGSTKSZ
 #define AT_MINSIGSTKSZ 51
 #endif
-#ifndef SS_AUTODISARM
-#define SS_AUTODISARM (1U << 31)
-#endif
 
 /* New glibc has these functions under a new version too, which an older one lacks. */
 #if defined __x86_64__

@@ -5,7 +5,7 @@
  * is a fork in the middle: the child does not have the thread that would give it back. Then, and when more threads
  * fault at once than there are workspaces, fresh memory is mapped. No thread ever waits for a workspace.
  *
- * The stack is above the decoder's memory. 2 KiB of it are in use at most, as measured with the layer.
+ * The stack is above the decoder's memory. At most 2 KiB of it were used where that was measured, with the layer.
  */
 #include "pager.h"
 

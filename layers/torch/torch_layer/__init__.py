@@ -1,7 +1,7 @@
 """The layer's run-time half: `finder` finds its Python modules, and `pager` brings its libraries' cold pages back.
 
-A program may call `torch_layer.pager.stats()` and `torch_layer.finder.imports()`; the rest is the layer's own. The layer's
-DESIGN.md in the lambda-torch project explains it.
+A program may call `torch_layer.receipt()`, `torch_layer.pager.stats()` and `torch_layer.finder.imports()`; the rest is the
+layer's own. The layer's DESIGN.md in the lambda-torch project explains it.
 
 The names of the layer's files stand here for all Python code, and in `pager/pager.h` for all C code. A test compares them.
 """
@@ -18,3 +18,10 @@ SIDE_FILE_MAGIC = b"TLCOLD\r\n"
 PAGER_LIBRARY = "libtorch_layer_pager.so"
 COMPANION_LIBRARY = "libtorch_layer_companion.so"
 NOTE_NAME = b"torch-layer"
+
+
+def receipt() -> dict[str, object]:
+    """What `import torch` cost in this process, and what the layer did since: for a log line. See `torch_layer.receipts`."""
+    from torch_layer import receipts
+
+    return receipts.receipt()

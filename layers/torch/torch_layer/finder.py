@@ -28,7 +28,7 @@ from importlib.util import MAGIC_NUMBER
 from types import CodeType, ModuleType
 from typing import Any
 
-from torch_layer import ARCHIVE_FILE, PAGER_LIBRARY, pager
+from torch_layer import ARCHIVE_FILE, PAGER_LIBRARY, pager, start
 from torch_layer.archive import ModuleArchive
 from torch_layer.completion import ImportStats, is_eager
 from torch_layer.imports import Imports
@@ -38,7 +38,7 @@ from torch_layer.plan import Plan
 # What the table says of a name; a string instead is the file name of an extension module.
 MODULE, PACKAGE, NAMESPACE = range(3)
 
-# Folder below the root ("" is the root itself) -> name -> one of the above. The builder writes it (builder/bundle.py).
+# Folder below the root ("" is the root itself) -> name -> one of the above. The builder writes it (builder/python/import_table.py).
 Table = dict[str, dict[str, int | str]]
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 -- pathlib is not imported at start-up
@@ -194,6 +194,7 @@ def _check_python(magic: bytes) -> None:
         )
 
 
+start.limit_threads()
 _FOLDER = f"{ROOT}/torch_layer/"
 _ARCHIVE = ModuleArchive(_FOLDER + ARCHIVE_FILE, _FOLDER + PAGER_LIBRARY)
 _TABLE: Table = _ARCHIVE.head["table"]

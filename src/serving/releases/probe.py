@@ -2,9 +2,8 @@
 is untouched.
 
 The process is a new one and not a fork. A fork has the locks of the parent's threads, but not the threads: the thread
-that follows the channel forks while others hold OpenMP's pool, the allocator or an import lock, and the child then
-waits for ever. A new process has its own imports to do, about a second of CPU, which only releases with programs pay
-(figures: docs/threat-model.md).
+that follows the channel forks while others hold OpenMP's pool, the allocator or an import lock, and the child then waits
+for ever. A new process has its own imports to do, which only releases with programs pay.
 
 It has limits on memory, CPU time, files and time in all, no credentials in its environment, and may not write files,
 open sockets or start programs. It compares what torch read with the tables of operators (`programs.seen`), loads the

@@ -10,18 +10,31 @@ import platform
 import resource
 import struct
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 38, 22
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 38, 22, 2
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO | EPERM
 _SIGKILL: Final = 9
 
-# Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h) and of the
-# architectures (include/uapi/linux/audit.h): sockets, other programs, other processes. The trial needs none of them.
-_REFUSED_CALLS: Final = {
-    "x86_64": (0xC000003E, (41, 42, 49, 53, 59, 62, 101, 310, 311, 322, 425)),
-    "aarch64": (0xC00000B7, (198, 199, 200, 203, 221, 281, 117, 129, 270, 271, 425)),
+# Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h) and of architectures
+# (include/uapi/linux/audit.h). Refused are sockets, other programs, other processes, io_uring, and changes of files: the
+# trial needs none of them. Opening a file is looked at closer: the number of the call, and the place of its flags.
+_SYSTEMS: Final = {
+    "x86_64": (
+        0xC000003E,
+        (41, 42, 49, 53, 59, 62, 101, 310, 311, 322, 425, 76, 77, 82, 85, 86, 87, 88, 263, 264, 265, 266, 316, 437),
+        ((2, 1), (257, 2)),
+    ),
+    "aarch64": (
+        0xC00000B7,
+        (198, 199, 200, 203, 221, 281, 117, 129, 270, 271, 425, 35, 36, 37, 38, 45, 46, 276, 437),
+        ((56, 2),),
+    ),
 }
+# O_WRONLY, O_RDWR, O_CREAT, O_TRUNC (include/uapi/asm-generic/fcntl.h).
+_WRITING: Final = 0o1 | 0o2 | 0o100 | 0o1000
 
 
 def main(facts: dict[str, Any]) -> NoReturn:
@@ -108,16 +121,32 @@ def _end_with_parent() -> None:
 
 def _refuse_calls() -> None:
     """System calls that a trial does not need fail with EPERM (seccomp(2)), on the machines of the table."""
-    architecture, calls = _REFUSED_CALLS.get(platform.machine(), (0, ()))
-    if not calls:
+    if platform.machine() not in _SYSTEMS:
         return
-    load, equal, leave = 0x20, 0x15, 0x06  # BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K
-    allow, refuse = 0x7FFF0000, 0x00050001  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO | EPERM
-    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (leave, 0, 0, refuse), (load, 0, 0, 0)]
-    program += [(equal, len(calls) - index, 0, call) for index, call in enumerate(calls)]
-    program += [(leave, 0, 0, allow), (leave, 0, 0, refuse)]
-    instructions = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in program))
-    filtering = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(instructions))
-    header = ctypes.create_string_buffer(filtering)
+    instructions = ctypes.create_string_buffer(_filter(*_SYSTEMS[platform.machine()]))
+    header = ctypes.create_string_buffer(
+        struct.pack("HxxxxxxQ", (len(instructions) - 1) // 8, ctypes.addressof(instructions))
+    )
     if _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
-        _prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(header), 0, 0)
+        _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header), 0, 0)
+
+
+def _filter(architecture: int, refused: Sequence[int], opening: Sequence[tuple[int, int]]) -> bytes:
+    """A program of classic BPF over `struct seccomp_data` (number at 0, architecture at 4, arguments from 16)."""
+    load, equal, has, leave = 0x20, 0x15, 0x45, 0x06  # LD|W|ABS, JMP|JEQ|K, JMP|JSET|K, RET|K
+    # Each instruction: what it does, its number, and where to go if it is so; elsewhere the next one follows.
+    program: list[tuple[int, int, str]] = [(load, 4, ""), (equal, architecture, "known"), (leave, _REFUSE, "")]
+    places = {"known": len(program)}
+    program.append((load, 0, ""))
+    program += [(equal, call, "refuse") for call in refused]
+    program += [(equal, call, f"open {call}") for call, _ in opening]
+    program.append((leave, _ALLOW, ""))
+    for call, argument in opening:
+        places[f"open {call}"] = len(program)
+        program += [(load, 16 + 8 * argument, ""), (has, _WRITING, "refuse"), (leave, _ALLOW, "")]
+    places["refuse"] = len(program)
+    program.append((leave, _REFUSE, ""))
+    jumps = [places[goal] - place - 1 if goal else 0 for place, (_, _, goal) in enumerate(program)]
+    return b"".join(
+        struct.pack("HBBI", code, jump, 0, number) for (code, number, _), jump in zip(program, jumps, strict=True)
+    )

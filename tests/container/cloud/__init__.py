@@ -5,6 +5,7 @@ add, each in one place, what a SAM application's stack needs. They replace moto'
 pinned (requirements/dev.in), and `patches` refuses any other version.
 
     transform    AWS::Serverless-2016-10-31, by AWS's own aws-sam-translator; the outputs of a change set
+    deleted      the resources of a stack that was deleted, by its id
     gateway      REST APIs with a body, their deployments and stages
     functions    layers of functions, and invoking them: in AWS's runtime image, read-only, with the memory limit
     versions     published versions of functions, and aliases

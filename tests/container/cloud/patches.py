@@ -17,9 +17,10 @@ def apply() -> None:
             f"tests/container/cloud was written for moto {MOTO}, and this is {version('moto')}. "
             "Next: run its tests with the new version, adapt what fails, and change MOTO in patches.py."
         )
-    from container.cloud import functions, gateway, transform, verdicts, versions
+    from container.cloud import deleted, functions, gateway, transform, verdicts, versions
 
     transform.apply()
+    deleted.apply()
     gateway.apply()
     functions.apply()
     versions.apply()

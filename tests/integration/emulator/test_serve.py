@@ -1,5 +1,6 @@
 """`lambda-torch serve` and `lambda-torch invoke` as people use them: real commands, the real function, real HTTP."""
 
+import contextlib
 import json
 import re
 import shlex
@@ -39,11 +40,11 @@ class ServeProcess:
 
     def children(self) -> list[int]:
         """Every process that it has started, whatever these have started too."""
-        parents = {
-            int(entry.name): int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdecimal()
-        }
+        parents = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                with contextlib.suppress(OSError):  # another process of the machine may end at this moment
+                    parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
         direct = [process for process, parent in parents.items() if parent == self.process.pid]
         return [process for child in direct for process in members(child)]
 

@@ -51,6 +51,10 @@ class Misbehaving:
             bytearray(8 * 1024**3)
         if way == "write":
             (release / "written").write_text("x" * 100)
+        if way == "delete":
+            (release / "way").unlink()
+        if way == "empty":
+            os.truncate(release / "way", 0)
         if way == "connect":
             import socket
 
@@ -107,7 +111,9 @@ WAYS = {
     "loop": r"SIGXCPU|SIGKILL|not ready after 12 seconds",
     "sleep": "not ready after 12 seconds",
     "grow": "more memory than there is",
-    "write": "File too large",
+    "write": "Operation not permitted",
+    "delete": "Operation not permitted",
+    "empty": "Operation not permitted",
     "connect": "Operation not permitted",
     "start a program": "Operation not permitted",
     "look at credentials": r"credentials: \[\]",

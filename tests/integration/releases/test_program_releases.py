@@ -39,7 +39,7 @@ StartFollowing = Callable[..., Follower]
 
 
 def put(bucket: Bucket, folder: Path, *golden: GoldenExample) -> ReleaseRef:
-    """Put a folder into the bucket as somebody who has only the bucket can: nothing of it is loaded."""
+    """Put a folder into the bucket as a person with access to the bucket alone can: nothing of it is loaded."""
     files = format.describe(folder)
     manifest = Manifest(
         schema_version=1, version=format.version_of(files), created=datetime.now(UTC), files=files, golden=[*golden]

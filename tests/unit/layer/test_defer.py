@@ -3,6 +3,7 @@
 import ast
 import dis
 import json
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder import paths
 from builder.errors import BuildError
 from builder.python.deferred import planning, rules
 from builder.python.deferred.candidates import deferrable, names_bound
@@ -264,9 +266,7 @@ def test_every_use_in_torch_is_guarded() -> None:
     assert spec is not None
     assert spec.origin is not None
     sources = planning.SourceTree(Path(spec.origin).parents[1])
-    (profile,) = (
-        Path(__file__).resolve().parents[3].joinpath("layers/torch/profiles").glob("torch-2.13.0*workload.json")
-    )
+    (profile,) = paths.PROFILES.glob(f"torch-2.13.0*-{sys.implementation.cache_tag}-*workload.json")
     held = planning.HeldModules(**{key: tuple(value) for key, value in json.loads(profile.read_text())["held"].items()})
     made = planning.make(sources, held)
     assert len(made.deferred_names) > 10

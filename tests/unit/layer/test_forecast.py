@@ -48,7 +48,7 @@ def test_a_profile_tells_the_tiers_apart(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("#" * 1_000_000)
-    profile = Profile({}, "", "", (), ("torch",), frozenset(), frozenset(), PageSet())
+    profile = Profile({}, "", "", {}, (), ("torch",), frozenset(), frozenset(), PageSet())
     with_profile, without = (dict(forecast.forecast(tmp_path, known).packages)["torch"] for known in (profile, None))
     assert with_profile == round(1e6 * (forecast.HOT_SOURCE.likely + forecast.COLD_SOURCE.likely))
     assert without == round(2e6 * forecast.SOURCE.likely)
@@ -64,7 +64,7 @@ def test_a_split_library_is_forecast(tmp_path: Path, package: str, monkeypatch: 
     (tree.root / name).parent.mkdir(parents=True)
     (tree.root / name).write_bytes((tmp_path / "kit" / PLAIN).read_bytes())
     hot = frozenset(range(20, 60)) if package == "torch" else frozenset[int]()
-    profile = Profile({}, "", "", (), (), frozenset(), frozenset(), PageSet({name: hot}))
+    profile = Profile({}, "", "", {}, (), (), frozenset(), frozenset(), PageSet({name: hot}))
     expected = forecast.forecast(tree.root, profile)
     tree.add_pager()
     report = thin({name: LibraryPlan(hot)}, tree.root, tree.side_file)

@@ -137,7 +137,7 @@ def test_squares_fill_the_box_in_proportion(sizes: list[float], aspect: float) -
     boxes = treemap.squarify(ordered, treemap.Rectangle(0, 0, 100, 100), aspect)
     assert len(boxes) == len(ordered)
     for size, box in zip(ordered, boxes, strict=True):
-        assert box.width * box.height == pytest.approx(size / sum(ordered) * 10_000, rel=1e-6)
+        assert box.width * box.height == pytest.approx(size / sum(ordered) * 10_000, rel=1e-6, abs=1e-6)
         assert box.x >= -1e-6
         assert box.y >= -1e-6
         assert box.x + box.width <= 100 + 1e-6

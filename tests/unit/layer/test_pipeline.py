@@ -12,13 +12,12 @@ import pytest
 from builder import clean
 from builder.console import Console
 from builder.errors import BuildError, LayerSizeError
-from builder.native import compile_pager, selection
+from builder.native import compile_pager, selection, split
 from builder.native.page_set import PageSet
 from builder.options import BuildOptions
 from builder.pipeline import Build
 from builder.profile import profiles
 from builder.profile.profiles import Profile
-from builder.stage.install import Wheel
 from layer_kit.wheels import make_wheel
 from paging.kit import compile_library, compiled_pager, plain_source
 
@@ -45,8 +44,8 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildOptions:
         "torch/include/a.h": b"int a;\n",
         "torch/lib/libdeep.so": library.read_bytes(),
     }
-    torch = make_wheel(index, "torch", "2.13.0", files, requires="numpy")
-    numpy = make_wheel(index, "numpy", "0.2", {"numpy/__init__.py": b"", "numpy/tests/test_x.py": b""})
+    make_wheel(index, "torch", "2.13.0", files, requires="numpy")
+    make_wheel(index, "numpy", "0.2", {"numpy/__init__.py": b"", "numpy/tests/test_x.py": b""})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -57,11 +56,10 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildOptions:
     import platform
 
     profile = Profile(
-        wheels={
-            name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in (("torch", torch), ("numpy", numpy))
-        },
+        versions={"torch": "2.13.0", "numpy": "0.2"},
         python=str(sys.implementation.cache_tag),
         machine=platform.machine(),
+        libraries={"torch/lib/libdeep.so": hashlib.sha256(library.read_bytes()).hexdigest()},
         capabilities=("native",),
         hot=("torch", "torch.nn"),
         warm=frozenset(),
@@ -153,10 +151,10 @@ def test_what_a_killed_build_left_is_removed(options: BuildOptions) -> None:
 
 
 def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no profile fits the installed wheels, the workload is recorded and the profile stored under their hash."""
+    """Where no profile fits the installed versions, the workload is recorded and the profile stored under their names."""
     found = Profile.load(options.profiles / "p.json")
     (options.profiles / "p.json").unlink()
-    replace(found, wheels={"torch": "0" * 64, "numpy": "0" * 64}).save(options.profiles / "other.json")
+    replace(found, versions={"torch": "2.12.0", "numpy": "0.2"}).save(options.profiles / "other.json")
     recorded: list[Path] = []
 
     def record(staged: Path, *_: object) -> Profile:
@@ -166,5 +164,38 @@ def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypat
     monkeypatch.setattr("builder.profile.record.record_workload", record)
     Build(options, Console(StringIO())).run()
     assert recorded == [options.work / "staged"]
-    wheel = Wheel("torch", "2.13.0", found.wheels["torch"])
-    assert (options.profiles / profiles.file_name([wheel], found.machine, "workload")).is_file()
+    target = profiles.Target(found.versions, found.python, found.machine, found.libraries)
+    assert (options.profiles / profiles.file_name(target, "workload")).is_file()
+
+
+def test_a_small_library_of_another_build_stays_whole(options: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library with other bytes than the recorded ones is not split, and the build says which; nothing is recorded."""
+    found = Profile.load(options.profiles / "p.json")
+    replace(found, libraries={"torch/lib/libdeep.so": "0" * 64}).save(options.profiles / "p.json")
+    split_ones: list[str] = []
+
+    def thin(plans: dict[str, split.LibraryPlan], *_: object, **__: object) -> split.SplitReport:
+        split_ones.extend(plans)
+        return split.SplitReport(0, 0, 0, 0, 0.0)
+
+    monkeypatch.setattr(split, "thin", thin)
+    said = StringIO()
+    Build(options, Console(said)).run()
+    assert split_ones == []
+    assert "libdeep.so: another build than the recorded one" in said.getvalue()
+
+
+def test_large_libraries_of_another_build_are_recorded(options: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where libraries with other bytes are larger than the limit, the workload is recorded on them."""
+    found = Profile.load(options.profiles / "p.json")
+    replace(found, libraries={"torch/lib/libdeep.so": "0" * 64}).save(options.profiles / "p.json")
+    monkeypatch.setattr("builder.pipeline.MOST_WHOLE_BYTES", 10)
+    recorded: list[Path] = []
+
+    def record(staged: Path, *_: object) -> Profile:
+        recorded.append(staged)
+        return found
+
+    monkeypatch.setattr("builder.profile.record.record_workload", record)
+    Build(options, Console(StringIO())).run()
+    assert recorded == [options.work / "staged"]

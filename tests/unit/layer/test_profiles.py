@@ -1,4 +1,4 @@
-"""Recorded profiles are stored with the wheels' hashes, and are taken only where they fit."""
+"""Recorded profiles are stored with what they were recorded on, and are taken only where they fit."""
 
 import json
 import sys
@@ -10,19 +10,22 @@ import pytest
 from builder.errors import BuildError
 from builder.native.page_set import PageSet
 from builder.profile import profiles
-from builder.profile.profiles import Profile
-from builder.stage.install import Wheel
+from builder.profile.profiles import Profile, Target
+from builder.stage.install import Installed, Wheel
 
-WHEELS = [Wheel("numpy", "2.4.6", "b" * 64), Wheel("sympy", "1.14.0", "c" * 64), Wheel("torch", "2.13.0+cpu", "a" * 64)]
+CPU, BINDINGS = "torch/lib/libtorch_cpu.so", "torch/lib/libtorch_python.so"
+VERSIONS = {"torch": "2.13.0+cpu", "numpy": "2.4.6"}
+TARGET = Target(VERSIONS, "cpython-313", "x86_64", {CPU: "a" * 64, BINDINGS: "b" * 64, "other/lib.so": "c" * 64})
 PROFILE = Profile(
-    wheels={"torch": "a" * 64, "numpy": "b" * 64},
-    python=str(sys.implementation.cache_tag),
+    versions=VERSIONS,
+    python="cpython-313",
     machine="x86_64",
+    libraries={CPU: "a" * 64, BINDINGS: "b" * 64},
     capabilities=("avx2",),
     hot=("torch", "torch.nn"),
     warm=frozenset({"torch.fx"}),
     sources=frozenset({"torch/nn/functional.py"}),
-    pages=PageSet({"torch/lib/libtorch_cpu.so": frozenset({1, 2, 9})}),
+    pages=PageSet({CPU: frozenset({1, 2, 9}), BINDINGS: frozenset({5})}),
 )
 
 
@@ -35,15 +38,15 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        replace(PROFILE, wheels={"torch": "d" * 64, "numpy": "b" * 64}),
+        replace(PROFILE, versions={"torch": "2.14.0+cpu", "numpy": "2.4.6"}),
         replace(PROFILE, python="cpython-399"),
         replace(PROFILE, machine="aarch64"),
     ],
 )
 def test_a_profile_of_anything_else_does_not_count(tmp_path: Path, other: Profile) -> None:
-    """Another wheel, another Python or another architecture: the profile is left alone."""
+    """Another version of torch, another Python or another architecture: the profile does not count."""
     other.save(tmp_path / "p.json")
-    assert profiles.find(tmp_path, WHEELS, "x86_64") is None
+    assert profiles.find(tmp_path, TARGET) is None
 
 
 def test_all_profiles_that_fit_count_together(tmp_path: Path) -> None:
@@ -54,27 +57,61 @@ def test_all_profiles_that_fit_count_together(tmp_path: Path) -> None:
         capabilities=("native",),
         hot=("torch", "torch.fx"),
         warm=frozenset(),
-        pages=PageSet({"x.so": frozenset({4})}),
+        libraries={"other/lib.so": "c" * 64},
+        pages=PageSet({"other/lib.so": frozenset({4})}),
     )
     mine.save(tmp_path / "b.json")
-    found = profiles.find(tmp_path, WHEELS, "x86_64")
+    found = profiles.find(tmp_path, TARGET)
     assert found is not None
     assert found.hot == ("torch", "torch.nn", "torch.fx")
     assert found.warm == frozenset()
     assert found.capabilities == ("avx2", "native")
-    assert found.pages.count() == 4
+    assert found.pages.count() == 5
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema": 1}', json.dumps({"schema": 2})])
+@pytest.mark.parametrize("text", ["", "{}", "[]", json.dumps({"schema": 1}), json.dumps({"schema": 2})])
 def test_a_file_that_is_no_profile_is_named(tmp_path: Path, text: str) -> None:
     """A damaged profile stops the build with its name and what to do."""
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(BuildError, match=r"p\.json") as caught:
-        profiles.find(tmp_path, WHEELS, "x86_64")
+        profiles.find(tmp_path, TARGET)
     assert "record again" in caught.value.next_step
 
 
+def test_a_library_of_another_build_keeps_no_pages(tmp_path: Path) -> None:
+    """Where one library of the same versions has other bytes, the pages of the others count, and that one is named."""
+    PROFILE.save(tmp_path / "p.json")
+    found = profiles.find(tmp_path, TARGET._replace(libraries={**TARGET.libraries, BINDINGS: "d" * 64}))
+    assert found is not None
+    assert (found.pages.of(CPU), found.pages.of(BINDINGS)) == (frozenset({1, 2, 9}), frozenset())
+    assert found.other_builds == {BINDINGS}
+
+
+def test_a_profile_of_that_build_settles_it(tmp_path: Path) -> None:
+    """A library is no other build where any fitting profile recorded the very one."""
+    PROFILE.save(tmp_path / "p.json")
+    replace(PROFILE, libraries={BINDINGS: "d" * 64}, pages=PageSet({BINDINGS: frozenset({7})})).save(
+        tmp_path / "q.json"
+    )
+    found = profiles.find(tmp_path, TARGET._replace(libraries={**TARGET.libraries, BINDINGS: "d" * 64}))
+    assert found is not None
+    assert found.pages.of(BINDINGS) == frozenset({7})
+    assert found.other_builds == frozenset()
+
+
+def test_the_target_is_read_from_the_installed_tree(tmp_path: Path) -> None:
+    """Versions come from pip's list of wheels and hashes of libraries from RECORD; other files do not count."""
+    record = tmp_path / "torch-2.13.0+cpu.dist-info" / "RECORD"
+    record.parent.mkdir()
+    lines = ["torch/lib/libtorch_cpu.so,sha256=qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqo,5"]
+    record.write_text(
+        "\n".join([*lines, "torch/__init__.py,sha256=AA,3", "torch-2.13.0+cpu.dist-info/RECORD,,"]) + "\n"
+    )
+    wheels = (Wheel("sympy", "1.14.0", ""), Wheel("torch", "2.13.0+cpu", ""))
+    target = profiles.target_of(Installed(tmp_path, wheels, reused=False), "x86_64")
+    assert target == Target({"torch": "2.13.0+cpu"}, str(sys.implementation.cache_tag), "x86_64", {CPU: "aa" * 32})
+
+
 def test_names_say_what_a_profile_is_of() -> None:
-    """A profile's file name has version, Python, architecture, the wheel's hash and what was recorded."""
-    tag = sys.implementation.cache_tag
-    assert profiles.file_name(WHEELS, "x86_64", "resnet") == f"torch-2.13.0+cpu-{tag}-x86_64-aaaaaaaa-resnet.json"
+    """A profile's file name has the version of torch, the Python, the architecture and what was recorded."""
+    assert profiles.file_name(TARGET, "resnet") == "torch-2.13.0+cpu-cpython-313-x86_64-resnet.json"

@@ -18,7 +18,9 @@ ARROWS: dict[str, set[str]] = {
     "tripwires": {"completion"},
     "placeholders": {"completion"},
     "imports": {"completion", "placeholders", "plan", "start", "tripwires"},
-    "finder": {"", "archive", "completion", "imports", "pager", "placeholders", "plan", "resources"},
+    "finder": {"", "archive", "completion", "imports", "pager", "placeholders", "plan", "resources", "start"},
+    # Only `torch_layer.receipt()` imports it.
+    "receipts": {"pager", "start"},
 }
 # What torch imports itself, or what Python has imported before any program runs.
 STARTED_WITH = {
@@ -47,7 +49,7 @@ def imports(path: Path, *, everywhere: bool) -> set[str]:
 
 
 def modules() -> list[Path]:
-    """All but the package itself, which imports nothing."""
+    """All but the package itself, which imports nothing at a start."""
     return [path for path in sorted(paths.RUN_TIME.glob("*.py")) if path.stem != "__init__"]
 
 

@@ -1,4 +1,4 @@
-"""`lambda-torch layer`: show what is in a layer, and record what your own model uses of torch."""
+"""`lambda-torch layer`: show what is in a layer, record what your own model uses of torch, and publish the layer."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lambda_torch import project
+from lambda_torch.commands import layer_publish
 from lambda_torch.commands._model import model_option
 
 if TYPE_CHECKING:
@@ -20,11 +21,14 @@ REPORT = project.BUILD / "report.json"
 
 @click.group()
 def command() -> None:
-    """Show what is in a layer, and record what your own model uses of torch.
+    """Show what is in a layer, record what your own model uses of torch, and publish the layer.
 
     `make layer` builds the layer.
     """
     project.use_builder()
+
+
+command.add_command(layer_publish.publish)
 
 
 @command.command()
@@ -125,6 +129,7 @@ def _record(
     model: Path | None,
     packages: tuple[Path, ...],
 ) -> None:
+    import platform
     import tempfile
 
     import boto3  # noqa: F401  # if it is missing, fail here rather than inside the recorded process
@@ -162,11 +167,10 @@ def _record(
         }
         with steps.step("record", f"{len(events)} events to the handler") as step:
             driver = Path(__file__).parents[1] / "emulator" / "replay.py"
+            target = profiles.target_of(installed, platform.machine())
             command = [str(driver), *(str(event.resolve()) for event in events)]
-            profile = record_command(
-                staged, options.work, installed.wheels, command, variables, [code, *packages], step.say
-            )
-            path = paths.PROFILES / profiles.file_name(installed.wheels, profile.machine, name)
+            profile = record_command(staged, options.work, target, command, variables, [code, *packages], step.say)
+            path = paths.PROFILES / profiles.file_name(target, name)
             profile.save(path)
             step.result = (
                 f"{len(profile.hot):,} modules and {profile.pages.count() * 4096 / 1e6:.1f} MB of libraries, in {path}"

@@ -22,7 +22,8 @@ ZIP_DATE = 315_532_800
 _BOOTSTRAP = """\
 import os, sys
 sys.path[:0] = ["/var/task", "/opt/python/lib/python%d.%d/site-packages" % sys.version_info[:2], "/opt/python",
-"/var/runtime"] from awslambdaric.__main__ import main
+    "/var/runtime"]
+from awslambdaric.__main__ import main
 main(["awslambdaric", os.environ["_HANDLER"]])
 """
 

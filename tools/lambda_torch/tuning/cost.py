@@ -2,13 +2,12 @@
 
 import math
 import statistics
-import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-PRICES = Path(__file__).with_name("prices.toml")
+from lambda_torch.tuning.price_table import PriceTable
+
 # A faster size may cost up to this factor times the cheapest size.
 TOLERANCE = 1.1
 
@@ -31,8 +30,11 @@ class Prices:
     @classmethod
     def read(cls) -> "Prices":
         """Read the table."""
-        table: dict[str, Any] = tomllib.loads(PRICES.read_text())
-        return cls(**{**table, "date": str(table["date"])})
+        table = PriceTable.read()
+        compute = {architecture: table[f"lambda-{architecture}"] for architecture in ("x86_64", "arm64")}
+        row = compute["x86_64"]
+        by_architecture = {name: each.first_usd for name, each in compute.items()}
+        return cls(row.source, row.date, table.region, table["lambda-request"].first_usd, by_architecture)
 
     def million(self, memory_mb: int, milliseconds: float, architecture: str) -> float:
         """The price of a million requests, each with this duration in milliseconds."""

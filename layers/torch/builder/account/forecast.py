@@ -80,7 +80,7 @@ def forecast(staged: Path, profile: Profile | None) -> Forecast:
     """
     likely: dict[str, float] = {"torch_layer": RUN_TIME_BYTES}
     least = float(RUN_TIME_BYTES)
-    libraries = libraries_of(staged)
+    libraries = libraries_of(staged, profile.other_builds if profile is not None else ())
     for part in (*_of_libraries(staged, libraries, profile), *_of_other_files(staged, libraries, profile)):
         likely[part.package] = likely.get(part.package, 0.0) + part.bytes * part.ratio.likely
         least += part.bytes * part.ratio.least

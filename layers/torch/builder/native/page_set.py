@@ -55,6 +55,10 @@ class PageSet:
 
     __or__ = union
 
+    def only(self, libraries: Iterable[str]) -> "PageSet":
+        """The pages of these libraries alone."""
+        return PageSet({name: self.pages[name] for name in libraries if name in self.pages})
+
     def count(self) -> int:
         """How many pages there are in all."""
         return sum(len(numbers) for numbers in self.pages.values())

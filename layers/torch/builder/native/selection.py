@@ -1,6 +1,7 @@
 """Which libraries are split into hot and cold pages: all that are larger than a threshold, but for those of a rule."""
 
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,12 +24,17 @@ WHOLE: tuple[Whole, ...] = (
 )
 
 
-def libraries_of(tree: Path) -> list[str]:
-    """Paths, relative to the tree, of the libraries that are split."""
+def libraries_of(tree: Path, left_whole: Container[str] = ()) -> list[str]:
+    """Paths, relative to the tree, of the libraries that are split.
+
+    Args:
+        tree: A folder of packages.
+        left_whole: Paths of libraries that are not split either, because nobody knows which of their pages are hot.
+    """
     names = []
     for path in elf_files(tree):
         name = path.relative_to(tree).as_posix()
-        whole = any(re.match(rule.pattern, name) for rule in WHOLE)
+        whole = name in left_whole or any(re.match(rule.pattern, name) for rule in WHOLE)
         if not whole and re.search(r"\.so(\.|$)", path.name) and path.stat().st_size >= THRESHOLD_BYTES:
             names.append(name)
     return names

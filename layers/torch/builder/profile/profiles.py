@@ -1,26 +1,54 @@
-"""Recorded profiles: what a workload touches, stored with the hashes of the wheels that it was recorded on.
+"""Recorded profiles: what a workload touches, stored with what it was recorded on.
 
 A profile is a committed JSON file. So the same requirements give the same layer on any machine, also on one whose CPU
-has fewer capabilities than the recording machine. Several profiles may fit one set of wheels: that of the shipped
-workload, and those of a user's models. A build takes their union.
+has fewer capabilities than the recording machine. Several profiles may fit one build: that of the shipped workload, and
+those of a user's models. A build takes their union.
+
+Which modules a workload imports depends on the versions of torch, NumPy and Python. Which pages it touches depends on the
+very bytes of a library. So modules are found by version, and pages by the hash of the library. Two wheels of one version
+that differ in one library share the pages of all others.
 """
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from builder.errors import ProfileError
 from builder.native.page_set import PageSet
 from builder.python.deferred.planning import HeldModules
-from builder.stage.install import Wheel
+from builder.stage import install
 
-SCHEMA = 1
-# The wheels whose libraries are split. Page numbers are valid only for the very same build of them.
+SCHEMA = 2
+# The distributions whose modules and libraries a profile is about.
 KEYED = ("torch", "numpy")
+
+
+class Target(NamedTuple):
+    """What a layer is built from, as far as a profile depends on it.
+
+    Attributes:
+        versions: The version of each distribution in KEYED, by name.
+        python: The interpreter's tag, `cpython-313`.
+        machine: `x86_64` or `aarch64`.
+        libraries: sha256 of every native library as it was installed, in hex, by its path relative to the tree.
+    """
+
+    versions: Mapping[str, str]
+    python: str
+    machine: str
+    libraries: Mapping[str, str]
+
+
+def target_of(installed: install.Installed, machine: str) -> Target:
+    """What the installed tree is, for the Python that runs this."""
+    versions = {wheel.name: wheel.version for wheel in installed.wheels if wheel.name in KEYED}
+    hashes = install.hashes_of(installed.tree)
+    libraries = {name: value for name, value in hashes.items() if ".so" in name.rpartition("/")[2]}
+    return Target(versions, str(sys.implementation.cache_tag), machine, libraries)
 
 
 @dataclass(frozen=True)
@@ -28,55 +56,68 @@ class Profile:
     """What a workload touched.
 
     Attributes:
-        wheels: sha256 of the wheels in KEYED, by name.
+        versions: The version of each distribution in KEYED, by name.
         python: The interpreter's tag, `cpython-313`: modules differ between versions.
         machine: `x86_64` or `aarch64`.
+        libraries: sha256 of every library that was recorded, in hex, by its path.
         capabilities: The CPU capabilities under which it was recorded.
         hot: Names of the modules that were imported, in the order of the imports.
         warm: Names of the modules that only the checks of code outside the workload imported.
         sources: Paths of sources that were read as text.
         pages: Pages of libraries that were touched.
         held: Modules of torch that wait until they are touched. Only the shipped workload's profile has them.
+        other_builds: Paths of libraries that the target has as another build than the recorded one, so that nobody knows
+            which of their pages are hot. A file never has any; `on` says which there are.
     """
 
-    wheels: dict[str, str]
+    versions: dict[str, str]
     python: str
     machine: str
+    libraries: dict[str, str]
     capabilities: tuple[str, ...]
     hot: tuple[str, ...]
     warm: frozenset[str]
     sources: frozenset[str]
     pages: PageSet
     held: HeldModules = field(default_factory=HeldModules)
+    other_builds: frozenset[str] = frozenset()
 
-    def fits(self, wheels: Sequence[Wheel], machine: str) -> bool:
-        """Whether it was recorded with these very wheels, this version of Python and this architecture."""
-        return (
-            self.wheels == keys_of(wheels) and self.python == sys.implementation.cache_tag and self.machine == machine
-        )
+    def fits(self, target: Target) -> bool:
+        """Whether it was recorded with these versions and for this architecture."""
+        return (self.versions, self.python, self.machine) == (target.versions, target.python, target.machine)
+
+    def on(self, target: Target) -> "Profile":
+        """The profile without the pages of libraries that are another build in the target."""
+        same = {name: value for name, value in self.libraries.items() if target.libraries.get(name) == value}
+        others = frozenset(self.libraries).intersection(target.libraries).difference(same)
+        return replace(self, libraries=same, pages=self.pages.only(same), other_builds=others)
 
     def union(self, other: "Profile") -> "Profile":
         """What either of both touched."""
         hot = tuple(dict.fromkeys([*self.hot, *other.hot]))
+        libraries = {**self.libraries, **other.libraries}
         return Profile(
-            self.wheels,
+            self.versions,
             self.python,
             self.machine,
+            libraries,
             tuple(sorted({*self.capabilities, *other.capabilities})),
             hot,
             (self.warm | other.warm).difference(hot),
             self.sources | other.sources,
             self.pages.union(other.pages),
             self.held if self.held.modules else other.held,
+            (self.other_builds | other.other_builds).difference(libraries),
         )
 
     def save(self, path: Path) -> None:
         """Write the profile, in one step. Each entry has a line of its own, so that a change can be reviewed."""
         value = {
             "schema": SCHEMA,
-            "wheels": self.wheels,
+            "versions": self.versions,
             "python": self.python,
             "machine": self.machine,
+            "libraries": dict(sorted(self.libraries.items())),
             "capabilities": list(self.capabilities),
             "pages": self.pages.to_json(),
             "sources": sorted(self.sources),
@@ -103,9 +144,10 @@ class Profile:
                     f"{path} has schema {value['schema']}, this builder reads {SCHEMA}", "delete it and record again"
                 )
             return cls(
-                dict(value["wheels"]),
+                dict(value["versions"]),
                 str(value["python"]),
                 str(value["machine"]),
+                dict(value["libraries"]),
                 tuple(value["capabilities"]),
                 tuple(value["hot"]),
                 frozenset(value["warm"]),
@@ -117,20 +159,12 @@ class Profile:
             raise ProfileError(f"{path} is no recorded profile: {error!r}", "delete it and record again") from error
 
 
-def keys_of(wheels: Iterable[Wheel]) -> dict[str, str]:
-    """The hashes by which a profile is found."""
-    return {wheel.name: wheel.sha256 for wheel in wheels if wheel.name in KEYED}
+def file_name(target: Target, what: str) -> str:
+    """`torch-2.13.0+cpu-cpython-311-x86_64-workload.json`."""
+    return f"torch-{target.versions['torch']}-{target.python}-{target.machine}-{what}.json"
 
 
-def file_name(wheels: Sequence[Wheel], machine: str, what: str) -> str:
-    """`torch-2.13.0+cpu-cpython-311-x86_64-1a2b3c4d-workload.json`."""
-    torch = next(wheel for wheel in wheels if wheel.name == "torch")
-    return f"torch-{torch.version}-{sys.implementation.cache_tag}-{machine}-{torch.sha256[:8]}-{what}.json"
-
-
-def find(folder: Path, wheels: Sequence[Wheel], machine: str) -> Profile | None:
-    """The union of all profiles in the folder that fit; None if none fits."""
-    fitting = [
-        profile for path in sorted(folder.glob("*.json")) if (profile := Profile.load(path)).fits(wheels, machine)
-    ]
-    return reduce(Profile.union, fitting) if fitting else None
+def find(folder: Path, target: Target) -> Profile | None:
+    """The union of all profiles in the folder that fit; None if none does."""
+    fitting = [profile for path in sorted(folder.glob("*.json")) if (profile := Profile.load(path)).fits(target)]
+    return reduce(Profile.union, (profile.on(target) for profile in fitting)) if fitting else None

@@ -24,7 +24,6 @@ from builder.native.selection import libraries_of
 from builder.profile import profiles
 from builder.python.deferred.search import search
 from builder.python.tiers import module_name
-from builder.stage.install import Wheel
 from builder.stage.prune import link
 from torch_layer import SIDE_FILE
 
@@ -162,7 +161,7 @@ class RecordingTree:
 
 
 def record_workload(
-    staged: Path, work: Path, wheels: Sequence[Wheel], progress: Callable[[str], None] = lambda _text: None
+    staged: Path, work: Path, target: profiles.Target, progress: Callable[[str], None] = lambda _text: None
 ) -> profiles.Profile:
     """The profile of the shipped workload. Modules that only the checks of code outside the workload import are warm.
 
@@ -173,13 +172,13 @@ def record_workload(
         progress("find the modules of code that the workload does not touch")
         with tempfile.TemporaryDirectory(dir=work) as outputs:
             warm = tree.run(["-m", "builder.cold_checks", "--output", outputs], {})
-    return replace(_profile(wheels, names, hot, warm.modules), held=search(staged, work, progress))
+    return replace(_profile(target, names, hot, warm.modules), held=search(staged, work, progress))
 
 
 def record_command(
     staged: Path,
     work: Path,
-    wheels: Sequence[Wheel],
+    target: profiles.Target,
     command: Sequence[str],
     environment: dict[str, str],
     extra_path: Sequence[Path],
@@ -188,7 +187,7 @@ def record_command(
     """The profile of any program: a user's own model. The arguments are those of `RecordingTree.run`."""
     with RecordingTree(staged, work) as tree:
         hot, names = _under_each_capability(tree, command, environment, extra_path, progress)
-    return _profile(wheels, names, hot, ())
+    return _profile(target, names, hot, ())
 
 
 def _under_each_capability(
@@ -210,11 +209,12 @@ def _under_each_capability(
     return found, names
 
 
-def _profile(wheels: Sequence[Wheel], names: Sequence[str], hot: Recorded, warm: Iterable[str]) -> profiles.Profile:
+def _profile(target: profiles.Target, names: Sequence[str], hot: Recorded, warm: Iterable[str]) -> profiles.Profile:
     return profiles.Profile(
-        wheels=profiles.keys_of(wheels),
-        python=str(sys.implementation.cache_tag),
-        machine=platform.machine(),
+        versions=dict(target.versions),
+        python=target.python,
+        machine=target.machine,
+        libraries=dict(target.libraries),
         capabilities=tuple(sorted(names)),
         hot=hot.modules,
         warm=frozenset(warm).difference(hot.modules),

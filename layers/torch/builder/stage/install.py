@@ -4,6 +4,8 @@ pip resolves twice: once without touching anything (`--dry-run`), so that a CUDA
 refused by name before gigabytes of it are fetched, and then for real.
 """
 
+import base64
+import csv
 import hashlib
 import json
 import os
@@ -14,7 +16,7 @@ import sys
 import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,13 +48,21 @@ class Installed(NamedTuple):
 
 def owners_of(tree: Path) -> dict[str, str]:
     """`name version` by relative path, from the RECORD files of an installed tree."""
-    owners = {}
+    return {path: owner for path, owner, _ in _records(tree)}
+
+
+def hashes_of(tree: Path) -> dict[str, str]:
+    """The sha256 of each file as its wheel had it, in hex, by relative path; from the RECORD files of an installed tree."""
+    return {path: base64.urlsafe_b64decode(f"{digest}==").hex() for path, _, digest in _records(tree) if digest}
+
+
+def _records(tree: Path) -> Iterator[tuple[str, str, str]]:
+    """Relative path, `name version` of the owner, and sha256 in RECORD's form, which may be empty."""
     for record in sorted(tree.glob("*.dist-info/RECORD")):
         name, _, version = record.parent.name.removesuffix(".dist-info").rpartition("-")
-        for line in record.read_text(encoding="utf-8").splitlines():
-            path = line.rpartition(",")[0].rpartition(",")[0].strip('"')
-            owners[os.path.normpath(path)] = f"{name} {version}"
-    return owners
+        with record.open(encoding="utf-8", newline="") as file:
+            for path, digest, _ in csv.reader(file):
+                yield os.path.normpath(path), f"{name} {version}", digest.removeprefix("sha256=")
 
 
 def install(requirements: list[Path], work: Path, *, any_torch: bool = False) -> Installed:

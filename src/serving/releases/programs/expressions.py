@@ -41,7 +41,7 @@ _GUARD_TOKEN = re.compile(
 
 
 class _Tokens:
-    """Tokens one after another, with a bound on how deep whoever reads them may nest."""
+    """Tokens one after another, with a bound on how deep their reader may nest."""
 
     def __init__(self, text: str, token: re.Pattern[str], what: str) -> None:
         self._what = f"has a {what} that is not one of torch's: {text[:100]!r}"

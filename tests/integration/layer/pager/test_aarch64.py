@@ -66,7 +66,7 @@ def test_a_script_ends_as_in_stock(program: Path, foreign: Tree, foreign_split: 
     """Cold code comes back on aarch64, and handlers run, nest and are left as with the whole library."""
 
     def run(tree: Tree) -> tuple[int, str]:
-        command = [EMULATOR, "-L", LIBC, program, tree.root / PLAIN, script]
+        command = [EMULATOR, "-L", str(LIBC), str(program), str(tree.root / PLAIN), script]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         return done.returncode, done.stdout
 

@@ -1,0 +1,36 @@
+"""The reader of templates, beside SAM's own reading."""
+
+import json
+
+import pytest
+
+from lambda_torch.project import TEMPLATE
+from lambda_torch.stacks.template import StackTemplate
+from stack.kit import Stack, template
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"ApiAccess": "key"}, {"AlarmEmail": "a@example.com", "StaleReleaseDays": "30"}, {"Tracing": "on"}],
+)
+def test_conditions_hold_as_they_do_for_sam(parameters: dict[str, str]) -> None:
+    """The resources that the template declares are there for the same parameters as in SAM's transform."""
+    made = StackTemplate(TEMPLATE, parameters, "models").resources
+    declared = template()["Resources"]
+    by_sam = Stack(**parameters).resources
+    layer = {name for name in by_sam if name.startswith("TorchLayer")}
+    assert len(layer) == 1
+    assert {name for name in made if name != "TorchLayer"} == declared.keys() & by_sam.keys() - layer
+
+
+def test_parameters_and_the_stacks_name_are_put_in() -> None:
+    """References to parameters and to the stack's name have their values; what only AWS knows stays a text."""
+    made = StackTemplate(TEMPLATE, {"MemorySize": "1769"}, "models")
+    function = made.of_type("AWS::Serverless::Function")["PredictFunction"]
+    assert function["MemorySize"] == "1769"
+    assert "ReservedConcurrentExecutions" not in function
+    assert function["Layers"] == ["${TorchLayer}"]
+    machine = made.resources["BulkMachine"]["Properties"]
+    assert machine["StateMachineName"] == "models-bulk"
+    assert machine["RoleArn"] == "${BulkRole.Arn}"
+    json.dumps(made.resources)
