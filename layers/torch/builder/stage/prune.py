@@ -5,6 +5,7 @@ needs a compiler, a test runner, or the machine that the wheel was built on.
 """
 
 import os
+import platform
 import re
 import shutil
 from pathlib import Path
@@ -22,18 +23,29 @@ class PruneRule(NamedTuple):
     unless: str = r"(?!)"  # of these, files that match this stay
 
 
+# What the C++ code that torch.compile writes includes: torch/csrc/inductor/cpp_prefix.h, and all that it includes by itself. With
+# these it works where a function brings a compiler. `g++ -M` on the file that includes it lists them.
+_COMPILED_INCLUDES = (
+    r"torch/csrc/(inductor/(cpp_prefix|aoti_torch/c/(macros|shim|shim_deprecated))|stable/version)\.h",
+    r"torch/headeronly/(core/(DeviceType|ScalarType)\.h|(cpu|macros)/.+|util/.+|[^/]+)",
+    r"ATen/cpu/vec/([^/]+|vec(256|512)/[^/]+|vec128/vec128\.h)",
+    # Vectors of these are of one architecture.
+    *((r"ATen/cpu/vec/(vec128|sve)/[^/]+",) if platform.machine() == "aarch64" else ()),
+    r"ATen/(AccumulateType|Config|NumericUtils|jiterator_macros|core/PhiloxRNGEngine)\.h",
+    r"ATen/native/(Math|cpu/zmath|quantized/AffineQuantizerBase)\.h",
+    r"c10/(core/(DeviceType|ScalarType)|macros/[^/]+)\.h",
+    r"c10/util/(ArrayRef|Backtrace|Exception|Lazy|Load|MathConstants|SmallVector|StringUtil|TypeCast|TypeSafeSignMath)\.h",
+    r"c10/util/(BFloat16|Float4|Float8|Half|complex|q(u)?int)[^/-]*(-math)?\.h",
+    r"c10/util/(bits|copysign|generic_math|hash|irange|overflows|string_utils)\.h",
+    r"sleef\.h",
+)
+
 RULES = (
     PruneRule(
         "headers",
         r"(torch/include/|numpy/_core/include/|torch/share/cmake/|numpy/_core/lib/(npy-)?pkg-?config/)",
         "C++ headers, CMake and pkg-config files serve a compiler, and a Lambda runtime has none",
-        # What the code that torch.compile writes includes (torch/csrc/inductor/cpp_prefix.h and all that it includes): it works
-        # where a function brings a compiler.
-        unless=r"torch/include/("
-        r"ATen/cpu/vec/|ATen/(AccumulateType|Config|NumericUtils|jiterator_macros)\.h|ATen/core/PhiloxRNGEngine\.h|"
-        r"ATen/native/(Math|cpu/zmath|quantized/AffineQuantizerBase)\.h|c10/core/(DeviceType|ScalarType)\.h|"
-        r"c10/(macros|util)/[^/]+\.h|sleef\.h|torch/headeronly/|torch/csrc/stable/version\.h|"
-        r"torch/csrc/inductor/(cpp_prefix\.h|aoti_torch/c/))",
+        unless=rf"torch/include/({'|'.join(_COMPILED_INCLUDES)})$",
     ),
     PruneRule(
         "sources for a compiler",
