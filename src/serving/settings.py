@@ -89,6 +89,9 @@ class Settings(BaseModel):
     fetch_seconds: Annotated[float, Field(alias="RELEASE_FETCH_SECONDS", gt=0, allow_inf_nan=False)] = 60.0
     """How long fetching one release may take in all. No request waits that long: see `wait_seconds`."""
 
+    lend_seconds: Annotated[float, Field(alias="RELEASE_LEND_SECONDS", ge=0, allow_inf_nan=False)] = 0.25
+    """How long a request may stay for a fetch that Lambda froze between requests. 0 lends no time."""
+
     timeout_seconds: Annotated[float, Field(alias="FUNCTION_TIMEOUT", gt=0, allow_inf_nan=False)] = 30.0
     """The function's timeout in seconds. Waits for S3 are shorter, so that the client gets the reason."""
 
@@ -97,6 +100,9 @@ class Settings(BaseModel):
 
     cache: Annotated[Path, Field(alias="RELEASE_CACHE")] = Path(tempfile.gettempdir()) / "releases"
     """Where fetched releases are kept. On Lambda, programs can write only to /tmp."""
+
+    storage_mb: Annotated[PositiveInt | None, Field(alias="EPHEMERAL_STORAGE")] = None
+    """The size of /tmp in MB, which the template sets. Without it, what the disk has free decides."""
 
     memory_mb: Annotated[PositiveInt, Field(alias="AWS_LAMBDA_FUNCTION_MEMORY_SIZE")] = MEGABYTES_PER_CPU
     """The function's memory in MB, which decides its share of CPU. Set by Lambda."""

@@ -13,8 +13,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.storage.deadline import Deadline
-from serving.storage.objects import FetchError, Objects, OpenedObject, pieces
+from serving.storage.deadline import AWAKE, TICK_SECONDS, Deadline
+from serving.storage.objects import READ_SECONDS, FetchError, Objects, OpenedObject, pieces
 
 # One connection does not fill the network. AWS's performance guidelines advise ranges of 8-16 MB over several
 # connections.
@@ -68,10 +68,10 @@ def _hash_behind(parts: list["Future[None]"], ranges: list[tuple[int, int]], tra
     pending = set(parts)
     for part, (first, last) in zip(parts, ranges, strict=True):
         while part in pending:
-            done, pending = wait(pending, transfer.deadline.remaining, FIRST_COMPLETED)
+            done, pending = wait(pending, min(TICK_SECONDS / 2, transfer.deadline.remaining), FIRST_COMPLETED)
             for finished in done:
                 finished.result()
-            if not done:
+            if not done and not transfer.deadline.remaining:
                 raise transfer.too_late()
         position = first
         while position < last:
@@ -111,11 +111,14 @@ class _Transfer:
         while True:
             if not self.deadline.remaining:
                 raise self.too_late()
+            lost = AWAKE.lost()
             try:
                 self._read(position, last)
                 return
             except _BrokenOffError as broken:
-                failures = 1 if broken.position > position else failures + 1
+                # S3 ends connections of a function that is frozen for long. That says nothing about S3.
+                was_frozen = AWAKE.lost() - lost > READ_SECONDS
+                failures = 1 if was_frozen or broken.position > position else failures + 1
                 position = broken.position
                 if not broken.retryable or failures >= ATTEMPTS or not self.deadline.remaining:
                     raise FetchError(str(broken), retryable=broken.retryable) from broken

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from serving.errors import DeadlyReleaseError, ReleaseUnavailableError
 from serving.releases.format import Channel
+from serving.releases.looking import LookThread
 from serving.releases.reading import ChannelReader, ReadAhead, ReleaseSource
 from serving.releases.reporting import Counters, ReleaseLog
 from serving.releases.slot import InService, LoadedRelease, Slot
@@ -38,11 +39,13 @@ class RefreshPace:
         refresh_seconds: between two looks with a release in service.
         retry_seconds: between two looks without one.
         wait_seconds: how long a start or a request waits at most where there is no release yet.
+        lend_seconds: how long a request stays at most for a look that was frozen between requests.
     """
 
     refresh_seconds: float
     retry_seconds: float
     wait_seconds: float = 5.0
+    lend_seconds: float = 0.0
 
 
 @dataclass
@@ -93,11 +96,9 @@ class Follower:
         self._source: ReleaseSource = reader
         # One refresh at a time, in whichever thread.
         self._refreshing = threading.Lock()
-        # Whether a look is due in the thread, or going on there.
-        self._looking = False
-        self._looked = threading.Condition()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        # Requests without a release begin one look together.
+        self._healing = threading.Lock()
+        self._thread = LookThread(self._look)
 
     @property
     def channel(self) -> str:
@@ -122,12 +123,11 @@ class Follower:
             return
         self._failed(self._still_looking())
         self._source = ahead
-        self._look()
+        self._begin_look()
 
     def suspend(self) -> None:
         """Finish what is going on, and give up connections and credentials: Lambda is about to take a snapshot."""
-        with self._looked:
-            self._looked.wait_for(lambda: not self._looking)
+        self._thread.wait()
         with self._refreshing:
             self._next_check = math.inf
             self._reader.close()
@@ -165,24 +165,26 @@ class Follower:
         Raises:
             ReleaseUnavailableError: as `use`, at the latest after `wait_seconds`.
         """
-        with self._looked:
+        with self._healing:
             if self._slot.in_service is None and self._clock() >= self._next_check:
-                self._look()
-            is_done = self._looked.wait_for(
-                lambda: not self._looking or self._slot.in_service is not None, self._pace.wait_seconds
-            )
-            in_service = self._slot.in_service
-            if in_service is not None:
-                return in_service
-            problem = self._problem if is_done else self._still_looking()
-            assert problem is not None
-            # A new object: each request has a traceback of its own.
-            raise ReleaseUnavailableError(problem.code, str(problem))
+                self._begin_look()
+        has_ended = self._thread.wait(self._pace.wait_seconds)
+        in_service = self._slot.in_service
+        if in_service is not None:
+            return in_service
+        problem = self._problem if has_ended else self._still_looking()
+        assert problem is not None
+        # A new object: each request has a traceback of its own.
+        raise ReleaseUnavailableError(problem.code, str(problem))
 
     def look_if_due(self) -> None:
         """Wake the thread that looks at the pointer, if it is time to."""
         if self._slot.in_service is not None and self._clock() >= self._next_check:
-            self._look()
+            self._begin_look()
+
+    def lend(self) -> None:
+        """Stay at most `lend_seconds` for a look that was frozen between requests."""
+        self._thread.lend(self._pace.lend_seconds)
 
     def _still_looking(self) -> ReleaseUnavailableError:
         return ReleaseUnavailableError(
@@ -190,24 +192,14 @@ class Follower:
             f"There is no release yet: {self._reader.step} takes longer than {self._pace.wait_seconds:g} s, and goes on",
         )
 
-    def _look(self) -> None:
-        """Have the thread look now."""
-        self._next_check, self._looking = math.inf, True
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._follow, name="release-refresh", daemon=True)
-            self._thread.start()
-        self._wake.set()
+    def _begin_look(self) -> None:
+        self._next_check = math.inf
+        self._thread.begin()
 
-    def _follow(self) -> None:
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            source, self._source = self._source, self._reader
-            with self._refreshing:
-                self._refresh(source)
-            with self._looked:
-                self._looking = self._wake.is_set()
-                self._looked.notify_all()
+    def _look(self) -> None:
+        source, self._source = self._source, self._reader
+        with self._refreshing:
+            self._refresh(source)
 
     def _refresh(self, source: ReleaseSource) -> None:
         """One look at the pointer, and what follows from it. Never raises; decides when the next look is due."""
@@ -274,4 +266,5 @@ class _Use:
     def __exit__(self, *_: object) -> None:
         self._slot.end()
         # Now, and not before the model ran: while the answer is computed, no other thread competes for the interpreter.
+        self._follower.lend()
         self._follower.look_if_due()

@@ -12,13 +12,10 @@ from serving.releases import golden
 from serving.releases.deaths import DeathMarks
 from serving.releases.golden import GoldenError
 from serving.releases.reading import PreparedRelease
+from serving.releases.room import WORKING_BYTES, memory_problem
 from serving.releases.slot import LoadedRelease
 from serving.settings import child_environment
 from serving.telemetry import receipts
-
-# What a model needs beside its weights while it is built and warmed up: activations, unused parts of the heap, Python
-# objects.
-WORKING_BYTES = 64 * 1024 * 1024
 
 
 class Loader:
@@ -85,6 +82,11 @@ class Loader:
     def fits_beside(self, prepared: PreparedRelease) -> bool:
         """Whether the model can be built while the one in service stays in memory."""
         return resident_bytes() + prepared.manifest.size + WORKING_BYTES <= self._memory_bytes
+
+    def memory_problem(self, prepared: PreparedRelease) -> str:
+        """Why it cannot be built beside the models in service, with the figures and the next step."""
+        used = resident_bytes()
+        return memory_problem(prepared.ref.version, prepared.manifest.size, used, self._memory_bytes)
 
 
 def example_of(model: ServedModel) -> Any | None:

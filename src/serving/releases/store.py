@@ -22,6 +22,7 @@ from serving.releases.format import (
     channel_key,
     file_key,
 )
+from serving.releases.room import MEGABYTE, Room
 from serving.settings import AwsEnvironment, Settings
 from serving.storage import signed
 from serving.storage.deadline import Deadline
@@ -60,6 +61,7 @@ def open_store(settings: Settings) -> "ReleaseStore":
         settings.fetch_seconds,
         document_seconds=settings.document_seconds,
         signers=settings.release_signers,
+        room=Room(settings.memory_mb * MEGABYTE, settings.storage_mb and settings.storage_mb * MEGABYTE),
     )
 
 
@@ -73,6 +75,7 @@ class ReleaseStore:
         fetch_seconds: how long fetching one release may take in all.
         document_seconds: how long reading a pointer or a manifest may take in all.
         signers: the public keys, one of which must have signed a release. Empty: no signature is needed.
+        room: the space that the function has.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class ReleaseStore:
         *,
         document_seconds: float = DOCUMENT_SECONDS,
         signers: Sequence[str] = (),
+        room: Room = Room(),  # noqa: B008 (it cannot change)
     ) -> None:
         self._objects = objects
         self._bucket = bucket
@@ -91,6 +95,7 @@ class ReleaseStore:
         self._fetch_seconds = fetch_seconds
         self._document_seconds = document_seconds
         self._signers = signers
+        self._room = room
 
     def channel(self, name: str, etag: str | None = None) -> PointerState | None:
         """The channel's pointer; None where it still has the given ETag (one conditional GET, RFC 9110 section 13.1.2).
@@ -165,6 +170,7 @@ class ReleaseStore:
             return folder
         staging: Path | None = None
         try:
+            self._room.check(manifest.version, manifest.size, self._cache)
             self._cache.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(dir=self._cache, prefix=_STAGING))
             deadline = Deadline(self._fetch_seconds)

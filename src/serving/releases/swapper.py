@@ -79,13 +79,15 @@ class Swapper:
             return self._loader.build(prepared)
         size = prepared.manifest.size
         if in_service.canary is not None:
-            self._log.memory_is_short(ref.version, size, "three models do not fit into memory: the canary ends")
+            reason = f"The canary ends. {self._loader.memory_problem(prepared)}"
+            self._log.memory_is_short(ref.version, size, reason)
             with self._slot.drained():
                 self._slot.in_service = InService(in_service.current)
                 in_service.canary.unload()
             if self._loader.fits_beside(prepared):
                 return self._loader.build(prepared)
-        self._log.memory_is_short(ref.version, size, "two models do not fit into memory: requests wait for the swap")
+        reason = f"Requests wait for the swap. {self._loader.memory_problem(prepared)}"
+        self._log.memory_is_short(ref.version, size, reason)
         return self._load_in_place(prepared, in_service.current)
 
     def _load_beside(self, ref: ReleaseRef, source: ReleaseSource) -> LoadedRelease:
@@ -93,7 +95,7 @@ class Swapper:
         prepared = source.prepare(ref)
         if not self._loader.fits_beside(prepared):
             raise ReleaseUnavailableError(
-                "release_refused", f"The canary {ref.version} does not fit into memory beside the current release"
+                "release_refused", f"The canary cannot serve. {self._loader.memory_problem(prepared)}"
             )
         return self._loader.build(prepared)
 

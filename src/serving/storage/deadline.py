@@ -2,6 +2,9 @@
 
 A timeout of a socket counts from read to read: a server that sends one byte now and then never breaks it. So each step
 has a deadline, and each wait for the network is at most what is left of it.
+
+Lambda freezes an environment between two requests, for seconds or for minutes. A step that was begun before must be able
+to go on after. So deadlines count the time in which the process ran, and not the time in which it was frozen.
 """
 
 import threading
@@ -9,16 +12,52 @@ import time
 from collections.abc import Callable
 from typing import Self
 
+# Waits are cut into pieces of this length, so that every step looks at the clock so often.
+TICK_SECONDS = 0.25
+
+
+class AwakeClock:
+    """Seconds in which this process ran. Between two looks at the clock at most TICK_SECONDS count.
+
+    Args:
+        clock: monotonic seconds, which go on while the process is frozen.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last = clock()
+        self._awake = self._lost = 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> float:
+        """The seconds that count."""
+        return self._look()[0]
+
+    def lost(self) -> float:
+        """The seconds that do not count."""
+        return self._look()[1]
+
+    def _look(self) -> tuple[float, float]:
+        with self._lock:
+            now = self._clock()
+            gap, self._last = now - self._last, now
+            self._awake += min(gap, TICK_SECONDS)
+            self._lost += max(0.0, gap - TICK_SECONDS)
+            return self._awake, self._lost
+
+
+AWAKE = AwakeClock()
+
 
 class Deadline:
     """A moment, so many seconds from now. Another thread may bring it forward with `end`.
 
     Args:
         seconds: until the moment.
-        clock: monotonic seconds.
+        clock: monotonic seconds, or only those in which the process ran.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] = AWAKE) -> None:
         self._clock = clock
         self._moment = clock() + seconds
         self._ended = threading.Event()

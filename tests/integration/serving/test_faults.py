@@ -273,6 +273,25 @@ def test_disk_full(
     heals(app, good, better)
 
 
+def test_no_room_for_another_release(
+    good: Published,
+    start_through: Callable[..., ModuleType],
+    proxy: FaultyProxy,
+    bucket: Bucket,
+    release: Path,
+    tmp_path: Path,
+) -> None:
+    """A release for which /tmp has no room beside the old one is refused before a byte of its files is read."""
+    app = start_through(EPHEMERAL_STORAGE="1")
+    assert predict(app) == (200, good.version)
+    large = variant(release, tmp_path / "large", 10)
+    (large / "more.bin").write_bytes(bytes(1024 * 1024))
+    better = publish(large, bucket)
+    problem = survives(app, good)
+    assert "EphemeralStorage to at least 2" in problem
+    assert not [path for _, path in proxy.seen if better.version in path and not path.endswith("manifest.json")]
+
+
 def test_too_little_memory_for_two_models(
     app: ModuleType, good: Published, bucket: Bucket, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """`lambda-torch publish`: make a release folder the current release of a channel."""
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -45,6 +46,11 @@ from lambda_torch.commands._model import golden_of, model_option
     help="Sign the release with the private key in this file (lambda-torch key new FILE), or with an Ed25519 key of AWS KMS, "
     "named by its id, ARN or alias.",
 )
+@click.option(
+    "--stack",
+    metavar="NAME",
+    help="Compare the release's size with /tmp and memory of this deployed stack. Default: with those of a new stack.",
+)
 @dry_run_option
 @json_option
 def command(
@@ -58,6 +64,7 @@ def command(
     metrics: tuple[str, ...],
     golden_file: Path | None,
     key_name: str | None,
+    stack: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -70,10 +77,13 @@ def command(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+    from lambda_torch.errors import BucketError
+    from lambda_torch.releases.fitting import StackSizes
     from lambda_torch.releases.keys import open_key
     from lambda_torch.releases.publishing import publish
 
     key = None if key_name is None else open_key(key_name)
+    sizes = StackSizes() if stack is None else StackSizes.of_stack(stack)
     figures = dict(map(_metric, metrics))
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -91,8 +101,22 @@ def command(
             progress=lambda _, sent: bar.update(task, advance=sent),
             dry_run=dry_run,
         )
+        is_other = done.previous not in (None, done.version)
+        before = 0
+        # The release before may be damaged. This one is published all the same.
+        with contextlib.suppress(BucketError):
+            before = opened_bucket.release(done.previous).manifest.size if done.previous and is_other else 0
+        problems = sizes.problems(done.release.manifest.size, before)
+    for problem in problems:
+        console.print(problem, style="yellow")
     if as_json:
-        facts = {"version": done.version, "sent": done.sent, "existed": done.existed, "previous": done.previous}
+        facts = {
+            "version": done.version,
+            "sent": done.sent,
+            "existed": done.existed,
+            "previous": done.previous,
+            "warnings": problems,
+        }
         facts["signer"] = None if key is None else key.signer
         print_json({**facts, "channel": None if no_promote else channel, "dry_run": dry_run})
         return
