@@ -37,6 +37,7 @@ def child(way: str, target: str) -> None:
     from serving.releases import download
     from serving.settings import AwsEnvironment
     from serving.storage import signed
+    from serving.storage.deadline import Deadline
 
     client = boto3.client("s3")
     objects = signed.open_objects(AwsEnvironment.from_environment())
@@ -47,7 +48,7 @@ def child(way: str, target: str) -> None:
     if way == "boto3":
         client.download_file("models", "weights.safetensors", target)
     else:
-        size, deadline = int(os.environ["OBJECT_BYTES"]), time.monotonic() + 600
+        size, deadline = int(os.environ["OBJECT_BYTES"]), Deadline(600)
         download.fetch(objects, "models", "weights.safetensors", size, Path(target), deadline)
     if way == "load":
         # Touch every page of every tensor, as the first prediction does.

@@ -50,7 +50,7 @@ with start.recording():
     slot, release_log = Slot(), ReleaseLog(log, metrics)
     loader = Loader(model, settings.memory_mb * 1024 * 1024, DeathMarks(settings.cache))
     swapper = Swapper(slot, reader, loader, release_log)
-    pace = RefreshPace(settings.refresh_seconds, settings.retry_seconds)
+    pace = RefreshPace(settings.refresh_seconds, settings.retry_seconds, settings.wait_seconds)
     follower = Follower(reader, swapper, slot, pace, release_log)
     follower.start(ahead)
 request_log = RequestLog(start, settings.initialization, metrics)

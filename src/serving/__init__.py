@@ -1,4 +1,4 @@
 """The serving side of the function: settings, releases, events and answers.
 
-It knows AWS, but neither names nor networks.
+It knows AWS. It does not know the model: neither the sample's names nor any network.
 """

@@ -4,26 +4,48 @@ No other module of the function reads `os.environ`.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
 from serving.errors import ServingError
 
 # AWS Lambda gives one vCPU at this memory size, and a proportional share below and above it (Lambda developer guide,
 # "Memory").
 MEGABYTES_PER_CPU = 1769
+# Lambda ends the init phase after 10 s, and the log does not say why (Lambda developer guide, "Lambda execution
+# environment lifecycle"). API Gateway answers 504 after 29 s ("Amazon API Gateway quotas").
+INIT_SECONDS = 10.0
+GATEWAY_SECONDS = 29.0
+# A request that waits for a release also has to read the channel and the manifest: each one may take this share.
+DOCUMENT_SHARE = 0.8
 
 
 def _comma_separated(value: object) -> object:
     """`"a, b"` becomes `("a", "b")`: environment variables hold lists in this form."""
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(part.strip() for part in value.split(","))
     return value
+
+
+# What a browser sends as `Origin` (RFC 6454, section 6.2): scheme, host in lower case, and a port.
+_ORIGIN = re.compile(r"https?://[a-z0-9._\[\]:-]*[a-z0-9\]]")
+
+
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what no browser sends, because it would never match."""
+    for origin in origins if origins != ("*",) else ():
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"{origin!r} is not an origin as browsers send it, such as https://a.example or http://localhost:8080: "
+                "no path, no slash at the end, no upper-case letters; `*` stands alone"
+            )
+    return origins
 
 
 class SettingsError(ServingError):
@@ -42,7 +64,10 @@ class Settings(BaseModel):
     """The bucket that holds the releases. Without it the function starts, and answers 503 with the next step."""
 
     cors_origins: Annotated[
-        tuple[str, ...], BeforeValidator(_comma_separated), Field(alias="CORS_ORIGINS", min_length=1)
+        tuple[str, ...],
+        BeforeValidator(_comma_separated),
+        AfterValidator(_origins),
+        Field(alias="CORS_ORIGINS", min_length=1),
     ] = ("*",)
     """Origins that browsers may call from: `*`, or a list with commas: `https://a.example,https://b.example`."""
 
@@ -62,7 +87,10 @@ class Settings(BaseModel):
     """Seconds between two looks at the channel's pointer, while requests arrive."""
 
     fetch_seconds: Annotated[float, Field(alias="RELEASE_FETCH_SECONDS", gt=0, allow_inf_nan=False)] = 60.0
-    """How long fetching one release may take in all."""
+    """How long fetching one release may take in all. No request waits that long: see `wait_seconds`."""
+
+    timeout_seconds: Annotated[float, Field(alias="FUNCTION_TIMEOUT", gt=0, allow_inf_nan=False)] = 30.0
+    """The function's timeout in seconds. Waits for S3 are shorter, so that the client gets the reason."""
 
     retry_seconds: Annotated[float, Field(alias="RELEASE_RETRY_SECONDS", ge=0, allow_inf_nan=False)] = 5.0
     """Seconds between two looks at the channel while no release can serve, however many requests come."""
@@ -88,6 +116,13 @@ class Settings(BaseModel):
     allow_programs: Annotated[bool, Field(alias="ALLOW_PROGRAMS")] = False
     """Whether a release may hold programs, `torch.export` and TorchScript. Weights as safetensors need it not."""
 
+    release_signers: Annotated[
+        tuple[Annotated[str, Field(pattern="^ed25519:[A-Za-z0-9+/]{43}=$")], ...],
+        BeforeValidator(_comma_separated),
+        Field(alias="RELEASE_SIGNERS"),
+    ] = ()
+    """The public keys, one of which must have signed a release. Empty: releases need no signature."""
+
     checked_function: Annotated[str | None, Field(alias="CHECKED_FUNCTION", min_length=1)] = None
     """The ARN of the version that the check before a deploy invokes. Only the function of that check has it."""
 
@@ -106,6 +141,20 @@ class Settings(BaseModel):
         except ValidationError as error:
             problems = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_url=False))
             raise SettingsError(f"The function's environment cannot be used. {problems}") from None
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long a start or a request waits for a release at most, in seconds; then reading goes on without it.
+
+        Half of what the shortest limit gives, so that the other half is for torch and the model. It is 5 s, or less
+        where the function's timeout is less than 10 s.
+        """
+        return min(INIT_SECONDS, GATEWAY_SECONDS, self.timeout_seconds) / 2
+
+    @property
+    def document_seconds(self) -> float:
+        """How long reading a pointer or a manifest may take in all, so that a request still gets the reason."""
+        return self.wait_seconds * DOCUMENT_SHARE
 
     @property
     def threads(self) -> int:

@@ -141,6 +141,12 @@ class Stack:
                 return self._attribute(*(argument if isinstance(argument, list) else argument.split(".", 1)))
             if function == "Fn::Sub":
                 return self._substitute(argument)
+            if function == "Fn::Split":
+                separator, text = argument
+                return str(self._resolve(text)).split(separator)
+            if function == "Fn::Select":
+                position, choices = argument
+                return self._resolve(choices)[int(position)]
             if function == "Fn::If":
                 condition, yes, no = argument
                 return self._resolve(yes if self._holds(condition) else no)

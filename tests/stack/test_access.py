@@ -1,8 +1,10 @@
+import re
 from typing import Any
 
 import pytest
 
 from lambda_torch.project import ROOT
+from serving.settings import Settings, SettingsError
 from stack.kit import Stack, routes, template
 
 # What a client must send, by ApiAccess: nothing for `open`.
@@ -136,9 +138,70 @@ def test_only_the_api_may_invoke_the_function() -> None:
         assert permission["FunctionName"].endswith(":function:PredictFunction:live")
 
 
-def test_refusals_of_the_gateway_carry_cors() -> None:
-    """API Gateway's own 4xx and 5xx can be read by a page of another origin."""
-    body = Stack().properties("PredictApi")["Body"]
+@pytest.mark.parametrize(
+    ("origins", "header"),
+    [
+        ("*", "'*'"),
+        ("https://a.example", "'https://a.example'"),
+        ("https://a.example,https://b.example", None),
+        ("https://a.example , https://b.example", None),
+    ],
+)
+def test_refusals_of_the_gateway_carry_cors(origins: str, header: str | None) -> None:
+    """API Gateway's own 4xx and 5xx are for pages of any origin, or of the one origin, or of none where there are several."""
+    body = Stack(CorsOrigins=origins).properties("PredictApi")["Body"]
     for kind in ("DEFAULT_4XX", "DEFAULT_5XX"):
         headers = body["x-amazon-apigateway-gateway-responses"][kind]["responseParameters"]
-        assert headers == {"gatewayresponse.header.Access-Control-Allow-Origin": "'*'"}
+        assert headers == ({"gatewayresponse.header.Access-Control-Allow-Origin": header} if header else {})
+
+
+@pytest.mark.parametrize(
+    ("origins", "good"),
+    [
+        ("*", True),
+        ("https://a.example", True),
+        ("http://localhost:8080", True),
+        ("https://[::1]:8443", True),
+        ("https://a.example,https://b.example", True),
+        ("https://a.example , http://127.0.0.1:3000", True),
+        ("https://a.example/", False),
+        ("https://a.example/page", False),
+        ("https://A.example", False),
+        ("HTTPS://a.example", False),
+        ("https://a.example?x", False),
+        ("https://me@a.example", False),
+        ("https://a.example:", False),
+        ("https://*.example", False),
+        ("https://", False),
+        ("a.example", False),
+        ("*,https://a.example", False),
+        ("https://a.example,", False),
+        ("https://b\u00fccher.example", False),
+    ],
+)
+def test_template_and_function_take_the_same_origins(origins: str, good: bool) -> None:
+    """An origin that no browser sends is refused at the deploy, and at the start of the function."""
+    pattern = template()["Parameters"]["CorsOrigins"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, origins)) == good
+    if good:
+        assert Settings.from_environment({"CORS_ORIGINS": origins}).cors_origins
+    else:
+        with pytest.raises(SettingsError, match="CORS_ORIGINS"):
+            Settings.from_environment({"CORS_ORIGINS": origins})
+
+
+def test_signers_reach_both_functions() -> None:
+    """The function and the check before a deploy take the same signed releases; by default none needs a signature."""
+    key = f"ed25519:{'A' * 43}="
+    for choices, expected in (({}, ""), ({"ReleaseSigner": f"{key},{key}"}, f"{key},{key}")):
+        stack = Stack(**choices)
+        for name in ("PredictFunction", "DeployCheckFunction"):
+            assert stack.properties(name)["Environment"]["Variables"]["RELEASE_SIGNERS"] == expected
+
+
+@pytest.mark.parametrize("value", ["ed25519:short=", f"ed25519:{'A' * 44}", f"{'A' * 43}=", f"ed25519:{'A' * 43}=,"])
+def test_what_is_no_public_key_is_refused(value: str) -> None:
+    """The deploy and the start of the function refuse it, so that no mistake leaves releases unsigned."""
+    assert not re.fullmatch(template()["Parameters"]["ReleaseSigner"]["AllowedPattern"], value)
+    with pytest.raises(SettingsError, match="RELEASE_SIGNERS"):
+        Settings.from_environment({"RELEASE_SIGNERS": value})

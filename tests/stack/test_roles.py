@@ -102,9 +102,11 @@ def test_a_bulk_run_reads_its_input_and_invokes_the_alias() -> None:
 
 
 def test_the_deploy_check_reads_examples_and_invokes_versions() -> None:
-    """The check before a deploy may read manifests, invoke versions of this function, and report; weights it cannot read."""
+    """The check before a deploy may read manifests and signatures, invoke versions of this function, and report, but not
+    read weights."""
     stack = Stack()
     assert stack.allows("DeployCheckRole", "s3:GetObject", f"{BUCKET}/releases/1/manifest.json")
+    assert stack.allows("DeployCheckRole", "s3:GetObject", f"{BUCKET}/releases/1/.signatures.json")
     assert stack.allows("DeployCheckRole", "lambda:InvokeFunction", f"{FUNCTION}:8")
     assert not stack.allows("DeployCheckRole", "s3:GetObject", f"{BUCKET}/releases/1/weights.safetensors")
     assert not stack.allows("DeployCheckRole", "lambda:InvokeFunction", f"{FUNCTION}-of-somebody-else:8")

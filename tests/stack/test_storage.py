@@ -41,14 +41,24 @@ def test_what_clients_sent_and_got_is_removed() -> None:
 
 
 def test_old_versions_and_broken_uploads_are_removed() -> None:
-    """Versions that were replaced or removed go after 30 days, and parts of uploads that nobody finished after two."""
+    """Old versions go after 30 days, those of inputs and results after one, and parts of unfinished uploads after two."""
     rules = Stack().properties("ModelBucket")["LifecycleConfiguration"]["Rules"]
-    assert [rule["NoncurrentVersionExpiration"] for rule in rules if "NoncurrentVersionExpiration" in rule] == [
-        {"NoncurrentDays": 30}
-    ]
+    days = {
+        rule.get("Prefix", ""): rule["NoncurrentVersionExpiration"]["NoncurrentDays"]
+        for rule in rules
+        if "NoncurrentVersionExpiration" in rule
+    }
+    assert days == {"": 30, "inbox/": 1, "bulk/": 1, "results/": 1}
     assert [rule["AbortIncompleteMultipartUpload"] for rule in rules if "AbortIncompleteMultipartUpload" in rule] == [
         {"DaysAfterInitiation": 2}
     ]
+
+
+def test_delete_markers_are_removed() -> None:
+    """A marker without versions goes; S3 refuses a rule that says this and has days or tags."""
+    rules = Stack().properties("ModelBucket")["LifecycleConfiguration"]["Rules"]
+    (rule,) = [rule for rule in rules if rule.get("ExpiredObjectDeleteMarker")]
+    assert rule.keys() == {"Id", "Status", "ExpiredObjectDeleteMarker"}
 
 
 def test_messages_are_encrypted_and_given_up_after_five_tries() -> None:

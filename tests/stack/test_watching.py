@@ -2,15 +2,14 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from serving.telemetry.emf import NAMESPACE, UNITS
 from stack.kit import Stack, template
 
 # What each alarm looks at: namespace, metric, threshold.
 ALARMS = {
-    "CrashAlarm": ("AWS/Lambda", "Errors", 1),
-    "DefectAlarm": (NAMESPACE, "Errors", 1),
     "ThrottleAlarm": ("AWS/Lambda", "Throttles", 1),
-    "LatencyAlarm": ("AWS/Lambda", "Duration", "5000"),
     "RefusedReleaseAlarm": (NAMESPACE, "SwapFailures", 1),
     "FailedRequestsAlarm": ("AWS/SQS", "ApproximateNumberOfMessagesVisible", 1),
     "FailedRunAlarm": ("AWS/States", "ExecutionsFailed", 1),
@@ -22,24 +21,90 @@ def dimensions(alarm: dict[str, Any]) -> dict[str, str]:
     return {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
 
 
+# The alarms that end deploys: the metric that they compare with the invocations, and when they begin.
+SHARES = {
+    "CrashAlarm": ("AWS/Lambda", "Errors", "Sum", 2),
+    "DefectAlarm": (NAMESPACE, "Errors", "Sum", 2),
+    "LatencyAlarm": ("AWS/Lambda", "Duration", "PR(5000:)", 1),
+}
+OF_ALIAS = {"FunctionName": "PredictFunction", "Resource": "PredictFunction:live"}
+OF_DEFECTS = {"function_name": "PredictFunction", "code": "internal_error"}
+
+
+def share(alarm: dict[str, Any], **values: float) -> float:
+    """What the expression of an alarm gives for these values of its metrics: CloudWatch's IF, for single numbers."""
+    expression = alarm["Metrics"][0]["Expression"]
+    return float(eval(expression, {"IF": lambda condition, yes, no: yes if condition else no, **values}))
+
+
 def test_each_alarm_looks_at_its_metric() -> None:
-    """Crashes, defects, throttles, p99, refused releases, given-up messages and failed runs have an alarm each."""
+    """Throttles, refused releases, given-up messages and failed runs have an alarm each."""
     found = {
         name: (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"])
         for name, alarm in Stack().of_type("AWS::CloudWatch::Alarm").items()
+        if name not in SHARES
     }
     assert found == ALARMS
-    assert Stack().properties("LatencyAlarm")["ExtendedStatistic"] == "p99"
     assert dimensions(Stack().properties("FailedRequestsAlarm")) == {"QueueName": "FailedRequests.QueueName"}
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_alarms_that_end_deploys_are_shares_of_the_invocations(name: str) -> None:
+    """Each compares its metric with the invocations of the alias, both in the same minutes."""
+    alarm = Stack().properties(name)
+    expression, counted, invocations = alarm["Metrics"]
+    assert [each.get("ReturnData", True) for each in alarm["Metrics"]] == [True, False, False]
+    assert all(each["Id"] in expression["Expression"] for each in (counted, invocations))
+    metric = counted["MetricStat"]["Metric"]
+    found = (metric["Namespace"], metric["MetricName"], counted["MetricStat"]["Stat"], alarm["Threshold"])
+    assert found == SHARES[name]
+    assert dimensions(metric) == (OF_DEFECTS if name == "DefectAlarm" else OF_ALIAS)
+    assert invocations["MetricStat"]["Metric"]["MetricName"] == "Invocations"
+    assert dimensions(invocations["MetricStat"]["Metric"]) == OF_ALIAS
+    assert counted["MetricStat"]["Period"] == invocations["MetricStat"]["Period"] == 60
+
+
+@pytest.mark.parametrize(
+    ("failed", "invocations", "begins"),
+    [
+        (1, 1, False),
+        (4, 4, False),
+        (5, 5, True),
+        (5, 1000, False),
+        (20, 1000, False),
+        (21, 1000, True),
+        (10, 100, True),
+    ],
+)
+def test_a_few_failures_do_not_end_a_deploy(failed: int, invocations: int, begins: bool) -> None:
+    """A minute counts with at least five failures that are more than 2 %; a new version that fails at 10 % of them counts."""
+    for name in ("CrashAlarm", "DefectAlarm"):
+        alarm = Stack().properties(name)
+        assert (share(alarm, failed=failed, invocations=invocations) > alarm["Threshold"]) == begins
+        assert (alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("slow", "invocations", "begins"),
+    [(1, 1, False), (4, 10, False), (5, 10, True), (5, 1000, False), (10, 1000, False), (11, 1000, True)],
+)
+def test_a_few_slow_invocations_do_not_end_a_deploy(slow: int, invocations: int, begins: bool) -> None:
+    """A minute counts with at least five slow invocations that are more than 1 %; CloudWatch gives the share in percent."""
+    alarm = Stack().properties("LatencyAlarm")
+    found = share(alarm, slow=100 * slow / invocations, invocations=invocations)
+    assert (found > alarm["Threshold"]) == begins
+
+
+def test_the_limit_of_latency_is_a_parameter() -> None:
+    """LatencyAlarmMilliseconds is the limit above which CloudWatch counts."""
+    alarm = Stack(LatencyAlarmMilliseconds="250").properties("LatencyAlarm")
+    assert alarm["Metrics"][1]["MetricStat"]["Stat"] == "PR(250:)"
 
 
 def test_alarms_are_of_this_stack() -> None:
     """Two stacks of an account do not set off each other's alarms: metrics are this function's, and Lambda's the alias's."""
     stack = Stack()
-    for name in ("CrashAlarm", "ThrottleAlarm", "LatencyAlarm"):
-        wanted = {"FunctionName": "PredictFunction", "Resource": "PredictFunction:live"}
-        assert dimensions(stack.properties(name)) == wanted
-    assert dimensions(stack.properties("DefectAlarm")) == {"function_name": "PredictFunction", "code": "internal_error"}
+    assert dimensions(stack.properties("ThrottleAlarm")) == OF_ALIAS
     assert dimensions(stack.properties("RefusedReleaseAlarm")) == {"function_name": "PredictFunction"}
 
 

@@ -73,10 +73,13 @@ def _predict_several(service: Service, items: list[str], model: ServedModel, inv
     from serving.http import batch
 
     outcomes = batch.answer(items, service.model.Request, model)
+    # The first defect counts: an alarm compares defects with invocations, and a list is one of those.
+    metrics = service.metrics.embedded({"Errors": 1})
     for index, outcome in enumerate(outcomes):
         if outcome.defect is not None:
             facts = {"request_id": invocation.request_id, "index": index, "code": "internal_error"}
-            service.log.failure("item failed", facts, outcome.defect, service.metrics.embedded({"Errors": 1}))
+            service.log.failure("item failed", facts, outcome.defect, metrics)
+            metrics = {}
     return f"[{','.join(outcome.text for outcome in outcomes)}]"
 
 

@@ -91,7 +91,9 @@ def _answer(service: Service, wanted: _BulkBatch) -> tuple[dict[str, int], str |
         counts["failed" if outcome.defect is not None else "refused"] += 1
         if outcome.defect is not None:
             facts = {"index": item.index, "code": "internal_error"}
-            service.log.failure("item failed", facts, outcome.defect, service.metrics.embedded({"Errors": 1}))
+            # The first defect counts: an alarm compares defects with invocations, and a batch is one of those.
+            metrics = service.metrics.embedded({"Errors": 1}) if counts["failed"] == 1 else {}
+            service.log.failure("item failed", facts, outcome.defect, metrics)
         # The text of a refusal is `{"error": ...}`: its only member becomes a member of this line.
         lines.append(f'{{"index":{item.index},"release":{version},{outcome.text[1:]}\n')
     text = "".join(lines)

@@ -9,14 +9,12 @@ import contextlib
 import hashlib
 import os
 import random
-import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from serving.storage.objects import READ_SECONDS, Body, FetchError, Objects, OpenedObject, pieces
+from serving.storage.deadline import Deadline
+from serving.storage.objects import FetchError, Objects, OpenedObject, pieces
 
 # One connection does not fill the network. AWS's performance guidelines advise ranges of 8-16 MB over several
 # connections.
@@ -28,21 +26,13 @@ ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.1
 
 
-def fetch(
-    objects: Objects,
-    bucket: str,
-    key: str,
-    size: int,
-    target: Path,
-    deadline: float,
-    clock: Callable[[], float] = time.monotonic,
-) -> str:
+def fetch(objects: Objects, bucket: str, key: str, size: int, target: Path, deadline: Deadline) -> str:
     """Read an object of a known size into a new file, and return the SHA-256 of what arrived, in hex.
 
     Args:
         size: the object's size in bytes. Another size is an error before anything is read.
         target: the file to make.
-        deadline: on `clock`. After it, nothing more is read.
+        deadline: for the whole object. After it, nothing more is read.
 
     Raises:
         FileNotFoundError: there is no such object.
@@ -54,14 +44,15 @@ def fetch(
         if size:
             # Reserves the space now: a full disk is an error here, and not a crash when mapped memory is read later.
             os.posix_fallocate(descriptor, 0, size)
-        transfer = _Transfer(objects, bucket, key, size, descriptor, deadline, clock)
+        # A deadline of its own: when one range fails, the others end, and the caller's deadline stays.
+        transfer = _Transfer(objects, bucket, key, size, descriptor, deadline.within(deadline.remaining))
         ranges = [(start, min(start + PART_BYTES, size)) for start in range(0, size, PART_BYTES)] or [(0, 0)]
         with ThreadPoolExecutor(min(PARALLEL, len(ranges)), thread_name_prefix="fetch") as pool:
             parts = [pool.submit(transfer.fetch_range, first, last) for first, last in ranges]
             try:
                 return _hash_behind(parts, ranges, transfer)
             finally:
-                transfer.give_up()
+                transfer.deadline.end()
                 pool.shutdown(wait=True, cancel_futures=True)
     finally:
         os.close(descriptor)
@@ -77,7 +68,7 @@ def _hash_behind(parts: list["Future[None]"], ranges: list[tuple[int, int]], tra
     pending = set(parts)
     for part, (first, last) in zip(parts, ranges, strict=True):
         while part in pending:
-            done, pending = wait(pending, transfer.remaining, FIRST_COMPLETED)
+            done, pending = wait(pending, transfer.deadline.remaining, FIRST_COMPLETED)
             for finished in done:
                 finished.result()
             if not done:
@@ -108,31 +99,17 @@ class _Transfer:
     key: str
     size: int
     descriptor: int
-    deadline: float
-    clock: Callable[[], float]
-    stop: threading.Event = field(default_factory=threading.Event)
-    _open: set[Body] = field(default_factory=set)
-
-    @property
-    def remaining(self) -> float:
-        """Seconds until the deadline."""
-        return max(0.0, self.deadline - self.clock())
+    deadline: Deadline
 
     def too_late(self) -> FetchError:
         """What to raise when the deadline has passed."""
         return FetchError(f"There was not enough time to read {self.key}", retryable=True)
 
-    def give_up(self) -> None:
-        """Let every range that is still being read end soon, even where its bytes arrive slowly."""
-        self.stop.set()
-        for body in list(self._open):
-            body.limit_wait(0.01)
-
     def fetch_range(self, first: int, last: int) -> None:
         """Read bytes [first, last) into their place. After a broken connection, reading goes on where it broke."""
         position, pause, failures = first, FIRST_PAUSE_SECONDS, 0
         while True:
-            if self.stop.is_set() or not self.remaining:
+            if not self.deadline.remaining:
                 raise self.too_late()
             try:
                 self._read(position, last)
@@ -140,37 +117,32 @@ class _Transfer:
             except _BrokenOffError as broken:
                 failures = 1 if broken.position > position else failures + 1
                 position = broken.position
-                if not broken.retryable or failures >= ATTEMPTS or not self.remaining:
+                if not broken.retryable or failures >= ATTEMPTS or not self.deadline.remaining:
                     raise FetchError(str(broken), retryable=broken.retryable) from broken
                 # Full jitter: readers that failed at the same time try again at different times
                 # (AWS Architecture Blog, "Exponential Backoff And Jitter").
-                self.stop.wait(min(self.remaining, random.uniform(0, pause)))  # noqa: S311 (not a secret)
+                self.deadline.pause(random.uniform(0, pause))  # noqa: S311 (not a secret)
                 pause *= 2
 
     def _read(self, position: int, last: int) -> None:
         """One attempt: read from `position` on until `last`, or until the connection breaks."""
         byte_range = f"bytes={position}-{last - 1}" if last > position else None
         try:
-            found = self.objects.get(self.bucket, self.key, byte_range=byte_range)
+            found = self.objects.get(self.bucket, self.key, byte_range=byte_range, deadline=self.deadline)
         except FetchError as error:
             raise _BrokenOffError(position, str(error), retryable=error.retryable) from error
         body = found.body
         with contextlib.closing(body):
             self._check_range(found, position, last)
-            if last > position:
-                body.limit_wait(min(READ_SECONDS, self.remaining + 0.01))
-                self._open.add(body)
             try:
                 for piece in pieces(body):
-                    if self.stop.is_set() or not self.remaining:
+                    if not self.deadline.remaining:
                         raise self.too_late()
                     _write(self.descriptor, piece[: last - position], position)
                     position += len(piece)
             except (ConnectionError, TimeoutError) as error:
                 message = f"Reading {self.key} broke off: {error or type(error).__name__}"
                 raise _BrokenOffError(position, message, retryable=True) from error
-            finally:
-                self._open.discard(body)
         if position < last:
             raise _BrokenOffError(position, f"{self.key} ended early, at byte {position}", retryable=True)
 

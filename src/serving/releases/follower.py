@@ -2,6 +2,9 @@
 
 After a request is answered, and at most every `refresh_seconds`, a thread looks at the channel's pointer (one
 conditional GET). Where the pointer has changed, `Swapper` brings the releases that it names into service.
+
+Without a release a request has to wait for that thread, but only for `wait_seconds`: then it is refused with the
+reason, and the thread goes on.
 """
 
 import contextvars
@@ -14,7 +17,7 @@ from dataclasses import dataclass, field
 
 from serving.errors import DeadlyReleaseError, ReleaseUnavailableError
 from serving.releases.format import Channel
-from serving.releases.reading import ChannelReader, ReleaseSource
+from serving.releases.reading import ChannelReader, ReadAhead, ReleaseSource
 from serving.releases.reporting import Counters, ReleaseLog
 from serving.releases.slot import InService, LoadedRelease, Slot
 from serving.releases.swapper import Swapper
@@ -29,10 +32,17 @@ RESUME_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class RefreshPace:
-    """How often to look at the pointer, in seconds: with a release in service, and without one."""
+    """How often to look at the pointer, and how long to wait for a first release, in seconds.
+
+    Attributes:
+        refresh_seconds: between two looks with a release in service.
+        retry_seconds: between two looks without one.
+        wait_seconds: how long a start or a request waits at most where there is no release yet.
+    """
 
     refresh_seconds: float
     retry_seconds: float
+    wait_seconds: float = 5.0
 
 
 @dataclass
@@ -79,8 +89,13 @@ class Follower:
         self._pointer = _Pointer()
         self._problem: ReleaseUnavailableError | None = None
         self._next_check = -math.inf
+        # What the thread looks at next: what was read ahead, if the start did not wait for its end.
+        self._source: ReleaseSource = reader
         # One refresh at a time, in whichever thread.
         self._refreshing = threading.Lock()
+        # Whether a look is due in the thread, or going on there.
+        self._looking = False
+        self._looked = threading.Condition()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -94,17 +109,25 @@ class Follower:
         """What following the channel has done so far."""
         return self._log.counters
 
-    def start(self, source: ReleaseSource | None = None) -> None:
+    def start(self, ahead: ReadAhead | None = None) -> None:
         """Load the channel's release if it has one. A failure is kept: `use` raises it.
 
         Args:
-            source: where to read this once, such as what was read ahead; None to read S3 now.
+            ahead: what was read ahead; None to read S3 now. If it is not ready within `wait_seconds`, the thread takes
+                it up later.
         """
-        with self._refreshing:
-            self._refresh(source or self._reader)
+        if ahead is None or ahead.wait(self._pace.wait_seconds):
+            with self._refreshing:
+                self._refresh(ahead or self._reader)
+            return
+        self._failed(self._still_looking())
+        self._source = ahead
+        self._look()
 
     def suspend(self) -> None:
         """Finish what is going on, and give up connections and credentials: Lambda is about to take a snapshot."""
+        with self._looked:
+            self._looked.wait_for(lambda: not self._looking)
         with self._refreshing:
             self._next_check = math.inf
             self._reader.close()
@@ -137,32 +160,54 @@ class Follower:
         return (self._slot.in_service or self.heal()).current
 
     def heal(self) -> InService:
-        """Without a release nothing else can answer, so this request looks at the channel itself, if it is time to."""
-        with self._refreshing:
+        """Without a release nothing can answer, so this request waits for a look at the channel, if it is time for one.
+
+        Raises:
+            ReleaseUnavailableError: as `use`, at the latest after `wait_seconds`.
+        """
+        with self._looked:
             if self._slot.in_service is None and self._clock() >= self._next_check:
-                self._refresh(self._reader)
+                self._look()
+            is_done = self._looked.wait_for(
+                lambda: not self._looking or self._slot.in_service is not None, self._pace.wait_seconds
+            )
             in_service = self._slot.in_service
             if in_service is not None:
                 return in_service
-            assert self._problem is not None
+            problem = self._problem if is_done else self._still_looking()
+            assert problem is not None
             # A new object: each request has a traceback of its own.
-            raise ReleaseUnavailableError(self._problem.code, str(self._problem))
+            raise ReleaseUnavailableError(problem.code, str(problem))
 
     def look_if_due(self) -> None:
         """Wake the thread that looks at the pointer, if it is time to."""
         if self._slot.in_service is not None and self._clock() >= self._next_check:
-            self._next_check = math.inf
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._follow, name="release-refresh", daemon=True)
-                self._thread.start()
-            self._wake.set()
+            self._look()
+
+    def _still_looking(self) -> ReleaseUnavailableError:
+        return ReleaseUnavailableError(
+            "storage_unavailable",
+            f"There is no release yet: {self._reader.step} takes longer than {self._pace.wait_seconds:g} s, and goes on",
+        )
+
+    def _look(self) -> None:
+        """Have the thread look now."""
+        self._next_check, self._looking = math.inf, True
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._follow, name="release-refresh", daemon=True)
+            self._thread.start()
+        self._wake.set()
 
     def _follow(self) -> None:
         while True:
             self._wake.wait()
             self._wake.clear()
+            source, self._source = self._source, self._reader
             with self._refreshing:
-                self._refresh(self._reader)
+                self._refresh(source)
+            with self._looked:
+                self._looking = self._wake.is_set()
+                self._looked.notify_all()
 
     def _refresh(self, source: ReleaseSource) -> None:
         """One look at the pointer, and what follows from it. Never raises; decides when the next look is due."""

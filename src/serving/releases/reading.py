@@ -57,16 +57,21 @@ class ChannelReader:
             first one after `close`. Raises ReleaseUnavailableError where there is no bucket.
         channel: the channel's name.
         allow_programs: whether a release may hold programs.
+
+    Attributes:
+        step: what was begun last, for people.
     """
 
     def __init__(self, open_store: Callable[[], ReleaseStore], channel: str, *, allow_programs: bool = False) -> None:
         self.channel = channel
+        self.step = "the start"
         self._allow_programs = allow_programs
         self._open_store = open_store
         self._opened: ReleaseStore | None = None
 
     def pointer(self, etag: str | None) -> PointerState | None:
         """As `ReleaseSource.pointer`."""
+        self.step = f"reading the channel {self.channel!r}"
         store = self._store()
         with receipts.phase("pointer"):
             return store.channel(self.channel, etag)
@@ -74,8 +79,10 @@ class ChannelReader:
     def prepare(self, ref: ReleaseRef) -> PreparedRelease:
         """As `ReleaseSource.prepare`."""
         store = self._store()
+        self.step = f"reading the manifest of release {ref.version}"
         with receipts.phase("pointer"):
             manifest = store.manifest(ref)
+        self.step = f"fetching release {ref.version} ({manifest.size} bytes)"
         with receipts.phase("fetch"):
             folder = store.fetch(manifest)
         try:
@@ -83,6 +90,7 @@ class ChannelReader:
                 screening.check(folder, manifest.files, allow_programs=self._allow_programs)
         except ValueError as error:
             raise ReleaseUnavailableError("release_refused", f"Release {ref.version}: {error}") from error
+        self.step = f"loading release {ref.version}"
         return PreparedRelease(ref, manifest, folder)
 
     def keep_only(self, versions: Collection[str]) -> None:
@@ -121,6 +129,11 @@ class ReadAhead:
         run = contextvars.copy_context().run  # so that the thread's phases go to the receipt that is open here
         self._thread = threading.Thread(target=run, args=(self._read,), name="release-ahead", daemon=True)
         self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long for the thread to end; returns whether it has."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def pointer(self, etag: str | None) -> PointerState | None:
         """As `ReleaseSource.pointer`, as it was when the thread read it."""

@@ -29,8 +29,7 @@ def check(folder: Path, files: Mapping[str, FileEntry], *, allow_programs: bool 
 
     Raises:
         ValueError: a file is a pickle, an archive that the manifest does not declare as a program, a program where none
-        is allowed,
-            or one that may not be loaded; the message names the file and the next step.
+            is allowed, or a program that does not pass its checks. The message names the file and the next step.
     """
     for name, entry in files.items():
         path = folder / PurePosixPath(name)

@@ -87,9 +87,16 @@ class InService:
         return self.current
 
     def find(self, ref: ReleaseRef | None) -> LoadedRelease | None:
-        """This release, if it is one of those that answer now."""
-        found = (each for each in self.releases if ref is not None and each.version == ref.version and each.is_loaded)
-        return next(found, None)
+        """This release, if it is one of those that answer now.
+
+        A release under another hash of its manifest is not the same one: the new manifest has not been read yet, and a
+        new environment would refuse it if it is wrong.
+        """
+        if ref is None:
+            return None
+        wanted = ref.version, ref.manifest_sha256
+        found = (each for each in self.releases if (each.version, each.ref.manifest_sha256) == wanted)
+        return next((each for each in found if each.is_loaded), None)
 
     def answers_as(self, other: "InService") -> bool:
         """Whether the same releases answer the same shares."""

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,7 +24,8 @@ from serving.releases.format import (
 )
 from serving.settings import AwsEnvironment, Settings
 from serving.storage import signed
-from serving.storage.objects import FetchError, NotModified, Objects, read_small
+from serving.storage.deadline import Deadline
+from serving.storage.objects import DOCUMENT_SECONDS, FetchError, NotModified, Objects, read_small
 
 # A folder of an unfinished fetch may still be in use for this long; after that it is rubbish.
 STALE_SECONDS = 3600
@@ -52,7 +53,14 @@ def open_store(settings: Settings) -> "ReleaseStore":
             "The function has no bucket to read releases from. Next: set its variable MODEL_BUCKET to a bucket's name.",
         )
     objects = signed.open_objects(AwsEnvironment.from_environment())
-    return ReleaseStore(objects, settings.bucket, settings.cache, settings.fetch_seconds)
+    return ReleaseStore(
+        objects,
+        settings.bucket,
+        settings.cache,
+        settings.fetch_seconds,
+        document_seconds=settings.document_seconds,
+        signers=settings.release_signers,
+    )
 
 
 class ReleaseStore:
@@ -63,13 +71,26 @@ class ReleaseStore:
         bucket: the bucket's name.
         cache: local folder for fetched releases; it is made when it is needed.
         fetch_seconds: how long fetching one release may take in all.
+        document_seconds: how long reading a pointer or a manifest may take in all.
+        signers: the public keys, one of which must have signed a release. Empty: no signature is needed.
     """
 
-    def __init__(self, objects: Objects, bucket: str, cache: Path, fetch_seconds: float) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        bucket: str,
+        cache: Path,
+        fetch_seconds: float,
+        *,
+        document_seconds: float = DOCUMENT_SECONDS,
+        signers: Sequence[str] = (),
+    ) -> None:
         self._objects = objects
         self._bucket = bucket
         self._cache = cache
         self._fetch_seconds = fetch_seconds
+        self._document_seconds = document_seconds
+        self._signers = signers
 
     def channel(self, name: str, etag: str | None = None) -> PointerState | None:
         """The channel's pointer; None where it still has the given ETag (one conditional GET, RFC 9110 section 13.1.2).
@@ -80,7 +101,7 @@ class ReleaseStore:
         """
         key = channel_key(name)
         try:
-            content, found = read_small(self._objects, self._bucket, key, MAX_DOCUMENT_BYTES, unless=etag)
+            content, found = self._document(key, etag)
             return PointerState(format.parse(Channel, content), found)
         except NotModified:
             return None
@@ -96,14 +117,18 @@ class ReleaseStore:
             raise ReleaseUnavailableError("storage_unavailable", str(error)) from error
 
     def manifest(self, ref: ReleaseRef) -> Manifest:
-        """The manifest that a pointer names.
+        """The manifest that a pointer names. Where there are signers, the signature is verified first.
 
         Raises:
             ReleaseUnavailableError: `release_refused` with the reason, or `storage_unavailable`.
         """
+        if self._signers:
+            from serving.releases import signing
+
+            signing.check(self._objects, self._bucket, ref, self._signers)
         key = file_key(ref.version, MANIFEST_NAME)
         try:
-            content, _ = read_small(self._objects, self._bucket, key, MAX_DOCUMENT_BYTES)
+            content, _ = self._document(key)
         except FileNotFoundError:
             raise ReleaseUnavailableError(
                 "release_refused", f"{key} is missing, but the channel names this release"
@@ -142,7 +167,7 @@ class ReleaseStore:
         try:
             self._cache.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(dir=self._cache, prefix=_STAGING))
-            deadline = time.monotonic() + self._fetch_seconds
+            deadline = Deadline(self._fetch_seconds)
             for name, entry in manifest.files.items():
                 target = staging / PurePosixPath(name)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +193,12 @@ class ReleaseStore:
         """Give up connections and credentials. The next read gets new ones."""
         self._objects.close()
 
-    def _fetch_file(self, key: str, entry: format.FileEntry, target: Path, deadline: float) -> None:
+    def _document(self, key: str, etag: str | None = None) -> tuple[bytes, str]:
+        """A pointer's or a manifest's content, and its ETag. Raises as `read_small`."""
+        deadline = Deadline(self._document_seconds)
+        return read_small(self._objects, self._bucket, key, MAX_DOCUMENT_BYTES, etag, deadline)
+
+    def _fetch_file(self, key: str, entry: format.FileEntry, target: Path, deadline: Deadline) -> None:
         try:
             digest = download.fetch(self._objects, self._bucket, key, entry.size, target, deadline)
         except FileNotFoundError:

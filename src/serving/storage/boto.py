@@ -1,9 +1,21 @@
 """S3 through boto3, where plain GETs are not enough: proxies, private certificates, profiles, other partitions."""
 
 import contextlib
-from typing import TYPE_CHECKING
+import contextvars
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
 
-from serving.storage.objects import CONNECT_SECONDS, READ_SECONDS, OpenedObject, no_answer, refused
+from serving.storage.deadline import Deadline
+from serving.storage.objects import (
+    CONNECT_SECONDS,
+    DOCUMENT_SECONDS,
+    READ_SECONDS,
+    OpenedObject,
+    no_answer,
+    refused,
+)
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -37,23 +49,35 @@ class BotoObjects:
     def __init__(self, client: "S3Client") -> None:
         self._client = client
 
-    def get(self, bucket: str, key: str, *, byte_range: str | None = None, unless: str | None = None) -> OpenedObject:
+    def get(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        byte_range: str | None = None,
+        unless: str | None = None,
+        deadline: Deadline | None = None,
+    ) -> OpenedObject:
         """As `Objects.get`."""
+        deadline = deadline or Deadline(DOCUMENT_SECONDS)
         from botocore.exceptions import BotoCoreError, ClientError
 
         wanted = {"Range": byte_range, "IfNoneMatch": unless}
         arguments = {name: value for name, value in wanted.items() if value is not None}
         try:
-            answer = self._client.get_object(Bucket=bucket, Key=key, **arguments)  # type: ignore[arg-type]
+            answer = _by(
+                deadline.within(READ_SECONDS),
+                lambda: self._client.get_object(Bucket=bucket, Key=key, **arguments),  # type: ignore[arg-type]
+                lambda late: late["Body"].close(),
+            )
         except ClientError as error:
             said = error.response.get("Error", {})
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             raise refused(bucket, key, status, str(said.get("Code", "")), str(said.get("Message", ""))) from None
-        except BotoCoreError as error:
+        except (BotoCoreError, TimeoutError) as error:
             raise no_answer(bucket, key, error) from error
-        return OpenedObject(
-            answer["ContentLength"], answer["ETag"], answer.get("ContentRange"), _BotoBody(answer["Body"])
-        )
+        body = _BotoBody(answer["Body"], deadline)
+        return OpenedObject(answer["ContentLength"], answer["ETag"], answer.get("ContentRange"), body)
 
     def close(self) -> None:
         """As `Objects.close`. boto3 asks for new credentials itself."""
@@ -61,8 +85,8 @@ class BotoObjects:
 
 
 class _BotoBody:
-    def __init__(self, body: "StreamingBody") -> None:
-        self._body = body
+    def __init__(self, body: "StreamingBody", deadline: Deadline) -> None:
+        self._body, self._deadline = body, deadline
 
     def read(self, count: int, /) -> bytes:
         """As `Body.read`."""
@@ -70,17 +94,47 @@ class _BotoBody:
         from urllib3.exceptions import HTTPError
 
         try:
-            piece: bytes = self._body.read(count)
+            self._limit(self._deadline.wait(READ_SECONDS))
+            piece: bytes = _by(self._deadline, lambda: self._body.read(count))
+        except TimeoutError:
+            # The thread that still reads ends at its next wait.
+            self._limit(0.001)
+            raise
         except (BotoCoreError, HTTPError, OSError) as error:
             raise ConnectionError(str(error)) from error
         return piece
 
-    def limit_wait(self, seconds: float, /) -> None:
-        """As `Body.limit_wait`."""
-        # A body that was read to its end no longer has a socket.
-        with contextlib.suppress(AttributeError, OSError):
-            self._body.set_socket_timeout(max(seconds, 0.001))
-
     def close(self) -> None:
         """As `Body.close`."""
         self._body.close()
+
+    def _limit(self, seconds: float) -> None:
+        # A body that was read to its end no longer has a socket.
+        with contextlib.suppress(AttributeError, OSError):
+            self._body.set_socket_timeout(seconds)
+
+
+def _by(deadline: Deadline, call: Callable[[], Any], discard: Callable[[Any], object] = id) -> Any:
+    """What the call returns, if it does so before the deadline. Its waits are too deep in boto3 to bound each of them.
+
+    Args:
+        discard: takes what the call returns later than that.
+
+    Raises:
+        TimeoutError: the deadline passed. The call goes on in its thread and ends by boto3's own timeouts.
+    """
+    outcome: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    # A daemon: a call that hangs does not keep the process from ending.
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), name="boto3", daemon=True).start()
+    try:
+        return outcome.result(deadline.wait(float("inf")))
+    except TimeoutError:
+        outcome.add_done_callback(lambda late: None if late.exception() else discard(late.result()))
+        raise

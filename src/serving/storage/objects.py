@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from serving.errors import ServingError
+from serving.storage.deadline import Deadline
 
 # botocore's defaults are 60 s for a connection and 60 s for an answer, with several attempts. Lambda ends a start after
 # 10 s, and the log would not say why. S3 answers within a fraction of a second, or not at all.
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 5.0
+# How long a small object may take in all, unless the reader says otherwise.
+DOCUMENT_SECONDS = 4.0
 # Small enough that the pieces in memory (one for every connection) take little beside a model.
 PIECE_BYTES = 256 * 1024
 
@@ -30,14 +33,10 @@ class NotModified(ServingError):  # noqa: N818 (an outcome, and no failure)
 
 
 class Body(Protocol):
-    """The bytes of an answer, as they arrive."""
+    """The bytes of an answer, as they arrive, until the deadline of `Objects.get`."""
 
     def read(self, count: int, /) -> bytes:
         """At most `count` bytes; none at the end. Raises ConnectionError or TimeoutError where the connection fails."""
-        ...
-
-    def limit_wait(self, seconds: float, /) -> None:
-        """Let the next read wait at most this long."""
         ...
 
     def close(self) -> None:
@@ -65,12 +64,22 @@ class OpenedObject:
 class Objects(Protocol):
     """Objects of S3."""
 
-    def get(self, bucket: str, key: str, *, byte_range: str | None = None, unless: str | None = None) -> OpenedObject:
+    def get(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        byte_range: str | None = None,
+        unless: str | None = None,
+        deadline: Deadline | None = None,
+    ) -> OpenedObject:
         """Start reading an object.
 
         Args:
             byte_range: as in the header Range, for example `bytes=0-99`.
             unless: an ETag. An object that still has it is not sent.
+            deadline: for status, headers and body together; None for DOCUMENT_SECONDS from now. The status and headers
+                also have to arrive within READ_SECONDS.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -101,14 +110,16 @@ def no_answer(bucket: str, key: str, error: Exception) -> FetchError:
     return FetchError(f"S3 did not answer for {key} in {bucket}: {error or type(error).__name__}", retryable=True)
 
 
-def read_small(objects: Objects, bucket: str, key: str, limit: int, unless: str | None = None) -> tuple[bytes, str]:
-    """A small object's content and its ETag.
+def read_small(
+    objects: Objects, bucket: str, key: str, limit: int, unless: str | None = None, deadline: Deadline | None = None
+) -> tuple[bytes, str]:
+    """A small object's content and its ETag, read until the deadline (None: DOCUMENT_SECONDS from now).
 
     Raises:
         ValueError: it has more than `limit` bytes.
         FileNotFoundError, NotModified, FetchError: as `Objects.get`.
     """
-    found = objects.get(bucket, key, unless=unless)
+    found = objects.get(bucket, key, unless=unless, deadline=deadline)
     try:
         if found.length > limit:
             raise ValueError(f"it has {found.length} bytes, and such a document has at most {limit}")

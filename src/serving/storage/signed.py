@@ -24,7 +24,18 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from serving.settings import AwsEnvironment
-from serving.storage.objects import CONNECT_SECONDS, READ_SECONDS, FetchError, Objects, OpenedObject, no_answer, refused
+from serving.storage.connection import BoundedConnection, BoundedResponse
+from serving.storage.deadline import Deadline
+from serving.storage.objects import (
+    CONNECT_SECONDS,
+    DOCUMENT_SECONDS,
+    READ_SECONDS,
+    FetchError,
+    Objects,
+    OpenedObject,
+    no_answer,
+    refused,
+)
 
 # Regions of the partitions whose endpoints are known here (aws, aws-cn, aws-us-gov). Other partitions have other
 # domains.
@@ -111,23 +122,35 @@ class SignedObjects:
         self._environment = environment
         self._region = environment.region
         self._credentials: Credentials | None = None
-        self._idle: dict[str, list[http.client.HTTPConnection]] = {}
+        self._idle: dict[str, list[BoundedConnection]] = {}
         self._tls: ssl.SSLContext | None = None
         self._lock = threading.Lock()
 
-    def get(self, bucket: str, key: str, *, byte_range: str | None = None, unless: str | None = None) -> OpenedObject:
+    def get(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        byte_range: str | None = None,
+        unless: str | None = None,
+        deadline: Deadline | None = None,
+    ) -> OpenedObject:
         """As `Objects.get`."""
+        deadline = deadline or Deadline(DOCUMENT_SECONDS)
         sent = {"range": byte_range, "if-none-match": unless}
         headers = {name: value for name, value in sent.items() if value is not None}
         for attempt in range(1, ATTEMPTS + 1):
             is_last = attempt == ATTEMPTS
+            # An idle connection may be dead without a sign of it. So the first attempt leaves time for the last one.
+            answers_by = deadline.within(READ_SECONDS if is_last else min(READ_SECONDS, deadline.remaining / 2))
             try:
-                place, connection, response = self._ask(bucket, key, headers, is_new=attempt > 1)
+                place, connection, response = self._ask(bucket, key, headers, answers_by, is_new=attempt > 1)
             except (OSError, http.client.HTTPException) as error:
                 if is_last:
                     raise no_answer(bucket, key, error) from error
                 continue
             if response.status in (200, 206):
+                response.source.deadline = deadline
                 body = _SignedBody(self, place, connection, response)
                 length = int(response.headers.get("content-length", -1))
                 return OpenedObject(
@@ -138,7 +161,7 @@ class SignedObjects:
             if is_last or not (moved or (isinstance(failure, FetchError) and failure.retryable)):
                 raise failure
             if not moved:
-                time.sleep(random.uniform(0, LONGEST_PAUSE_SECONDS))  # noqa: S311 (not a secret)
+                deadline.pause(random.uniform(0, LONGEST_PAUSE_SECONDS))  # noqa: S311 (not a secret)
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -149,7 +172,7 @@ class SignedObjects:
             for connection in connections:
                 connection.close()
 
-    def give_back(self, place: str, connection: http.client.HTTPConnection) -> None:
+    def give_back(self, place: str, connection: BoundedConnection) -> None:
         """Keep a connection whose answer was read to its end, for the next request."""
         with self._lock:
             kept = self._idle.setdefault(place, [])
@@ -159,25 +182,13 @@ class SignedObjects:
         connection.close()
 
     def _ask(
-        self, bucket: str, key: str, sent: Mapping[str, str], *, is_new: bool
-    ) -> tuple[str, http.client.HTTPConnection, http.client.HTTPResponse]:
+        self, bucket: str, key: str, sent: Mapping[str, str], deadline: Deadline, *, is_new: bool
+    ) -> tuple[str, BoundedConnection, BoundedResponse]:
         base, path = self._address(bucket, key)
-        headers = signed_headers(urlsplit(base).netloc, path, self._region, self._signing(), datetime.now(UTC), sent)
+        signing = self._signing(deadline)
+        headers = signed_headers(urlsplit(base).netloc, path, self._region, signing, datetime.now(UTC), sent)
         connection = self._connection(base, is_new)
-        try:
-            if connection.sock is None:
-                connection.connect()
-            assert connection.sock is not None
-            connection.sock.settimeout(READ_SECONDS)
-            # `headers` has the host, since it is signed.
-            connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
-            for name, value in headers.items():
-                connection.putheader(name, value)
-            connection.endheaders()
-            return base, connection, connection.getresponse()
-        except BaseException:
-            connection.close()
-            raise
+        return base, connection, connection.get(path, headers, deadline)
 
     def _address(self, bucket: str, key: str) -> tuple[str, str]:
         """Scheme with host, and path.
@@ -193,25 +204,24 @@ class SignedObjects:
             return f"https://{domain}", f"/{bucket}{path}"
         return f"https://{bucket}.{domain}", path
 
-    def _connection(self, base: str, is_new: bool) -> http.client.HTTPConnection:
+    def _connection(self, base: str, is_new: bool) -> BoundedConnection:
         with self._lock:
             kept = self._idle.get(base)
             if kept and not is_new:
                 return kept.pop()
-            parts = urlsplit(base)
-            if parts.scheme == "http":
-                return http.client.HTTPConnection(parts.netloc, timeout=CONNECT_SECONDS)
+            if urlsplit(base).scheme == "http":
+                return BoundedConnection(base)
             if self._tls is None:
                 self._tls = ssl.create_default_context()
-            return http.client.HTTPSConnection(parts.netloc, timeout=CONNECT_SECONDS, context=self._tls)
+            return BoundedConnection(base, self._tls)
 
     def _failure(
         self,
         bucket: str,
         key: str,
         place: str,
-        connection: http.client.HTTPConnection,
-        response: http.client.HTTPResponse,
+        connection: BoundedConnection,
+        response: BoundedResponse,
     ) -> Exception:
         try:
             # A connection that was read to its end can be used for the next request.
@@ -236,28 +246,28 @@ class SignedObjects:
         self._region = region
         return True
 
-    def _signing(self) -> Credentials:
+    def _signing(self, deadline: Deadline) -> Credentials:
         credentials = self._credentials
         if credentials is None or credentials.expires - time.time() < SPARE_SECONDS:
-            credentials = self._credentials = current_credentials(self._environment)
+            credentials = self._credentials = current_credentials(self._environment, deadline)
         return credentials
 
 
-def current_credentials(environment: AwsEnvironment) -> Credentials:
-    """The function's credentials.
+def current_credentials(environment: AwsEnvironment, deadline: Deadline) -> Credentials:
+    """The function's credentials, read until the deadline.
 
     Lambda puts them into the environment or, with SnapStart, behind an address on this host.
 
     Raises:
-        OSError: that address does not answer, or answers without credentials.
+        OSError, http.client.HTTPException: that address does not answer, or answers without credentials.
     """
     if environment.key:
         return Credentials(environment.key, environment.secret, environment.token, float("inf"))
     parts = urlsplit(environment.container_url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=CONNECT_SECONDS)
+    connection = BoundedConnection(f"{parts.scheme}://{parts.netloc}")
     with contextlib.closing(connection):
-        connection.request("GET", parts.path or "/", headers={"Authorization": environment.container_token})
-        response = connection.getresponse()
+        headers = {"Host": parts.netloc, "Authorization": environment.container_token}
+        response = connection.get(parts.path or "/", headers, deadline.within(CONNECT_SECONDS))
         content = response.read(MAX_ERROR_BYTES)
     try:
         found = json.loads(content)
@@ -274,11 +284,11 @@ class _SignedBody:
         self,
         owner: SignedObjects,
         place: str,
-        connection: http.client.HTTPConnection,
-        response: http.client.HTTPResponse,
+        connection: BoundedConnection,
+        response: BoundedResponse,
     ) -> None:
         self._owner, self._place, self._response = owner, place, response
-        self._connection: http.client.HTTPConnection | None = connection
+        self._connection: BoundedConnection | None = connection
 
     def read(self, count: int, /) -> bytes:
         """As `Body.read`."""
@@ -288,14 +298,6 @@ class _SignedBody:
             raise
         except (OSError, http.client.HTTPException) as error:
             raise ConnectionError(str(error) or type(error).__name__) from error
-
-    def limit_wait(self, seconds: float, /) -> None:
-        """As `Body.limit_wait`."""
-        connection = self._connection
-        # After an answer was read to its end, its connection is no longer here.
-        if connection is not None and connection.sock is not None:
-            with contextlib.suppress(OSError):
-                connection.sock.settimeout(max(seconds, 0.001))
 
     def close(self) -> None:
         """As `Body.close`."""

@@ -131,7 +131,13 @@ def test_a_canary_needs_another_current_release(cli: Cli, refs: list[ReleaseRef]
 
 @pytest.mark.parametrize(
     "words",
-    [["promote", "{2}"], ["rollback"], ["canary", "{2}", "--share", "0.5"], ["canary", "--off"], ["gc", "--keep", "0"]],
+    [
+        ["promote", "{2}"],
+        ["rollback"],
+        ["canary", "{2}", "--share", "0.5"],
+        ["canary", "--off"],
+        ["gc", "--keep", "0", "--grace", "0"],
+    ],
 )
 def test_dry_runs_change_nothing(words: list[str], cli: Cli, bucket: Bucket, refs: list[ReleaseRef]) -> None:
     """Every command that writes can be tried first."""
@@ -188,20 +194,21 @@ def test_verifying_notices_a_channel_that_expects_another_manifest(
 def test_cleaning_up_spares_the_newest_and_whatever_a_channel_names(
     cli: Cli, bucket: Bucket, refs: list[ReleaseRef]
 ) -> None:
-    """Only what is neither among the newest nor current, previous or canary of any channel goes, and it goes whole."""
+    """Only what is neither among the newest nor current, previous or canary of any channel goes, after its age of grace."""
     more = [put_release(bucket, number) for number in (4, 5, 6)]
     cli("promote", refs[0].version)
     cli("promote", refs[2].version)
     cli("canary", refs[1].version, "--share", "0.5", "--channel", "live")
     cli("promote", more[0].version, "--channel", "staging")
     everything = contents(bucket)
-    dry = cli("gc", "--keep", "1", "--dry-run", "--json").json["removed"]
-    done = cli("gc", "--keep", "1", "--json").json["removed"]
+    assert cli("gc", "--keep", "1", "--json").json["removed"] == []
+    dry = cli("gc", "--keep", "1", "--grace", "0", "--dry-run", "--json").json["removed"]
+    done = cli("gc", "--keep", "1", "--grace", "0", "--json").json["removed"]
     assert dry == done == [more[1].version, refs[3].version]
     assert set(everything) - set(contents(bucket)) == {
         f"releases/{version}/{name}" for version in done for name in ("manifest.json", "data.txt")
     }
-    assert cli("gc", "--keep", "0").output == f"{more[2].version}\n"
+    assert cli("gc", "--keep", "0", "--grace", "0").output == f"{more[2].version}\n"
 
 
 def test_cleaning_up_stops_at_a_channel_that_cannot_be_read(cli: Cli, bucket: Bucket, refs: list[ReleaseRef]) -> None:

@@ -19,6 +19,7 @@ from serving.releases.store import ReleaseStore
 from serving.settings import AwsEnvironment
 from serving.storage import objects
 from serving.storage.boto import BotoObjects, open_client
+from serving.storage.deadline import Deadline
 from serving.storage.objects import FetchError, Objects
 from serving.storage.signed import SignedObjects
 
@@ -64,7 +65,7 @@ def put(client: "S3Client", bucket: str, size: int, key: str = KEY) -> bytes:
 
 def fetch(reader: Objects, bucket: str, size: int, target: Path, seconds: float = 30.0) -> str:
     """Fetch the object into the target."""
-    return download.fetch(reader, bucket, KEY, size, target, time.monotonic() + seconds)
+    return download.fetch(reader, bucket, KEY, size, target, Deadline(seconds))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -153,6 +154,22 @@ def test_the_deadline_holds_however_the_bytes_come(
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(stall=120.0), Fault(drip=0.2), Fault(delay=120.0), Fault(drip_head=0.2), Fault(continues=0.2)],
+    ids=["stalled", "dripping", "silent", "dripping headers", "100 Continue"],
+)
+def test_the_deadline_of_a_document_counts_for_all_its_reads(
+    fault: Fault, through: Objects, client: "S3Client", proxy: FaultyProxy, models: str
+) -> None:
+    """A small object that comes slowly, headers included, ends with the deadline, with an error that is worth trying later."""
+    put(client, models, 4000)
+    proxy.fault = lambda method, path: fault
+    with pytest.raises(FetchError, match=KEY) as caught:
+        objects.read_small(through, models, KEY, 10_000, deadline=Deadline(0.7))
+    assert caught.value.retryable
+
+
 def test_after_the_deadline_nothing_is_asked_for(
     small: None, through: Objects, client: "S3Client", proxy: FaultyProxy, models: str, tmp_path: Path
 ) -> None:
@@ -169,7 +186,7 @@ def test_a_range_that_was_not_asked_for_is_refused(
     """A server that answers a range with the whole object writes nothing past its place."""
     put(client, models, 2500)
     honest = direct.get
-    monkeypatch.setattr(direct, "get", lambda bucket, key, byte_range: honest(bucket, key))
+    monkeypatch.setattr(direct, "get", lambda bucket, key, byte_range, deadline: honest(bucket, key))
     with pytest.raises(FetchError, match="S3 sent other bytes than"):
         fetch(direct, models, 2500, tmp_path / "file")
     assert (tmp_path / "file").stat().st_size == 2500

@@ -25,6 +25,8 @@ class Fault:
         lost: the request is carried out, and the connection is reset instead of an answer.
         stall: seconds without a byte, after half of the body.
         drip: the body comes byte by byte, with so many seconds between them.
+        drip_head: the same for the status line and the headers.
+        continues: the answer is `100 Continue`, again and again, with so many seconds between them.
     """
 
     refuse: bool = False
@@ -36,6 +38,8 @@ class Fault:
     lost: bool = False
     stall: float = 0.0
     drip: float = 0.0
+    drip_head: float = 0.0
+    continues: float = 0.0
 
 
 class FaultyProxy:
@@ -110,20 +114,25 @@ class FaultyProxy:
 def _answer(
     request: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], body: bytes, fault: Fault
 ) -> None:
+    while fault.continues:
+        request.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        time.sleep(fault.continues)
     request.send_response_only(status)
     for name, value in headers:
         if name.lower() != "content-length" or request.command == "HEAD":
             request.send_header(name, value)
     if request.command != "HEAD":
         request.send_header("Content-Length", str(len(body)))
-    request.end_headers()
+    if fault.drip_head:
+        head, request._headers_buffer = b"".join([*request._headers_buffer, b"\r\n"]), []  # type: ignore[attr-defined]
+        _drip(request, head, fault.drip_head)
+    else:
+        request.end_headers()
     if request.command == "HEAD":
         return
     body, whole = body[: fault.cut], len(body)
     if fault.drip:
-        for position in range(len(body)):
-            request.wfile.write(body[position : position + 1])
-            time.sleep(fault.drip)
+        _drip(request, body, fault.drip)
     elif fault.stall:
         request.wfile.write(body[: len(body) // 2])
         time.sleep(fault.stall)
@@ -132,6 +141,12 @@ def _answer(
         request.wfile.write(body)
     if len(body) < whole:
         _reset(request)
+
+
+def _drip(request: BaseHTTPRequestHandler, content: bytes, seconds: float) -> None:
+    for position in range(len(content)):
+        request.wfile.write(content[position : position + 1])
+        time.sleep(seconds)
 
 
 def _reset(request: BaseHTTPRequestHandler) -> None:

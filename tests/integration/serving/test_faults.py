@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 PREDICT = {"category": "Russian", "start_letters": "RUS"}
 PATIENCE_SECONDS = 30.0
+# A server that accepts a request and gives no answer to it, or one that would take hours.
+ENDLESS = {
+    "hangs": Fault(delay=3600),
+    "body byte by byte": Fault(drip=0.3),
+    "headers byte by byte": Fault(drip_head=0.3),
+    "100 Continue": Fault(continues=0.3),
+}
 
 
 def variant(release: Path, folder: Path, limit: int) -> Path:
@@ -59,17 +66,20 @@ def good(bucket: Bucket, release: Path) -> Published:
 
 
 @pytest.fixture
-def start_through(start_function: "StartFunction", proxy: FaultyProxy, bucket: Bucket) -> Callable[[], ModuleType]:
+def start_through(start_function: "StartFunction", proxy: FaultyProxy, bucket: Bucket) -> Callable[..., ModuleType]:
     """Starts the function with the faulty S3, looking at the pointer at every request."""
 
-    def start() -> ModuleType:
+    def start(**more: str) -> ModuleType:
         return start_function(
-            MODEL_BUCKET=bucket.name,
-            AWS_ENDPOINT_URL_S3=proxy.url,
-            RELEASE_REFRESH_SECONDS="0",
-            RELEASE_RETRY_SECONDS="0",
-            RELEASE_FETCH_SECONDS="5",
-            AWS_MAX_ATTEMPTS="1",
+            **{
+                "MODEL_BUCKET": bucket.name,
+                "AWS_ENDPOINT_URL_S3": proxy.url,
+                "RELEASE_REFRESH_SECONDS": "0",
+                "RELEASE_RETRY_SECONDS": "0",
+                "RELEASE_FETCH_SECONDS": "5",
+                "AWS_MAX_ATTEMPTS": "1",
+                **more,
+            }
         )
 
     return start
@@ -104,6 +114,65 @@ def test_s3_down_at_the_start(good: Published, start_through: Callable[[], Modul
     assert (status, error["code"]) == (503, "storage_unavailable")
     proxy.fault = lambda method, path: None
     assert predict(app) == (200, good.version)
+
+
+@pytest.mark.parametrize("fault", ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ("channels/live.json", "channels/live.json|the channel 'live'"),
+        ("manifest.json", "manifest"),
+        ("weights.safetensors", "fetching release"),
+    ],
+)
+def test_s3_never_ends_an_answer_at_the_start(
+    part: str, reason: str, fault: Fault, good: Published, start_through: Callable[..., ModuleType], proxy: FaultyProxy
+) -> None:
+    """An answer that never ends holds up neither the start nor a request: 503 names what was read, and reading goes on."""
+    proxy.fault = lambda method, path: fault if part in path else None
+    app = start_through(FUNCTION_TIMEOUT="2")
+    status, error = predict(app)
+    assert (status, error["code"]) == (503, "storage_unavailable")
+    assert re.search(reason, error["message"])
+    proxy.fault = lambda method, path: None
+    end = time.monotonic() + PATIENCE_SECONDS
+    while predict(app) != (200, good.version):
+        assert time.monotonic() < end, app.service.follower.counters
+
+
+def test_a_first_release_that_takes_long(
+    good: Published, start_through: Callable[..., ModuleType], proxy: FaultyProxy
+) -> None:
+    """A fetch that takes longer than a request may wait is not begun again by the next request."""
+    proxy.fault = lambda method, path: Fault(delay=1.2) if "weights" in path else None
+    app = start_through(FUNCTION_TIMEOUT="1")
+    status, error = predict(app)
+    assert (status, error["code"]) == (503, "storage_unavailable")
+    while predict(app) != (200, good.version):
+        pass
+    assert len([path for _, path in proxy.seen if "weights" in path]) == 1
+
+
+@pytest.mark.parametrize("fault", ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize("part", ["channels/live.json", "weights.safetensors"])
+def test_s3_never_ends_an_answer_later(
+    part: str,
+    fault: Fault,
+    good: Published,
+    start_through: Callable[..., ModuleType],
+    proxy: FaultyProxy,
+    bucket: Bucket,
+    release: Path,
+    tmp_path: Path,
+) -> None:
+    """While such an answer is read, the loaded release serves; the look ends by itself, and the next one heals."""
+    app = start_through(FUNCTION_TIMEOUT="2", RELEASE_FETCH_SECONDS="1")
+    assert predict(app) == (200, good.version)
+    proxy.fault = lambda method, path: fault if part in path else None
+    better = publish(variant(release, tmp_path / "better", 10), bucket)
+    assert "storage_unavailable" in survives(app, good, failures=1)
+    proxy.fault = lambda method, path: None
+    heals(app, good, better)
 
 
 def test_s3_down_later(
@@ -232,6 +301,19 @@ def test_garbage_pointer(pointer: bytes, app: ModuleType, good: Published, bucke
     """A pointer that is none is refused by name."""
     bucket.client.put_object(Bucket=bucket.name, Key="channels/live.json", Body=pointer)
     assert "live.json is not of this format" in survives(app, good)
+
+
+def test_wrong_manifest_hash(
+    app: ModuleType, good: Published, bucket: Bucket, start_through: Callable[..., ModuleType], tmp_path: Path
+) -> None:
+    """The serving release under a hash that its manifest does not have is refused and counted, as in a new environment."""
+    pointer = json.loads(bucket.client.get_object(Bucket=bucket.name, Key="channels/live.json")["Body"].read())
+    pointer["current"]["manifest_sha256"] = "0" * 64
+    bucket.client.put_object(Bucket=bucket.name, Key="channels/live.json", Body=json.dumps(pointer).encode())
+    problem = survives(app, good)
+    assert "manifest.json has SHA-256" in problem
+    status, error = predict(start_through(RELEASE_CACHE=str(tmp_path / "new")))
+    assert (status, f"{error['code']}: {error['message']}") == (503, problem)
 
 
 def test_removed_pointer(app: ModuleType, good: Published, bucket: Bucket) -> None:

@@ -174,7 +174,7 @@ def test_the_cap_on_items_is_a_setting(start_function: "StartFunction", bucket: 
 def test_an_item_that_the_model_fails_on_is_logged(
     app: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The other items are answered, and the log has the item's number and the stack trace; the alarm on defects counts it."""
+    """The other items are answered, and the log has the item's number and the trace; DefectAlarm counts the list once."""
     model = app.service.follower.peek().model
     predict = model.predict
 
@@ -182,11 +182,12 @@ def test_an_item_that_the_model_fails_on_is_logged(
         return predict(requests) if all(each.start_letters != "B" for each in requests) else 1 / 0
 
     monkeypatch.setattr(model, "predict", failing)
-    status, body = post(app, [{"category": "Russian", "start_letters": letter} for letter in "ABC"])
+    status, body = post(app, [{"category": "Russian", "start_letters": letter} for letter in "ABCB"])
     assert status == 200
-    assert [isinstance(each, list) for each in body] == [True, False, True]
+    assert [isinstance(each, list) for each in body] == [True, False, True, False]
     assert body[1]["error"]["code"] == "internal_error"
-    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"item failed"' in line]
+    line, second = (json.loads(line) for line in capsys.readouterr().out.splitlines() if '"item failed"' in line)
+    assert (second["index"], second.get("Errors")) == (3, None)
     assert (line["index"], line["request_id"]) == (1, CONTEXT.aws_request_id)
     assert (line["Errors"], line["code"]) == (1, "internal_error")
     assert "ZeroDivisionError" in line["exception"]

@@ -127,6 +127,9 @@ def test_there_are_at_least_forty_kinds() -> None:
 
 
 SEEN = {
+    "y = torch.remainder(4, torch.dim(input))\n    z = torch.mul_(bias, y)": "aten::remainder of numbers by what is not fixed",
+    "y = torch.floordiv(4, torch.len([1]))\n    z = torch.mul_(bias, y)": "aten::floordiv of numbers by what is not fixed",
+    "y = torch.remainder(torch.dim(input), 0)\n    z = torch.mul_(bias, y)": "aten::remainder of numbers by what is not fixed",
     "y = unchecked_cast(List[int], input)\n    z = torch.append(y, 1)": "prim::unchecked_cast to List",
     "y = (input).as_strided([4], [1])\n    z = torch.add_(y, 1)": "aten::as_strided",
     "y = (input).resize_([4])": "aten::resize_",
@@ -137,7 +140,7 @@ SEEN = {
 def test_what_only_torch_can_tell_is_found_once_torch_has_read_it(
     scripted: Path, tmp_path: Path, statement: str
 ) -> None:
-    """A cast to another type, and an operator that is called like a method, are found in what torch compiled."""
+    """Casts to another type, operators called like methods, and divisions that may end the process are found then."""
     records = records_of(scripted)
     name = code_of(records)
     records[name] = records[name].replace(

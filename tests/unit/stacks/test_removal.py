@@ -88,7 +88,7 @@ def test_a_protected_stack_is_refused() -> None:
     """CloudFormation's protection is looked at first, and the message says how to end it."""
     session: Any = CloudFormation("CREATE_COMPLETE", protected=True)
     with pytest.raises(
-        StackError, match="is protected from being deleted.\nNext: aws cloudformation update-termination"
+        StackError, match=r"is protected from being deleted\.\nNext: aws cloudformation update-termination"
     ):
         StackRemoval(session).look("models")
     assert not session.deleted

@@ -38,6 +38,13 @@ from lambda_torch.commands._model import golden_of, model_option
     "If a response is missing, the answer of this release is recorded. Default: golden.json beside the model, or else the "
     "answer to the model's own example.",
 )
+@click.option(
+    "--sign",
+    "key_name",
+    metavar="FILE|awskms:KEY",
+    help="Sign the release with the private key in this file (lambda-torch key new FILE), or with an Ed25519 key of AWS KMS, "
+    "named by its id, ARN or alias.",
+)
 @dry_run_option
 @json_option
 def command(
@@ -50,6 +57,7 @@ def command(
     note: str,
     metrics: tuple[str, ...],
     golden_file: Path | None,
+    key_name: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -62,8 +70,10 @@ def command(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+    from lambda_torch.releases.keys import open_key
     from lambda_torch.releases.publishing import publish
 
+    key = None if key_name is None else open_key(key_name)
     figures = dict(map(_metric, metrics))
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -77,17 +87,21 @@ def command(
             note=note,
             metrics=figures,
             golden_file=golden_file or golden_of(model),
+            key=key,
             progress=lambda _, sent: bar.update(task, advance=sent),
             dry_run=dry_run,
         )
     if as_json:
         facts = {"version": done.version, "sent": done.sent, "existed": done.existed, "previous": done.previous}
+        facts["signer"] = None if key is None else key.signer
         print_json({**facts, "channel": None if no_promote else channel, "dry_run": dry_run})
         return
     would = "would be " if dry_run else ""
     console.print(f"{len(done.sent)} files {would}sent." if done.sent else "The bucket already had every file.")
     if done.existed and (note or metrics or golden_file):
         console.print("This release was published before. Its note, metrics and golden examples did not change.")
+    if key is not None:
+        console.print(f"Signed by {key.signer}." if not dry_run else f"It would be signed by {key.signer}.")
     if done.programs:
         console.print(
             f"{', '.join(done.programs)}: a program. The function refuses the release unless the stack's parameter "

@@ -33,6 +33,16 @@ class Release:
 
 
 @dataclass(frozen=True)
+class StoredObject:
+    """An object as S3 lists it: its key, its size in bytes, the time of its last write by S3's clock, and its ETag."""
+
+    key: str
+    size: int
+    modified: datetime
+    etag: str
+
+
+@dataclass(frozen=True)
 class ChannelState:
     """A channel as it was read. `channel` and `etag` are None if it does not exist yet."""
 
@@ -203,15 +213,12 @@ class Bucket:
             f"No release begins with {word!r}.\nNext: lambda-torch releases --bucket {self.name} lists them."
         )
 
-    def objects(self, version: str) -> dict[str, int]:
-        """All objects of a release: key to size in bytes."""
-        return dict(self._sizes(f"releases/{version}/"))
-
-    def _keys(self, prefix: str) -> Iterator[str]:
-        return (key for key, _ in self._sizes(prefix))
-
-    def _sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """All objects whose keys begin with `prefix`, sorted by key."""
         with explained(self.name):
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
                 for item in page.get("Contents", []):
-                    yield item["Key"], item["Size"]
+                    yield StoredObject(item["Key"], item["Size"], item["LastModified"], item["ETag"])
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        return (each.key for each in self.objects(prefix))

@@ -1,4 +1,4 @@
-"""The commands that read a bucket, and the one that removes old releases: list, diff, verify, gc."""
+"""The commands that read a bucket: list, diff, verify."""
 
 import hashlib
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from lambda_torch.aws_errors import explained
-from lambda_torch.errors import BucketError
 from lambda_torch.releases.bucket import Bucket, Release
-from serving.releases.format import MANIFEST_NAME, file_key
+from lambda_torch.releases.keys import signatures
+from serving.releases.format import file_key
+from serving.releases.signing import is_valid
 
 CHUNK_BYTES = 1024 * 1024
-DELETE_AT_ONCE = 1000  # the limit of S3 for one DeleteObjects call
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,11 @@ def verify(bucket: Bucket, release: Release, progress: Callable[[int], None] | N
     return problems
 
 
+def signers(bucket: Bucket, release: Release) -> dict[str, bool]:
+    """The public keys of those who signed a release, and whether each one's signature is valid."""
+    return {each.signer: is_valid(each, release.ref) for each in signatures(bucket, release.ref.version)}
+
+
 def _misnamed(bucket: Bucket, release: Release) -> list[str]:
     """The channels that name this release with the hash of another manifest. Functions refuse such a release."""
     return [
@@ -145,41 +150,3 @@ def _misnamed(bucket: Bucket, release: Release) -> list[str]:
         for ref in (state.channel.current, state.channel.previous, state.channel.canary)
         if ref is not None and ref.version == release.ref.version and ref.manifest_sha256 != release.ref.manifest_sha256
     ]
-
-
-def collect_garbage(bucket: Bucket, keep: int, *, dry_run: bool = False) -> list[Release]:
-    """Remove all releases but the newest `keep` and those that a channel names. Returns the removed releases.
-
-    A release without its manifest is not a release any more. So the manifest is removed first, and then the files.
-    Another command may move a channel to the release at that moment. So after the manifest is removed, the channels are
-    read again. If one of them names the release now, the manifest is restored. (A command that moves a channel checks
-    afterwards that the manifest still exists, so one of the two always notices.) Files that an interrupted run left are
-    not removed, because they look like a publication that has not finished.
-
-    Raises:
-        BucketError: the bucket cannot be read or written.
-    """
-    if keep < 0:
-        raise BucketError("--keep takes 0 or more.")
-    removable = [listed.release for listed in listing(bucket)[keep:] if not listed.roles]
-    return [release for release in removable if dry_run or _remove(bucket, release.ref.version)]
-
-
-def _remove(bucket: Bucket, version: str) -> bool:
-    """Remove a release. Returns False if a channel names it."""
-    if version in roles(bucket):
-        return False
-    keys, key = sorted(bucket.objects(version)), file_key(version, MANIFEST_NAME)
-    with explained(bucket.name):
-        manifest = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"].read()
-        bucket.client.delete_object(Bucket=bucket.name, Key=key)
-        if version in roles(bucket):
-            bucket.client.put_object(Bucket=bucket.name, Key=key, Body=manifest, ContentType="application/json")
-            return False
-        keys.remove(key)
-        for start in range(0, len(keys), DELETE_AT_ONCE):
-            batch = [{"Key": each} for each in keys[start : start + DELETE_AT_ONCE]]
-            answer = bucket.client.delete_objects(Bucket=bucket.name, Delete={"Objects": batch, "Quiet": True})  # type: ignore[typeddict-item]
-            for error in answer.get("Errors", []):
-                raise BucketError(f"{error.get('Key')} could not be removed: {error.get('Message')}")
-    return True

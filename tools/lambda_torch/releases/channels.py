@@ -3,8 +3,9 @@
 from datetime import datetime
 
 from lambda_torch.errors import BucketError
+from lambda_torch.releases import leases
 from lambda_torch.releases.bucket import Bucket, Change, ChannelState
-from serving.releases.format import SCHEMA_VERSION, Canary, Channel, ReleaseRef
+from serving.releases.format import SCHEMA_VERSION, Canary, Channel, ReleaseRef, file_key
 
 
 def promote(bucket: Bucket, channel: str, ref: ReleaseRef, *, dry_run: bool = False) -> tuple[Channel, str | None]:
@@ -78,7 +79,15 @@ def set_canary(
 
 
 def _move(bucket: Bucket, state: ChannelState, change: Change, ref: ReleaseRef | None, *, dry_run: bool) -> Channel:
-    """Move a channel to a release. Move it back if the release was removed (`gc`) at that moment."""
+    """Move a channel to a release. Move it back if the release was removed at that moment by a hand or an old `gc`."""
+    if ref is not None and not dry_run:
+        leases.hold(bucket, ref.version)
+        bucket.release(ref.version)
+    if state.channel is not None and not dry_run:
+        # The age of grace of those that it will not name any more begins now.
+        after = _named(bucket.move(state, change, dry_run=True))
+        for version in sorted(_named(state.channel) - after):
+            leases.put(bucket, file_key(version, leases.LEASE_NAME))
     moved = bucket.move(state, change, dry_run=dry_run)
     if ref is None or dry_run:
         return moved
@@ -88,3 +97,7 @@ def _move(bucket: Bucket, state: ChannelState, change: Change, ref: ReleaseRef |
         bucket.undo(state, moved)
         raise BucketError(f"The channel {state.name!r} was not moved: {error}") from error
     return moved
+
+
+def _named(channel: Channel) -> set[str]:
+    return {ref.version for ref in (channel.current, channel.previous, channel.canary) if ref is not None}

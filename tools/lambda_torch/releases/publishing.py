@@ -1,7 +1,7 @@
 """Publishing: upload a folder as a release, and make it the current release of a channel.
 
-The order makes it safe: first the files, then the manifest with their hashes, then the channel. So a channel never
-names a release that is not complete, even if a publication is interrupted.
+The order makes it safe: first a lease, which `gc` respects, then the files, then the manifest with their hashes, then
+the channel. So a channel never names a release that is not complete, even if a publication is interrupted.
 """
 
 import json
@@ -18,8 +18,9 @@ from pydantic import JsonValue, ValidationError
 from lambda_torch import project
 from lambda_torch.aws_errors import explained
 from lambda_torch.errors import BucketError
-from lambda_torch.releases import channels
+from lambda_torch.releases import channels, leases
 from lambda_torch.releases.bucket import Bucket, Release
+from lambda_torch.releases.keys import SigningKey, add_signature
 from serving.contract import ServedModel
 from serving.releases import format, golden, screening
 from serving.releases.format import (
@@ -76,6 +77,7 @@ def publish(
     note: str = "",
     metrics: Mapping[str, float] | None = None,
     golden_file: Path | None = None,
+    key: SigningKey | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
 ) -> Published:
@@ -89,6 +91,7 @@ def publish(
         metrics: numbers for people, stored in the manifest beside the model's own.
         golden_file: a JSON list of `{"request", "response", "tolerance"}`. If a response is missing, the answer of this
             release is recorded. Without a file, the answer to the model's own example is recorded.
+        key: signs the release before a channel names it.
         progress: called with the name of a file and the number of bytes in each part that was sent.
         dry_run: check everything, and change nothing.
 
@@ -120,6 +123,9 @@ def publish(
         format.parse(Manifest, format.dump(manifest))
     except ValueError as error:
         raise BucketError(f"The release cannot be described: {_first_problem(error)}") from error
+    if not dry_run:
+        # From here on, gc keeps what the bucket has of this release.
+        leases.hold(bucket, manifest.version)
     existed = manifest.version in bucket.versions()
     if not existed:
         # Before anything is sent, because a manifest never changes: with examples that its own release fails, it could
@@ -131,6 +137,8 @@ def publish(
     release = Release(_ref(manifest), manifest) if dry_run and not existed else bucket.release(manifest.version)
     if release.manifest != manifest:
         check_golden(model, release.manifest)
+    if key is not None and not dry_run:
+        add_signature(bucket, release.ref, key)
     previous = None
     if channel is not None:
         _, previous = channels.promote(bucket, channel, release.ref, dry_run=dry_run)

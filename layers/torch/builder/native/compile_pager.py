@@ -1,4 +1,4 @@
-"""Compiles the pager (../pager) with zstd's decoder inside.
+"""Compiles the pager (layers/torch/pager) with zstd's decoder inside.
 
 zstd's source is one file in the source distribution of PyPI's `zstandard`. So one run of the compiler is enough, no
 library of the build image is needed, and the decoder is the same everywhere.

@@ -1,4 +1,4 @@
-"""Splits libraries: each becomes a thin file, and one side file has the cold pages of all (see ../DESIGN.md)."""
+"""Splits libraries: each becomes a thin file, and one side file has the cold pages of all (see DESIGN.md)."""
 
 import hashlib
 import os

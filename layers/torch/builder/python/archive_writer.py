@@ -1,4 +1,4 @@
-"""Writes `modules.cold`, the archive that `torch_layer.archive` reads. ../DESIGN.md, "The Python half", has the format."""
+"""Writes `modules.cold`, the archive that `torch_layer.archive` reads. DESIGN.md, "The Python half", has the format."""
 
 import marshal
 import os

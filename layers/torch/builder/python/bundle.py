@@ -1,4 +1,4 @@
-"""Step 5, the Python half: modules go into `modules.cold`, by tier. See ../DESIGN.md; `tiers` says which module goes where.
+"""Step 5, the Python half: modules go into `modules.cold`, by tier. See DESIGN.md; `tiers` says which module goes where.
 
 Hot bytecode is packed as well, since it packs to a quarter. Reading and unpacking one block of some eighty modules
 costs no more than opening eighty files, and reads a quarter of the bytes from storage. Tracebacks through packed

@@ -15,7 +15,8 @@ Not listed, on purpose:
                                      show what the process had in that memory before
     rand, randn, bernoulli, multinomial, normal, manual_seed
                                      share one generator with all the process: golden examples could not hold
-    the overloads named out          write into tensors that they were given, and change their size
+    the overloads named out write into tensors that they were given, and change their size
+    center, ljust, rjust, zfill      make texts of any length out of a number
     data_ptr, storage show addresses
     fork, wait, rpc, PythonOp run beside or outside of the program
     print would put requests into the log
@@ -170,11 +171,11 @@ ATEN: Final[Mapping[str, OperatorGroup]] = {
     "numbers, texts, lists and dicts of TorchScript": _group(
         "values of the program's own, whose indices are checked",
         """Bool Complex Float FloatImplicit Int IntImplicit ComplexImplicit ScalarImplicit Delete __and__ __or__ __xor__
-        __contains__ __derive_index __getitem__ __is__ __isnot__ __not__ __range_length append capitalize center clear
+        __contains__ __derive_index __getitem__ __is__ __isnot__ __not__ __range_length append capitalize clear
         count degrees endswith extend find floordiv format get index insert isalnum isalpha isdecimal isdigit islower
-        isnumeric isspace istitle isupper items join keys len list ljust lower lstrip mathremainder modf partition
-        percentFormat pop popitem radians remove replace reverse rfind rjust rpartition rsplit rstrip setdefault slice
-        sorted split splitlines startswith str strip swapcase title update upper values warn zfill dict _set_item str
+        isnumeric isspace istitle isupper items join keys len list lower lstrip mathremainder modf partition
+        percentFormat pop popitem radians remove replace reverse rfind rpartition rsplit rstrip setdefault slice
+        sorted split splitlines startswith str strip swapcase title update upper values warn dict _set_item str
         max min is_scripting is_autocast_enabled is_autocast_cpu_enabled""",
     ),
 }
@@ -200,6 +201,9 @@ EXPORTED: Final = _group(
     torch.ops.higher_order.wrap_with_set_grad_enabled""",
 )
 
+# Division of plain whole numbers in TorchScript. The processor ends the process at a division by zero, and where the least
+# number is divided by -1: so the divisor must be fixed and neither (see `seen`).
+DIVISIONS: Final = frozenset(("remainder.int", "floordiv.int"))
 _WRITES: Final = re.compile(r"^[Oo]ut|_out(_|$)")
 _ALLOWED: Final = frozenset().union(*(group.names for group in ATEN.values()))
 

@@ -4,7 +4,7 @@ The checks of the archive's bytes come first, so that torch's readers meet nothi
 the circle: whatever way an operator has come into the program, it is found where torch would call it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,25 +69,48 @@ def _target(target: Any) -> str:
 
 def _of_script(module: "torch.jit.ScriptModule") -> Iterator[tuple[str, bool]]:
     """Each operator of each method of a TorchScript program, and whether it is let through."""
-    for each in module.modules():
-        inner: Any = each._c
-        for name in inner._method_names():
-            yield from _of_block(inner._get_method(name).inlined_graph)
+    modules: list[Any] = [each._c for each in module.modules()]
+    for each in modules:
+        for name in each._method_names():
+            yield from _of_block(each._get_method(name).inlined_graph, modules)
 
 
-def _of_block(block: Any) -> Iterator[tuple[str, bool]]:
+def _of_block(block: Any, modules: Sequence[Any]) -> Iterator[tuple[str, bool]]:
     for node in block.nodes():
         kind = node.kind()
         space, _, name = kind.partition("::")
         if space == "aten":
             overload = node.schema().partition("(")[0].partition(".")[2]
-            yield kind, operators.is_allowed(name) and operators.is_allowed_overload(overload)
+            allowed = operators.is_allowed(name) and operators.is_allowed_overload(overload)
+            if f"{name}.{overload}" in operators.DIVISIONS:
+                allowed = allowed and _divides_safely(node, modules)
+                yield f"{kind} of numbers by what is not fixed, or is 0 or -1,", allowed
+            else:
+                yield kind, allowed
         elif kind == "prim::unchecked_cast":
             yield f"{kind} to {node.output().type()}", _takes_off_optional(node)
+        elif kind == "prim::SetAttr":
+            # Whole numbers of a module are fixed: divisions count on them.
+            yield f"{kind} of a whole number", node.inputsAt(1).type().kind() not in ("IntType", "NumberType")
         else:
             yield kind, space == "prim" and operators.is_allowed_prim(name)
         for inner in node.blocks():
-            yield from _of_block(inner)
+            yield from _of_block(inner, modules)
+
+
+def _divides_safely(node: Any, modules: Sequence[Any]) -> bool:
+    """Whether the divisor of whole numbers is fixed, and none with which the division can end the process.
+
+    It is a constant, or an attribute that has a harmless value in each module with an attribute of that name.
+    """
+    divisor = node.inputsAt(1)
+    made = divisor.node()
+    if made.kind() == "prim::Constant":
+        return divisor.toIValue() not in (None, 0, -1)
+    if made.kind() != "prim::GetAttr":
+        return False
+    name = made.s("name")
+    return all(each.getattr(name) not in (None, 0, -1) for each in modules if each.hasattr(name))
 
 
 def _takes_off_optional(node: Any) -> bool:

@@ -37,20 +37,20 @@ class _RunAlone:
 
     Args:
         imports: whose modules they are.
-        run: how one is run.
     """
 
-    def __init__(self, imports: Imports, run: Callable[[str], None]) -> None:
+    def __init__(self, imports: Imports) -> None:
         self.touched: list[str] = []
-        self._waiting, self._run = imports.placeholders.waiting, run
+        self._placeholders = imports.placeholders
 
     def __call__(self, module: str, name: str) -> bool:
         """Run the module, if it is held and has not run."""
         if module.startswith(_TRIPWIRES):
             raise AssertionError(f"completed by {module} {name}")
-        if module in self._waiting:
+        if module in self._placeholders.waiting:
             self.touched.append(module)
-            self._run(module)
+            # Without its package: on the layer, the package of a module that runs may be held.
+            self._placeholders.run_alone(module)
         return True
 
 
@@ -138,7 +138,7 @@ def _install(plan: Plan, before: Imports | None = None) -> Imports:
 def discover(plan: Plan) -> dict[str, Any]:
     """The modules that importing torch and a first layer need; an error is where held modules were in each other's way."""
     imports = _install(plan)
-    imports.completion.on_touch = hook = _RunAlone(imports, imports.placeholders.run)
+    imports.completion.on_touch = hook = _RunAlone(imports)
     error = ""
     try:
         import torch
@@ -220,7 +220,7 @@ def native(plan: Plan | None) -> list[str]:
 def numpy_needs(plan: Plan) -> list[str]:
     """The modules of NumPy that must have run before its C code is loaded: those it touches."""
     imports = _install(plan)
-    imports.completion.on_touch = hook = _RunAlone(imports, imports.placeholders.run_alone)
+    imports.completion.on_touch = hook = _RunAlone(imports)
     imports.placeholders.is_lent = True
     import_module(rules.NUMPY_NATIVE)
     return hook.touched
