@@ -79,6 +79,9 @@ $(AUDIT)/.ready: requirements/audit.txt
 audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template for unsafe settings and all files for secrets; each finding needs an explanation
 	@$(BIN)/python tests/audit/__main__.py $(AUDIT)/bin
 
+docs-tables: $(VENV)/.ready ## Put what lambda-torch cost prints today into docs/cost.md
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m unit.tuning.documented_tables
+
 # In an environment of its own, with npm packages beside it: half a gigabyte that only tests/infrastructure needs.
 INFRASTRUCTURE := build/infrastructure
 $(INFRASTRUCTURE)/.ready: requirements/infrastructure.txt tests/infrastructure/package.json
@@ -137,5 +140,5 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test test-matrix test-fast check fuzz hooks dist audit audit-packages infrastructure layer layer-record bench bench-layer \
+.PHONY: help setup serve local images images-remove test test-matrix test-fast check fuzz hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
 	bench-coldstart bench-releases bench-serving lock clean

@@ -34,3 +34,13 @@ def test_parameters_and_the_stacks_name_are_put_in() -> None:
     assert machine["StateMachineName"] == "models-bulk"
     assert machine["RoleArn"] == "${BulkRole.Arn}"
     json.dumps(made.resources)
+
+
+@pytest.mark.parametrize("origins", ["*", "https://a.example", "https://a.example,https://b.example"])
+def test_texts_are_split_as_they_are_for_sam(origins: str) -> None:
+    """A condition on the first of several values holds as it does in SAM's transform."""
+    own = StackTemplate(TEMPLATE, {"CorsOrigins": origins}).of_type("AWS::Serverless::Api")["PredictApi"]
+    theirs = Stack(CorsOrigins=origins).properties("PredictApi")["Body"]["x-amazon-apigateway-gateway-responses"]
+    headers = own["GatewayResponses"]["DEFAULT_4XX"].get("ResponseParameters", {}).get("Headers", {})
+    made = theirs["DEFAULT_4XX"].get("responseParameters", {})
+    assert set(headers.values()) == set(made.values())

@@ -1,9 +1,8 @@
 """What a stack costs in a month: the table of prices, the parts, and the tables in docs/cost.md."""
 
 import datetime
+import json
 import math
-import re
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +13,14 @@ from hypothesis import strategies as st
 
 from lambda_torch.cli import main
 from lambda_torch.errors import StackError
-from lambda_torch.project import ROOT, TEMPLATE
+from lambda_torch.project import TEMPLATE
 from lambda_torch.stacks.template import StackTemplate
 from lambda_torch.tuning import bill
 from lambda_torch.tuning.bill import DOORS, MonthOfRequests, Tally, billed_stack, month_bill
 from lambda_torch.tuning.price_table import PriceTable
 from serving.settings import Settings
+from stack.kit import Stack
+from unit.tuning.documented_tables import documented, output_of
 
 TABLE = PriceTable.read()
 TALLY = Tally(TABLE)
@@ -74,7 +75,7 @@ def test_a_million_requests_by_the_rest_api() -> None:
     # 750 bytes of ours, 365 of Lambda's, 26 for each of the three lines; kept for a month.
     assert parts["logs"] == pytest.approx(1.193 * (0.50 + 0.03))
     assert parts["metrics"] == pytest.approx(11 * 0.30)
-    assert parts["alarms"] == pytest.approx(7 * 0.10)
+    assert parts["alarms"] == pytest.approx(STACK.alarm_metrics * 0.10)
     assert parts["dashboard"] == 3.00
     assert parts["waiting at the queue"] == pytest.approx(657_000 * 0.40e-6)
 
@@ -101,7 +102,10 @@ def test_what_a_parameter_switches_on_costs_its_price() -> None:
 
 
 def test_alarms_are_those_whose_condition_holds() -> None:
-    """The alarm on old releases is one more, with its parameter."""
+    """Every metric that an alarm of SAM's transform looks at; the alarm on old releases is one more, with its parameter."""
+    alarms = Stack().of_type("AWS::CloudWatch::Alarm").values()
+    looked_at = [[each for each in alarm.get("Metrics", ["one"]) if "Expression" not in each] for alarm in alarms]
+    assert sum(map(len, looked_at)) == STACK.alarm_metrics
     more = billed_stack(StackTemplate(TEMPLATE, {"StaleReleaseDays": "30"}))
     assert more.alarm_metrics == STACK.alarm_metrics + 1
 
@@ -142,28 +146,14 @@ def test_the_interval_of_looking_for_releases_is_the_functions() -> None:
     assert defaults["RELEASE_REFRESH_SECONDS"] == bill.REFRESH_SECONDS
 
 
-def documented() -> list[tuple[str, str]]:
-    """The commands in docs/cost.md whose output follows them, and that output."""
-    text = (ROOT / "docs" / "cost.md").read_text()
-    found = re.findall(
-        r"<!-- output of `(lambda-torch cost [^`]+)` -->\n(.*?)\n<!-- end of output -->", text, re.DOTALL
-    )
-    assert found
-    return found
-
-
 @pytest.mark.parametrize("words", [words for words, _ in documented()])
 def test_the_documents_tables_are_the_commands_output(words: str) -> None:
-    """docs/cost.md has what the command prints today."""
-    done = CliRunner().invoke(main, shlex.split(words)[1:])
-    assert done.exit_code == 0, done.output
-    assert dict(documented())[words].strip() == done.output.strip()
+    """docs/cost.md has what the command prints today. If it has not: make docs-tables."""
+    assert dict(documented())[words] == output_of(words)
 
 
 def test_json_has_every_part_and_every_source() -> None:
     """Programs get the parts of each door, the totals, and where each price is from."""
-    import json
-
     done = CliRunner().invoke(main, ["cost", "--ms", "20", "--requests", "1000", "--requests", "2000", "--json"])
     facts = json.loads(done.output)
     assert facts["requests"] == [1000, 2000]

@@ -108,6 +108,12 @@ class StackTemplate:
                 return self._resolve(yes if self._holds(condition) else no)
             if function == "Fn::Sub":
                 return self._substitute(argument)
+            if function == "Fn::Split":
+                separator, text = argument
+                return str(self._resolve(text)).split(separator)
+            if function == "Fn::Select":
+                index, items = argument
+                return self._resolve(items)[int(index)]
             if function == "Fn::GetAtt":
                 return "${" + ".".join(map(str, argument)) + "}"
         return {key: each for key, item in value.items() if (each := self._resolve(item)) is not _NOTHING}
