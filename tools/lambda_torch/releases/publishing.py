@@ -123,14 +123,17 @@ def publish(
         format.parse(Manifest, format.dump(manifest))
     except ValueError as error:
         raise BucketError(f"The release cannot be described: {_first_problem(error)}") from error
-    if not dry_run:
-        # From here on, gc keeps what the bucket has of this release.
-        leases.hold(bucket, manifest.version)
     existed = manifest.version in bucket.versions()
     if not existed:
         # Before anything is sent, because a manifest never changes: with examples that its own release fails, it could
         # not serve.
         check_golden(model, manifest)
+    if not dry_run:
+        # From here on, gc keeps what the bucket has of this release. Until here, gc may have removed it.
+        leases.hold(bucket, manifest.version)
+        if existed and manifest.version not in bucket.versions():
+            existed = False
+            check_golden(model, manifest)
     sent = _send_files(bucket, manifest, folder, progress, dry_run=dry_run)
     if not existed and not dry_run:
         _put_manifest(bucket, manifest)
