@@ -25,8 +25,8 @@ def template_option(function: click.decorators.FC) -> click.decorators.FC:
 def command(stack: str, template: Path, as_json: bool) -> None:
     """Check that STACK is short enough. Some resources get names that contain the name of the stack.
 
-    AWS refuses a name that is too long in the middle of a deploy. Run this before the first deploy of a new stack. The exit
-    status is 1 if a name is too long.
+    AWS refuses a name that is too long in the middle of a deploy. Run this before the first deploy of a new stack. The
+    exit status is 1 if a name is too long.
 
     \b
     Example:

@@ -87,9 +87,9 @@ def command(
 ) -> None:
     """Compute what a stack costs in a month, in US dollars, from its template.
 
-    The first table has the parts of the costs, for requests by the first door of the stack. The second one has the total for
-    each door. Traces and SnapStart are shown with what they would cost, also if the stack does not use them. The prices are a
-    dated table (tools/lambda_torch/tuning/prices.toml). Data transfer, taxes and WAF are not in it.
+    The first table has the parts of the costs, for requests by the first door of the stack. The second one has the total
+    for each door. Traces and SnapStart are shown with what they would cost, also if the stack does not use them. The
+    prices are a dated table (tools/lambda_torch/tuning/prices.toml). Data transfer, taxes and WAF are not in it.
 
     \b
     Examples:

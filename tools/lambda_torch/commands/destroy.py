@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def command(stack: str, region: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Remove STACK with everything that it holds. The releases in its bucket cannot be brought back.
 
-    `sam delete` keeps the bucket of the releases. This command first asks you to type the name of the stack. Then it empties
-    the bucket (every version of every file), deletes the stack, the bucket and the packages that `sam deploy` uploaded for
-    it, and checks that nothing is left. If it is interrupted, the same command continues.
+    `sam delete` keeps the bucket of the releases. This command first asks you to type the name of the stack. Then it
+    empties the bucket (every version of every file), deletes the stack, the bucket and the packages that `sam deploy`
+    uploaded for it, and checks that nothing is left. If it is interrupted, the same command continues.
 
     \b
     Example:

@@ -60,8 +60,8 @@ def publish(
     """Publish the layer in PATH as a version of a Lambda layer, and print its ARN. Default: build/layer.zip.
 
     A function of any kind can use it by this ARN. docs/layer-only.md shows how with SAM, CDK, Terraform and Serverless
-    Framework. The same content is published once in each region. Another call with that content prints the ARN that exists.
-    Runtimes, architectures and licences of the version come from the layer itself.
+    Framework. The same content is published once in each region. Another call with that content prints the ARN that
+    exists. Runtimes, architectures and licences of the version come from the layer itself.
 
     \b
     Examples:

@@ -36,7 +36,8 @@ class BuiltLayer:
         path: the zip file.
         zip_bytes: its size.
         zip_sha256: of the file, in hex.
-        tree_sha256: of names, modes and contents of what it unpacks to, in hex. `make layer` writes it into report.json.
+        tree_sha256: of names, modes and contents of what it unpacks to, in hex. `make layer` writes it into
+            report.json.
         unzipped_bytes: the size of what it unpacks to.
         runtimes: the Lambda runtimes that its compiled modules are for, such as python3.13.
         architectures: the architectures that they are for, as Lambda names them.

@@ -28,13 +28,14 @@ _REGION_NAME = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 
 # What then helps, by the code of the error.
 STEPS = {
-    "AccessDenied": "Use an identity that may list, create and write the bucket (s3:ListBucket, CreateBucket, PutObject, "
-    "PutBucketPublicAccessBlock, PutLifecycleConfiguration), or name a bucket that exists with --bucket.",
+    "AccessDenied": "Use an identity that may list, create and write the bucket (s3:ListBucket, CreateBucket, "
+    "PutObject, PutBucketPublicAccessBlock, PutLifecycleConfiguration), or name a bucket that exists with --bucket.",
     "403": "The bucket is in another account, or this identity may not list it. Name another one with --bucket.",
     "AccessDeniedException": "Use an identity that may call lambda:ListLayerVersions, PublishLayerVersion and "
     "AddLayerVersionPermission, and sts:GetCallerIdentity.",
     "BucketAlreadyExists": "The bucket is in another account. Name another one with --bucket.",
-    "CodeStorageExceededException": "Delete old versions of layers and functions in this region, or ask AWS for a higher quota.",
+    "CodeStorageExceededException": "Delete old versions of layers and functions in this region, or ask AWS for a higher "
+    "quota.",
     "TooManyRequestsException": "Wait a minute and run the command again: what is published is not published twice.",
     "UnrecognizedClientException": "Sign in again. If the region is one that an account must enable, enable it.",
     "InvalidClientTokenId": "Sign in again. If the region is one that an account must enable, enable it.",

@@ -58,7 +58,7 @@ def empty(client: "S3Client", bucket: str, progress: Callable[[int], None] = lam
                 raise StackError(
                     f"S3 keeps {len(errors)} objects of the bucket {bucket}, such as {first.get('Key')}: "
                     f"{first.get('Code')}: {first.get('Message')}\n"
-                    "Next: use an identity that may call s3:DeleteObjectVersion, end object locks, and run the command again."
+                    "Next: use an identity that may call s3:DeleteObjectVersion, end object locks, and run this again."
                 )
             in_this_round += len(batch)
             progress(len(batch))

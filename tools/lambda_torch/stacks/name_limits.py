@@ -1,7 +1,7 @@
 """Names that a stack gives to its resources, and the lengths that AWS allows.
 
-CloudFormation shortens the names that it makes up itself. A name that the template makes from the stack's name is used as it is.
-If it is too long, the deploy fails in the middle, and CloudFormation removes again what it has made.
+CloudFormation shortens the names that it makes up itself. A name that the template makes from the stack's name is used
+as it is. If it is too long, the deploy fails in the middle, and CloudFormation removes again what it has made.
 """
 
 import re
@@ -13,7 +13,8 @@ from lambda_torch.stacks.template import StackTemplate
 # "CreateStack": the names that CloudFormation allows.
 STACK_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,127}")
 
-# Type of a resource -> the property with its name, and the most characters that AWS allows there, from the reference of the type.
+# Type of a resource -> the property with its name, and the most characters that AWS allows there. From the references of
+# the types.
 LIMITS = {
     "AWS::Serverless::Function": ("FunctionName", 64),
     "AWS::Lambda::Function": ("FunctionName", 64),

@@ -54,7 +54,8 @@ def removable(
     others: set[UploadedPackage] = set()
     for page in cloudformation.get_paginator("describe_stacks").paginate():
         for each in page["Stacks"]:
-            if each["StackName"] != stack:
+            # A stack whose first change set waits for its review has no template yet.
+            if each["StackName"] != stack and each["StackStatus"] != "REVIEW_IN_PROGRESS":
                 others |= packages_of(cloudformation, each["StackName"])
     return {package for package in packages - others if _exists(s3, package)}
 

@@ -1,4 +1,4 @@
-"""Removing a stack with all that it would leave: the bucket of the releases, and the packages that were uploaded for it."""
+"""Removing a stack with all that it would leave: the bucket of the releases, and the packages uploaded for it."""
 
 import time
 from collections.abc import Callable
@@ -23,8 +23,8 @@ GOES_WITH_ANOTHER = ("AWS::Lambda::Version",)
 STABLE = ("COMPLETE", "FAILED")
 
 STEPS = {
-    "AccessDenied": "Use an identity that may delete the stack, its resources, and every version of the bucket's objects.",
-    "AccessDeniedException": "Use an identity that may call cloudformation:DescribeStacks, GetTemplate and DeleteStack.",
+    "AccessDenied": "Use an identity that may delete the stack, its resources, and all versions of the bucket's objects.",
+    "AccessDeniedException": "Use an identity that may call cloudformation:DescribeStacks, GetTemplate, DeleteStack.",
     "BucketNotEmpty": "Something wrote to the bucket meanwhile. Run the command again.",
 }
 

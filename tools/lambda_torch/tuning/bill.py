@@ -171,7 +171,8 @@ def month_bill(tally: Tally, stack: BilledStack, month: MonthOfRequests, door: s
         door: by which way they ask, a name of DOORS.
 
     Returns:
-        Part to US dollars. The parts are the same for all doors and months. `traces` and `SnapStart` are 0 if they are off.
+        Part to US dollars. The parts are the same for all doors and months. `traces` and `SnapStart` are 0 if they
+        are off.
     """
     memory = stack.memory_mb / 1024
     # The items of a batch share an invocation, with its lines in the log.
