@@ -143,6 +143,9 @@ class _Transfer:
                         raise self.too_late()
                     _write(self.descriptor, piece[: last - position], position)
                     position += len(piece)
+                    # An answer that goes on for ever is read no further.
+                    if position >= last:
+                        break
             except (ConnectionError, TimeoutError) as error:
                 message = f"Reading {self.key} broke off: {error or type(error).__name__}"
                 raise _BrokenOffError(position, message, retryable=True) from error

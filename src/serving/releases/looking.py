@@ -5,9 +5,6 @@ from collections.abc import Callable
 
 from serving.storage.deadline import AWAKE
 
-# So much time without a look at the clock is taken for a freeze and not for a busy machine.
-FROZEN_SECONDS = 0.5
-
 
 class LookThread:
     """A thread that looks when it is asked to.
@@ -46,7 +43,7 @@ class LookThread:
         Lambda lets the process run only while it answers requests. Without this, a release would come in by the
         milliseconds that requests take, and on a function that is seldom called it would never arrive.
         """
-        if self._is_busy and AWAKE.lost() - self._lost > FROZEN_SECONDS:
+        if self._is_busy and AWAKE.lost() > self._lost:
             self.wait(seconds)
 
     def _run(self) -> None:

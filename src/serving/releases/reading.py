@@ -7,6 +7,7 @@ it has.
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -126,13 +127,14 @@ class ReadAhead:
         self._state: PointerState | None = None
         self._prepared: PreparedRelease | None = None
         self._problem: Exception | None = None
+        self._began = time.monotonic()
         run = contextvars.copy_context().run  # so that the thread's phases go to the receipt that is open here
         self._thread = threading.Thread(target=run, args=(self._read,), name="release-ahead", daemon=True)
         self._thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long for the thread to end; returns whether it has."""
-        self._thread.join(seconds)
+        """Wait for the thread to end, until it has run for so long. Returns whether it has ended."""
+        self._thread.join(max(0.0, self._began + seconds - time.monotonic()))
         return not self._thread.is_alive()
 
     def pointer(self, etag: str | None) -> PointerState | None:

@@ -77,7 +77,7 @@ class BotoObjects:
         except (BotoCoreError, TimeoutError) as error:
             raise no_answer(bucket, key, error) from error
         body = _BotoBody(answer["Body"], deadline)
-        return OpenedObject(answer["ContentLength"], answer["ETag"], answer.get("ContentRange"), body)
+        return OpenedObject(answer.get("ContentLength", -1), answer.get("ETag", ""), answer.get("ContentRange"), body)
 
     def close(self) -> None:
         """As `Objects.close`. boto3 asks for new credentials itself."""

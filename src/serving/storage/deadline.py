@@ -14,10 +14,12 @@ from typing import Self
 
 # Waits are cut into pieces of this length, so that every step looks at the clock so often.
 TICK_SECONDS = 0.25
+# So much time without a look at the clock is taken for a freeze, and not for a busy machine.
+FROZEN_SECONDS = 0.5
 
 
 class AwakeClock:
-    """Seconds in which this process ran. Between two looks at the clock at most TICK_SECONDS count.
+    """Seconds in which this process ran. More than FROZEN_SECONDS between two looks at the clock do not count.
 
     Args:
         clock: monotonic seconds, which go on while the process is frozen.
@@ -41,8 +43,10 @@ class AwakeClock:
         with self._lock:
             now = self._clock()
             gap, self._last = now - self._last, now
-            self._awake += min(gap, TICK_SECONDS)
-            self._lost += max(0.0, gap - TICK_SECONDS)
+            if gap > FROZEN_SECONDS:
+                self._lost += gap
+            else:
+                self._awake += gap
             return self._awake, self._lost
 
 

@@ -49,7 +49,7 @@ class OpenedObject:
     """An object, or a range of it, whose bytes have yet to be read.
 
     Attributes:
-        length: bytes of the body.
+        length: bytes of the body; -1 where the answer does not say.
         etag: the object's ETag.
         content_range: the header Content-Range; None where the answer is the whole object.
         body: the bytes.
@@ -121,6 +121,8 @@ def read_small(
     """
     found = objects.get(bucket, key, unless=unless, deadline=deadline)
     try:
+        if found.length < 0:
+            raise FetchError(f"S3 did not say how many bytes {key} has", retryable=True)
         if found.length > limit:
             raise ValueError(f"it has {found.length} bytes, and such a document has at most {limit}")
         content = b"".join(pieces(found.body))

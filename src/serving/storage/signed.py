@@ -152,7 +152,8 @@ class SignedObjects:
             if response.status in (200, 206):
                 response.source.deadline = deadline
                 body = _SignedBody(self, place, connection, response)
-                length = int(response.headers.get("content-length", -1))
+                said = response.headers.get("content-length", "")
+                length = int(said) if said.isascii() and said.isdecimal() else -1
                 return OpenedObject(
                     length, response.headers.get("etag", ""), response.headers.get("content-range"), body
                 )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from serving.settings import SPECIAL, AwsEnvironment
 from serving.storage import signed
-from serving.storage.objects import FetchError
+from serving.storage.objects import FetchError, read_small
 from serving.storage.signed import Credentials, SignedObjects, signed_headers, why_boto3
 
 LETTERS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/+=", min_size=16, max_size=40)
@@ -154,6 +154,15 @@ def test_a_refusal_says_what_s3_said(url: str) -> None:
     with pytest.raises(FetchError, match="S3 refused to read a/b from bucket: 403 AccessDenied: Not you") as caught:
         SignedObjects(environment(url)).get("bucket", "a/b")
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", ""])
+def test_an_answer_without_a_length_is_not_read(url: str, length: str) -> None:
+    """A small object whose length is not a number might go on for ever, and is worth trying again."""
+    Script.script += [(200, {"Content-Length": length}, b"hello")]
+    with pytest.raises(FetchError, match="did not say how many bytes") as caught:
+        read_small(SignedObjects(environment(url)), "bucket", "a/b", 100)
+    assert caught.value.retryable
 
 
 def test_without_a_server_the_error_is_the_networks() -> None:
