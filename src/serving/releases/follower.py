@@ -1,4 +1,4 @@
-"""Follows a channel: a running function takes up another release within seconds, and no request waits for it but as said below.
+"""Follows a channel: a running function takes up another release within seconds.
 
 After a request is answered, and at most every `refresh_seconds`, a thread looks at the channel's pointer (one
 conditional GET). Where the pointer has changed, `Swapper` brings the releases that it names into service.
