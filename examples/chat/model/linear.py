@@ -1,0 +1,132 @@
+"""Linear layers and tables of rows in the formats that a release may have, by torch's own operators.
+
+The quantised operators are called directly. They are fast with bfloat16 inputs only, so every layer names the type of its
+inputs. Sources: aten/src/ATen/native/cpu/int4mm_kernel.cpp and int8mm_kernel.cpp of PyTorch.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .config import BLOCK, GROUP, WeightFormat
+
+
+class FloatLinear(nn.Module):
+    """A linear layer as it is: weight (outputs, inputs), float32 or bfloat16."""
+
+    def __init__(self, inputs: int, outputs: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.register_buffer("weight", torch.empty(outputs, inputs, dtype=dtype))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(rows, inputs) to (rows, outputs), both of the layer's type."""
+        return functional.linear(states, self.weight)
+
+
+class Int8Linear(nn.Module):
+    """8 bits a weight: weight (outputs, inputs) int8, scale (outputs,) bfloat16; a row is weight * scale."""
+
+    dtype = torch.bfloat16
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.empty(outputs, inputs, dtype=torch.int8))
+        self.register_buffer("scale", torch.empty(outputs, dtype=torch.bfloat16))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(rows, inputs) to (rows, outputs), both bfloat16."""
+        return torch._weight_int8pack_mm(states, self.weight, self.scale)
+
+
+class Int4Linear(nn.Module):
+    """4 bits a weight in groups of 32 inputs; a weight is (number - 8) * scale + zero.
+
+    weight (outputs, inputs / 2) uint8, in the order of `packed_in_blocks`; scale_zero (inputs / 32, outputs, 2) bfloat16.
+    """
+
+    dtype = torch.bfloat16
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.empty(outputs, inputs // 2, dtype=torch.uint8))
+        self.register_buffer("scale_zero", torch.empty(inputs // GROUP, outputs, 2, dtype=torch.bfloat16))
+
+    def adapt(self) -> None:
+        """Bring the weight into the order of this processor's kernel, after it was loaded."""
+        self.weight = ordered_for_this_processor(self.weight)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(rows, inputs) to (rows, outputs), both bfloat16."""
+        return torch._weight_int4pack_mm_for_cpu(states, self.weight, GROUP, self.scale_zero)
+
+
+AnyLinear = FloatLinear | Int8Linear | Int4Linear
+
+
+def linear(inputs: int, outputs: int, weights: WeightFormat) -> AnyLinear:
+    """An empty layer of this format."""
+    if weights == "int4":
+        return Int4Linear(inputs, outputs)
+    if weights == "int8":
+        return Int8Linear(inputs, outputs)
+    return FloatLinear(inputs, outputs, torch.float32 if weights == "float32" else torch.bfloat16)
+
+
+class FloatRows(nn.Module):
+    """A table of rows: weight (rows, width), float32 or bfloat16."""
+
+    def __init__(self, rows: int, width: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.empty(rows, width, dtype=dtype))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """The rows of these numbers, float32."""
+        return self.weight[numbers].float()
+
+
+class GroupedRows(nn.Module):
+    """A table of rows in 8 bits with a scale a group of 32: weight (rows, width) int8, scale (rows, width / 32) float16."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.empty(rows, width, dtype=torch.int8))
+        self.register_buffer("scale", torch.empty(rows, width // GROUP, dtype=torch.float16))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """The rows of these numbers, float32."""
+        rows = self.weight[numbers].float().unflatten(-1, (-1, GROUP))
+        return rows.mul_(self.scale[numbers].float().unsqueeze(-1)).flatten(-2)
+
+
+def packed_in_blocks(numbers: Tensor, block: int = BLOCK) -> Tensor:
+    """Pack 4-bit numbers (outputs, inputs) as torch's kernel wants them; (outputs, inputs / 2) uint8.
+
+    The rows go in blocks. Of each block and input there are block / 2 bytes: byte j has row j in its low half and row
+    j + block / 2 in its high half.
+    """
+    outputs, inputs = numbers.shape
+    halves = numbers.to(torch.uint8).view(outputs // block, 2, block // 2, inputs).transpose(2, 3)
+    return (halves[:, 0] | halves[:, 1] << 4).reshape(outputs, inputs // 2)
+
+
+def unpacked_blocks(packed: Tensor, block: int = BLOCK) -> Tensor:
+    """The opposite of `packed_in_blocks`: (outputs, inputs) uint8."""
+    outputs, half = packed.shape
+    each = packed.view(outputs // block, half * 2, block // 2).transpose(1, 2)
+    return torch.stack((each & 15, each >> 4), 1).reshape(outputs, half * 2)
+
+
+def ordered_for_this_processor(packed: Tensor) -> Tensor:
+    """The same packed weight in the order that this processor's kernel reads; the tensor itself where it has it already.
+
+    Which order it is depends on the processor (AVX-512: blocks of 64, AVX2: of 32). It is found by a small weight that torch
+    packs itself, so a new order of a later torch is not read wrongly: torch packs such weights, which takes longer.
+    """
+    probe = torch.arange(BLOCK * GROUP).view(BLOCK, GROUP).mul(7).remainder(16).int()
+    wanted = torch.ops.aten._convert_weight_to_int4pack_for_cpu(probe, 1)
+    for block in (BLOCK, BLOCK // 2):
+        if torch.equal(packed_in_blocks(probe, block), wanted):
+            return packed if block == BLOCK else packed_in_blocks(unpacked_blocks(packed), block)
+    packed_by_torch: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(unpacked_blocks(packed).int(), 1)
+    return packed_by_torch
