@@ -1,32 +1,31 @@
-"""Makes the test's reference with transformers, in an environment of its own: greedy tokens and scores of the dequantised weights.
+"""Makes the test's reference with transformers, in an environment of its own: greedy tokens and scores.
 
-    python -m venv build/reference && build/reference/bin/pip install transformers gguf torch pydantic jinja2 safetensors click
-    build/reference/bin/python examples/chat/make_reference.py
+    python -m venv build/reference
+    build/reference/bin/pip install transformers gguf torch pydantic jinja2 safetensors click
+    PYTHONPATH=tools build/reference/bin/python -m examples.chat.make_reference
 
-It writes a Hugging Face folder with the GGUF file's weights, dequantised to float32, and lets transformers answer with it in
-float32 and in bfloat16. The tokenizer is the one that the package `tokenizers` builds from the same vocabulary.
+It gives transformers the weights of the GGUF file, dequantised to float32, and lets it answer in float32 and in bfloat16. The
+tokenizer is the one that the package `tokenizers` makes of the same vocabulary.
 """
 
 import json
-import sys
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
-
+import click
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM
-
 from examples.chat.conversion.checkpoint import Checkpoint
 from examples.chat.conversion.folder import NAMES
 from examples.chat.make_release import fetch, read
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM
 
-OUTPUT = ROOT / "tests" / "integration" / "examples" / "chat_reference.json"
+from lambda_torch import project
+
+OUTPUT = project.ROOT / "tests" / "integration" / "examples" / "chat_reference.json"
 NEW_TOKENS = 64
-SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
 QUESTIONS = (
     "What is the capital of France?",
     "Explain why the sky is blue.",
@@ -79,7 +78,10 @@ def model_of(checkpoint: Checkpoint) -> Any:
         tie_word_embeddings=sizes["tied"],
     )
     model = LlamaForCausalLM(config)
-    state = {"model.norm.weight": checkpoint.weight("output_norm"), "model.embed_tokens.weight": checkpoint.weight("token_embd")}
+    state = {
+        "model.norm.weight": checkpoint.weight("output_norm"),
+        "model.embed_tokens.weight": checkpoint.weight("token_embd"),
+    }
     state["lm_head.weight"] = state["model.embed_tokens.weight"]
     half = sizes["head_size"] // 2
     for layer in range(sizes["layers"]):
@@ -114,6 +116,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint = read(fetch(Path(scratch)), "reference")
         tokenizer, model = tokenizer_of(checkpoint), model_of(checkpoint)
+    rounded = deepcopy(model).to(torch.bfloat16)
     end = checkpoint.sizes["end_tokens"][0]
     start, stop = (checkpoint.vocabulary.tokens.index(token) for token in ("<|im_start|>", "<|im_end|>"))
 
@@ -126,16 +129,15 @@ def main() -> None:
     for question in QUESTIONS:
         prompt = [*system, stop, *newline, *turn(f"user\n{question}"), stop, *newline, *turn("assistant\n")]
         entry: dict[str, Any] = {"question": question, "prompt": prompt}
-        for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-            entry[name], entry[f"{name}_margins"] = greedy(model.to(dtype), prompt, end)
-            model.to(torch.float32)
+        entry["float32"], entry["float32_margins"] = greedy(model, prompt, end)
+        entry["bf16"], entry["bf16_margins"] = greedy(rounded, prompt, end)
         with torch.inference_mode():
-            scores = model.to(torch.float32)(torch.tensor([prompt])).logits[0, -1]
+            scores = model(torch.tensor([prompt])).logits[0, -1]
         best = scores.topk(100)
         entry["best"] = best.indices.tolist()
         entry["scores"] = [round(score, 4) for score in best.values.tolist()]
         answers.append(entry)
-        print(question, tokenizer.decode(entry["float32"]), tokenizer.decode(entry["bf16"]), sep="\n  ")
+        click.echo("\n  ".join((question, *(tokenizer.decode(entry[name]) for name in ("float32", "bf16")))))
     texts = [{"text": text, "tokens": tokenizer.encode(text).ids} for text in TEXTS]
     OUTPUT.write_text(json.dumps({"answers": answers, "texts": texts}, ensure_ascii=True) + "\n", encoding="utf-8")
 

@@ -46,7 +46,15 @@ def fetch(into: Path) -> Path:
             [
                 *(sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"),
                 *("--progress-bar", "on" if sys.stderr.isatty() else "off"),
-                *("--only-binary", ":all:", "--require-hashes", "--dest", str(into), "--requirement", str(REQUIREMENTS)),
+                *(
+                    "--only-binary",
+                    ":all:",
+                    "--require-hashes",
+                    "--dest",
+                    str(into),
+                    "--requirement",
+                    str(REQUIREMENTS),
+                ),
             ],
             check=False,
             # pip shows its progress on standard output; ours has the name of the folder only.
@@ -117,6 +125,7 @@ def main(output: Path, checkpoint: Path | None, weights: WeightFormat, context: 
         raise click.ClickException(f"{output} is there already. Next: remove it, or name another folder")
     project.use_function_code(HERE)
     from examples.chat.conversion.release import write_release
+
     from lambda_torch.releases.errors import ReleasesError
     from lambda_torch.releases.publishing import load
 

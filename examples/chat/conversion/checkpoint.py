@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from examples.chat.model.tokenizer import Vocabulary
+from torch import Tensor
 
 
 class ConversionError(ValueError):

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
-
 from examples.chat.conversion.checkpoint import Checkpoint, ConversionError
 from examples.chat.model.tokenizer import Vocabulary
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 # A weight's name in GGUF, and in such a folder.
 NAMES = {
@@ -66,7 +65,8 @@ def read_folder(folder: Path, source: str) -> Checkpoint:
         if not name.endswith(("attn_q", "attn_k")):
             return tensor
         # From halves that turn together to neighbours that do.
-        return tensor.unflatten(0, (-1, 2, head_size // 2)).transpose(1, 2).flatten(0, 2)
+        neighbours: Tensor = tensor.unflatten(0, (-1, 2, head_size // 2)).transpose(1, 2).flatten(0, 2)
+        return neighbours
 
     parts = ["token_embd", "output_norm", *([] if tied else ["output"])]
     parts += [f"blk.{layer}.{part}" for layer in range(config["num_hidden_layers"]) for part in NAMES]
@@ -159,6 +159,8 @@ def _texts(folder: Path, config: dict[str, Any]) -> tuple[Vocabulary, str, list[
         raise ConversionError(f"{folder} has no chat template. Next: take a model for chat, or add chat_template.jinja")
     generation = _json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
     end = generation.get("eos_token_id", config.get("eos_token_id"))
+    if end is None:
+        raise ConversionError(f"{folder}: config.json has no eos_token_id, so no answer would end")
     named = {
         name: value if isinstance(value, str) else value["content"]
         for name in ("bos_token", "eos_token")

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGMLQuantizationType, GGUFReader, TokenType, dequantize
-from torch import Tensor
-
 from examples.chat.conversion.checkpoint import Checkpoint, ConversionError, Int4Groups, Int8Groups
 from examples.chat.model.config import GROUP
 from examples.chat.model.tokenizer import Vocabulary
+from gguf import GGMLQuantizationType, GGUFReader, TokenType, dequantize
+from torch import Tensor
 
 # Pre-tokenisers by their names in GGUF: whether each digit is a word of its own.
 DIGITS = {"smollm": True, "gpt-2": False}

@@ -14,7 +14,7 @@ from .network import Network, empty_network
 from .sampling import Sampler
 from .schema import FinishReason, Message, Piece, Request, Response, Usage
 from .sequences import Sequence, Sequences
-from .template import ChatTemplate, TemplateRefusal
+from .template import ChatTemplate, MessagesRefusedError
 from .text import AnswerText
 from .tokenizer import Tokenizer
 from .weights import read_weights
@@ -106,7 +106,7 @@ class Model:
         else:
             try:
                 prompt = self._template.tokens(request.messages)
-            except TemplateRefusal as error:
+            except MessagesRefusedError as error:
                 raise PydanticCustomError(
                     "messages_refused",
                     "The model's chat template does not take these messages: {reason}",
@@ -137,10 +137,12 @@ class Model:
                 with torch.inference_mode():
                     token = sampler.choose(self._network.scores(state))
                 written += 1
-                ended = token in self.config.end_tokens
+                if token in self.config.end_tokens:
+                    reason = "stop"
+                    break
                 if sent := text.add(self.tokenizer.bytes_of(token)):
                     yield Piece(text=sent)
-                if ended or text.stopped:
+                if text.stopped:
                     reason = "stop"
                     break
                 if written == most:

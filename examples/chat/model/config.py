@@ -14,6 +14,8 @@ WEIGHTS_FILE = "weights.safetensors"
 GROUP = 32
 # Rows that torch packs together for its 4-bit kernel.
 BLOCK = 64
+# Bytes: a line of the processor's cache. Weights lie at multiples of it.
+ALIGNMENT = 64
 
 # A release is data from outside: bounds keep a wrong number from becoming a huge network.
 Size = Annotated[int, Field(ge=1, le=1_000_000)]

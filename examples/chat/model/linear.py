@@ -4,6 +4,8 @@ The quantised operators are called directly. They are fast with bfloat16 inputs 
 inputs. Sources: aten/src/ATen/native/cpu/int4mm_kernel.cpp and int8mm_kernel.cpp of PyTorch.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +15,8 @@ from .config import BLOCK, GROUP, WeightFormat
 
 class FloatLinear(nn.Module):
     """A linear layer as it is: weight (outputs, inputs), float32 or bfloat16."""
+
+    weight: Tensor
 
     def __init__(self, inputs: int, outputs: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -28,6 +32,8 @@ class Int8Linear(nn.Module):
     """8 bits a weight: weight (outputs, inputs) int8, scale (outputs,) bfloat16; a row is weight * scale."""
 
     dtype = torch.bfloat16
+    weight: Tensor
+    scale: Tensor
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -46,6 +52,8 @@ class Int4Linear(nn.Module):
     """
 
     dtype = torch.bfloat16
+    weight: Tensor
+    scale_zero: Tensor
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -76,6 +84,8 @@ def linear(inputs: int, outputs: int, weights: WeightFormat) -> AnyLinear:
 class FloatRows(nn.Module):
     """A table of rows: weight (rows, width), float32 or bfloat16."""
 
+    weight: Tensor
+
     def __init__(self, rows: int, width: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.register_buffer("weight", torch.empty(rows, width, dtype=dtype))
@@ -87,6 +97,9 @@ class FloatRows(nn.Module):
 
 class GroupedRows(nn.Module):
     """A table of rows in 8 bits with a scale a group of 32: weight (rows, width) int8, scale (rows, width / 32) float16."""
+
+    weight: Tensor
+    scale: Tensor
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
@@ -117,16 +130,29 @@ def unpacked_blocks(packed: Tensor, block: int = BLOCK) -> Tensor:
     return torch.stack((each & 15, each >> 4), 1).reshape(outputs, half * 2)
 
 
+@cache
+def _block_of_this_processor() -> int | None:
+    """How many rows this processor's kernel has in a block (AVX-512: 64, AVX2: 32), or None for any other order.
+
+    It is found by a small weight that torch packs itself. So another order of a later torch, or of another kind of processor, is
+    not read wrongly.
+    """
+    probe = torch.randint(16, (BLOCK, GROUP), generator=torch.Generator().manual_seed(0))
+    wanted = torch.ops.aten._convert_weight_to_int4pack_for_cpu(probe.int(), 1)
+    blocks = (block for block in (BLOCK, BLOCK // 2) if torch.equal(packed_in_blocks(probe, block), wanted))
+    return next(blocks, None)
+
+
 def ordered_for_this_processor(packed: Tensor) -> Tensor:
     """The same packed weight in the order that this processor's kernel reads; the tensor itself where it has it already.
 
-    Which order it is depends on the processor (AVX-512: blocks of 64, AVX2: of 32). It is found by a small weight that torch
-    packs itself, so a new order of a later torch is not read wrongly: torch packs such weights, which takes longer.
+    For an order that this module does not know, torch packs the weight. That takes longer.
     """
-    probe = torch.arange(BLOCK * GROUP).view(BLOCK, GROUP).mul(7).remainder(16).int()
-    wanted = torch.ops.aten._convert_weight_to_int4pack_for_cpu(probe, 1)
-    for block in (BLOCK, BLOCK // 2):
-        if torch.equal(packed_in_blocks(probe, block), wanted):
-            return packed if block == BLOCK else packed_in_blocks(unpacked_blocks(packed), block)
-    packed_by_torch: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(unpacked_blocks(packed).int(), 1)
+    block = _block_of_this_processor()
+    if block == BLOCK:
+        return packed
+    numbers = unpacked_blocks(packed)
+    if block is not None:
+        return packed_in_blocks(numbers, block)
+    packed_by_torch: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers.int(), 1)
     return packed_by_torch

@@ -24,6 +24,8 @@ EXACT = 16
 class Norm(nn.Module):
     """The weight of an RMS norm, float32."""
 
+    weight: Tensor
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.register_buffer("weight", torch.empty(width))
@@ -64,7 +66,8 @@ class Layer(nn.Module):
         mixed = self._attend(query, *cache.extended(layer, key, value))
         states = states + self.attention_out(mixed.to(dtype)).float()
         gate, up = self.gate_up(self.feed_norm(states, config.rms_norm_epsilon).to(dtype)).float().chunk(2, dim=1)
-        return states + self.down(functional.silu(gate).mul_(up).to(dtype)).float()
+        states = states + self.down(functional.silu(gate).mul_(up).to(dtype)).float()
+        return states
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """(tokens, heads * head_size) from query (tokens, heads, head_size) and all keys and values (heads, tokens, size)."""
@@ -111,7 +114,7 @@ class Network(nn.Module):
             The last token's state after the last layer and norm, (1, hidden), float32: see `scores`.
         """
         rotation = cache.room_for(len(tokens))
-        states = self.embedding(tokens)
+        states: Tensor = self.embedding(tokens)
         for number, layer in enumerate(self.layers):
             states = layer(states, cache, number, rotation)
         cache.length += len(tokens)

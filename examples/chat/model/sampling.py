@@ -33,13 +33,12 @@ class Sampler:
         probabilities = ((scores - scores.max()) / self._temperature).softmax(0)
         if self._top_p == 1:
             return self._draw(probabilities.double().cumsum(0))
-        best = probabilities.topk(min(CANDIDATES, len(probabilities)))
-        sums = best.values.double().cumsum(0)
-        if sums[-1] < self._top_p:
-            best = probabilities.sort(descending=True)
-            sums = best.values.double().cumsum(0)
+        best, tokens = probabilities.topk(min(CANDIDATES, len(probabilities)))
+        if best.sum() < self._top_p:
+            best, tokens = probabilities.sort(descending=True)
+        sums = best.double().cumsum(0)
         kept = int(torch.searchsorted(sums, self._top_p)) + 1
-        return int(best.indices[self._draw(sums[:kept])])
+        return int(tokens[self._draw(sums[:kept])])
 
     def _draw(self, sums: Tensor) -> int:
         """A place, each as probable as its part of the running sums."""

@@ -37,7 +37,9 @@ class Request(BaseModel):
         strict=True,
         frozen=True,
         json_schema_extra={
-            "examples": [{"messages": [{"role": "user", "content": "What is the capital of France?"}], "max_tokens": 64}]
+            "examples": [
+                {"messages": [{"role": "user", "content": "What is the capital of France?"}], "max_tokens": 64}
+            ]
         },
     )
 

@@ -38,7 +38,8 @@ class Step:
         self._heads = torch.empty(config.fused_size // config.head_size, config.head_size)
         self._turned = torch.empty_like(self._heads)
         self._feed = torch.empty(1, 2 * config.intermediate)
-        dtype = network.layers[0].query_key_value.dtype
+        layers = [layer for layer in network.layers if isinstance(layer, Layer)]
+        dtype = layers[0].query_key_value.dtype
         self._linear_normed = torch.empty(1, config.hidden, dtype=dtype)
         self._linear_mixed = torch.empty(1, config.query_size, dtype=dtype)
         self._linear_feed = torch.empty(1, config.intermediate, dtype=dtype)
@@ -53,8 +54,7 @@ class Step:
                 operator(layer.gate_up),
                 operator(layer.down),
             )
-            for layer in network.layers
-            if isinstance(layer, Layer)
+            for layer in layers
         ]
         self._last_norm = network.norm.weight * scale
 
@@ -78,24 +78,28 @@ class Step:
         new = turned[config.heads :]
         gate, up = feed.chunk(2, dim=1)
         mixed_heads = linear_mixed.view_as(query)
-        length, multiply, attend, silu = torch.linalg.vector_norm, torch.mul, functional.scaled_dot_product_attention, _silu_
+        length, multiply, divide, attend, silu = (
+            torch.linalg.vector_norm,
+            torch.mul,
+            torch.div,
+            functional.scaled_dot_product_attention,
+            _silu_,
+        )
         rotation = self._rotation
 
         residual.copy_(self._network.embedding(torch.tensor([token])))
         for (attention_norm, query_key_value, attention_out, feed_norm, gate_up, down), keys, values, slot in zip(
             self._layers, all_keys, all_values, slots, strict=True
         ):
-            multiply(residual, attention_norm, out=normed).div_(length(states))
-            linear_normed.copy_(normed)
+            divide(multiply(residual, attention_norm, out=normed), length(states), out=linear_normed)
             flat_heads.copy_(query_key_value(linear_normed))
             multiply(pairs, rotation, out=turned_pairs)
             slot.copy_(new)
             mixed_heads.copy_(attend(query, keys, values))
             residual.add_(attention_out(linear_mixed))
-            multiply(residual, feed_norm, out=normed).div_(length(states))
-            linear_normed.copy_(normed)
+            divide(multiply(residual, feed_norm, out=normed), length(states), out=linear_normed)
             feed.copy_(gate_up(linear_normed))
-            linear_feed.copy_(silu(gate).mul_(up))
+            multiply(silu(gate), up, out=linear_feed)
             residual.add_(down(linear_feed))
         cache.length += 1
         return multiply(residual, self._last_norm, out=normed).div_(length(states))

@@ -20,7 +20,7 @@ _MARKS = range(0x100000, 0x10FFFE)
 LONGEST_TEMPLATE = 100_000
 
 
-class TemplateRefusal(Exception):
+class MessagesRefusedError(Exception):
     """The template cannot be filled with these messages; the message says why."""
 
 
@@ -40,7 +40,7 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source)
             self.tokens([Message(role="user", content="Hello")])
-        except (TemplateError, TemplateRefusal) as error:
+        except (TemplateError, MessagesRefusedError) as error:
             raise ValueError(f"the chat template does not work ({error})") from None
 
     @classmethod
@@ -65,7 +65,7 @@ class ChatTemplate:
         """The token numbers of the conversation, up to where the model's answer begins.
 
         Raises:
-            TemplateRefusal: the template does not take these messages, for example because of the order of their roles.
+            MessagesRefusedError: the template does not take these messages, for example because of the order of their roles.
         """
         special = self._tokenizer.special
         used = set().union(*(message.content for message in messages))
@@ -77,11 +77,11 @@ class ChatTemplate:
         ]
         try:
             text = self._template.render(messages=filled, add_generation_prompt=True)
-        except TemplateRefusal:
+        except MessagesRefusedError:
             raise
         except Exception as error:
             # A template is a program: it may fail in any way.
-            raise TemplateRefusal(f"{type(error).__name__}: {error}") from error
+            raise MessagesRefusedError(f"{type(error).__name__}: {error}") from error
         unmarked = {ord(mark): token for token, mark in marks.items()}
         numbers: list[int] = []
         for place, part in enumerate(self._special.split(text)):
@@ -93,4 +93,4 @@ class ChatTemplate:
 
 
 def _refuse(reason: str) -> None:
-    raise TemplateRefusal(reason)
+    raise MessagesRefusedError(reason)

@@ -7,7 +7,9 @@ The steps are those of its Digits, ByteLevel and BPE:
     bytes      a word's UTF-8 bytes, each written as one printable character (that is how vocabularies spell them)
     merges     of all neighbours in the word, those that are first in the list of merges become one; and so on
 
-A special token (such as the one that ends a message) is never found in a text: only a chat template writes one. Source: Sennrich et al., https://arxiv.org/abs/1508.07909, and https://github.com/openai/gpt-2.
+A special token (such as the one that ends a message) is never found in a text: only a chat template writes one.
+
+Source: Sennrich et al., https://arxiv.org/abs/1508.07909, and https://github.com/openai/gpt-2.
 """
 
 import heapq
@@ -62,7 +64,7 @@ class Tokenizer:
         if len(self._number) != len(tokens):
             raise ValueError("the vocabulary has a token twice")
         # SmolLM2's vocabulary lacks some bytes of control characters, and those that UTF-8 does not have.
-        self._byte = [character if character in self._number else "" for character in _CHARACTERS]
+        self._byte = [character if character in self._number else "" for character in CHARACTERS]
         if missing := [chr(byte) for byte in range(ord(" "), ord("~") + 1) if not self._byte[byte]]:
             raise ValueError(f"the vocabulary lacks the characters {' '.join(missing[:5])}")
         if beyond := [number for number in vocabulary.special if not 0 <= number < len(tokens)]:
@@ -72,7 +74,9 @@ class Tokenizer:
         if lacking is not None:
             raise ValueError(f"the vocabulary lacks the token of the merge {lacking!r}")
         # The longest first, so that none is taken for the beginning of another one.
-        self.special = {tokens[number]: number for number in sorted(vocabulary.special, key=lambda each: -len(tokens[each]))}
+        self.special = {
+            tokens[number]: number for number in sorted(vocabulary.special, key=lambda each: -len(tokens[each]))
+        }
         self.named = vocabulary.named
         self._silent = frozenset(vocabulary.special)
         self._pattern = _WITH_DIGITS if vocabulary.digits else _GPT2
@@ -155,8 +159,8 @@ def _byte_characters() -> list[str]:
     return [chr(byte if byte in printable else next(others)) for byte in range(256)]
 
 
-_CHARACTERS = _byte_characters()
-_BYTES = {character: byte for byte, character in enumerate(_CHARACTERS)}
+CHARACTERS = _byte_characters()
+_BYTES = {character: byte for byte, character in enumerate(CHARACTERS)}
 
 # GPT-2's pattern, on a text in which each character that is not ASCII is replaced by one of its kind: Python's own \w and \s are
 # other sets than the pattern's letters (Unicode's L), numbers (N) and white space.
