@@ -10,14 +10,14 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from .config import TEMPLATE_FILE, VOCABULARY_FILE, Config, read_config
-from .network import Network, empty_network
+from .network import Network
 from .sampling import Sampler
 from .schema import FinishReason, Message, Piece, Request, Response, Usage
 from .sequences import Sequence, Sequences
 from .template import ChatTemplate, MessagesRefusedError
 from .text import AnswerText
 from .tokenizer import Tokenizer
-from .weights import read_weights
+from .weights import Weights
 
 # Prompt tokens that go through the network together: enough for the large matrices, and the deadline is looked at in between.
 CHUNK = 128
@@ -51,10 +51,8 @@ class Model:
                 f"{release / VOCABULARY_FILE} has {len(tokenizer)} tokens, and model.json says {config.vocabulary}"
             )
         template = ChatTemplate.read(release / TEMPLATE_FILE, tokenizer)
-        network = empty_network(config)
-        # assign: the network uses the mapped file's pages as they are, so loading takes no second copy of the weights.
-        network.load_state_dict(read_weights(release, network), assign=True)
-        network.adapt()
+        with Weights(release) as weights:
+            network = Network(config, weights)
         return cls(config, tokenizer, template, network)
 
     def check(self, request: Request) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .config import BLOCK, GROUP, WeightFormat
+from .weights import Weights
 
 
 class FloatLinear(nn.Module):
@@ -18,10 +19,10 @@ class FloatLinear(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, inputs: int, outputs: int, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.dtype = dtype
-        self.register_buffer("weight", torch.empty(outputs, inputs, dtype=dtype))
+        self.dtype = weight.dtype
+        self.register_buffer("weight", weight)
 
     def forward(self, states: Tensor) -> Tensor:
         """(rows, inputs) to (rows, outputs), both of the layer's type."""
@@ -35,10 +36,10 @@ class Int8Linear(nn.Module):
     weight: Tensor
     scale: Tensor
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.empty(outputs, inputs, dtype=torch.int8))
-        self.register_buffer("scale", torch.empty(outputs, dtype=torch.bfloat16))
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
 
     def forward(self, states: Tensor) -> Tensor:
         """(rows, inputs) to (rows, outputs), both bfloat16."""
@@ -48,21 +49,19 @@ class Int8Linear(nn.Module):
 class Int4Linear(nn.Module):
     """4 bits a weight in groups of 32 inputs; a weight is (number - 8) * scale + zero.
 
-    weight (outputs, inputs / 2) uint8, in the order of `packed_in_blocks`; scale_zero (inputs / 32, outputs, 2) bfloat16.
+    Args:
+        weight: (outputs, inputs / 2) uint8, in the order of `packed_in_blocks`.
+        scale_zero: (inputs / 32, outputs, 2) bfloat16.
     """
 
     dtype = torch.bfloat16
     weight: Tensor
     scale_zero: Tensor
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, weight: Tensor, scale_zero: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.empty(outputs, inputs // 2, dtype=torch.uint8))
-        self.register_buffer("scale_zero", torch.empty(inputs // GROUP, outputs, 2, dtype=torch.bfloat16))
-
-    def adapt(self) -> None:
-        """Bring the weight into the order of this processor's kernel, after it was loaded."""
-        self.weight = ordered_for_this_processor(self.weight)
+        self.register_buffer("weight", ordered_for_this_processor(weight))
+        self.register_buffer("scale_zero", scale_zero)
 
     def forward(self, states: Tensor) -> Tensor:
         """(rows, inputs) to (rows, outputs), both bfloat16."""
@@ -72,13 +71,23 @@ class Int4Linear(nn.Module):
 AnyLinear = FloatLinear | Int8Linear | Int4Linear
 
 
-def linear(inputs: int, outputs: int, weights: WeightFormat) -> AnyLinear:
-    """An empty layer of this format."""
-    if weights == "int4":
-        return Int4Linear(inputs, outputs)
-    if weights == "int8":
-        return Int8Linear(inputs, outputs)
-    return FloatLinear(inputs, outputs, torch.float32 if weights == "float32" else torch.bfloat16)
+def read_linear(weights: Weights, name: str, inputs: int, outputs: int, form: WeightFormat) -> AnyLinear:
+    """The layer of this name and format.
+
+    Raises:
+        ValueError: as `Weights.take` does.
+    """
+    if form == "int4":
+        return Int4Linear(
+            weights.take(f"{name}.weight", outputs, inputs // 2, dtype=torch.uint8),
+            weights.take(f"{name}.scale_zero", inputs // GROUP, outputs, 2, dtype=torch.bfloat16),
+        )
+    if form == "int8":
+        return Int8Linear(
+            weights.take(f"{name}.weight", outputs, inputs, dtype=torch.int8),
+            weights.take(f"{name}.scale", outputs, dtype=torch.bfloat16),
+        )
+    return FloatLinear(weights.take(f"{name}.weight", outputs, inputs, dtype=_float(form)))
 
 
 class FloatRows(nn.Module):
@@ -86,9 +95,9 @@ class FloatRows(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, rows: int, width: int, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.empty(rows, width, dtype=dtype))
+        self.register_buffer("weight", weight)
 
     def forward(self, numbers: Tensor) -> Tensor:
         """The rows of these numbers, float32."""
@@ -101,15 +110,37 @@ class GroupedRows(nn.Module):
     weight: Tensor
     scale: Tensor
 
-    def __init__(self, rows: int, width: int) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.empty(rows, width, dtype=torch.int8))
-        self.register_buffer("scale", torch.empty(rows, width // GROUP, dtype=torch.float16))
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
 
     def forward(self, numbers: Tensor) -> Tensor:
         """The rows of these numbers, float32."""
         rows = self.weight[numbers].float().unflatten(-1, (-1, GROUP))
-        return rows.mul_(self.scale[numbers].float().unsqueeze(-1)).flatten(-2)
+        scaled: Tensor = rows.mul_(self.scale[numbers].float().unsqueeze(-1)).flatten(-2)
+        return scaled
+
+
+AnyRows = FloatRows | GroupedRows
+
+
+def read_rows(weights: Weights, name: str, rows: int, width: int, form: WeightFormat) -> AnyRows:
+    """The table of this name, in the form that goes with the linear layers' format.
+
+    Raises:
+        ValueError: as `Weights.take` does.
+    """
+    if form in ("int4", "int8"):
+        return GroupedRows(
+            weights.take(f"{name}.weight", rows, width, dtype=torch.int8),
+            weights.take(f"{name}.scale", rows, width // GROUP, dtype=torch.float16),
+        )
+    return FloatRows(weights.take(f"{name}.weight", rows, width, dtype=_float(form)))
+
+
+def _float(form: WeightFormat) -> torch.dtype:
+    return torch.float32 if form == "float32" else torch.bfloat16
 
 
 def packed_in_blocks(numbers: Tensor, block: int = BLOCK) -> Tensor:

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from .cache import Cache
 from .config import Config
-from .linear import FloatRows, GroupedRows, Int4Linear, linear
+from .linear import AnyLinear, FloatRows, read_linear, read_rows
+from .weights import Weights
 
 # A token's score is corrected from the exact rows for the best of the quick scores (see `Output`).
 EXACT = 16
@@ -26,9 +27,9 @@ class Norm(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.empty(width))
+        self.register_buffer("weight", weight)
 
     def forward(self, states: Tensor, epsilon: float) -> Tensor:
         """Each row, divided by the root of its mean square, times the weight."""
@@ -38,15 +39,19 @@ class Norm(nn.Module):
 class Layer(nn.Module):
     """Attention and a feed-forward part, each with a norm before it and a residual connection around it."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, weights: Weights, name: str) -> None:
         super().__init__()
+
+        def part(part_name: str, inputs: int, outputs: int) -> AnyLinear:
+            return read_linear(weights, f"{name}.{part_name}", inputs, outputs, config.weights)
+
         self.config = config
-        self.attention_norm = Norm(config.hidden)
-        self.query_key_value = linear(config.hidden, config.fused_size, config.weights)
-        self.attention_out = linear(config.query_size, config.hidden, config.weights)
-        self.feed_norm = Norm(config.hidden)
-        self.gate_up = linear(config.hidden, 2 * config.intermediate, config.weights)
-        self.down = linear(config.intermediate, config.hidden, config.weights)
+        self.attention_norm = Norm(weights.take(f"{name}.attention_norm.weight", config.hidden))
+        self.query_key_value = part("query_key_value", config.hidden, config.fused_size)
+        self.attention_out = part("attention_out", config.query_size, config.hidden)
+        self.feed_norm = Norm(weights.take(f"{name}.feed_norm.weight", config.hidden))
+        self.gate_up = part("gate_up", config.hidden, 2 * config.intermediate)
+        self.down = part("down", config.intermediate, config.hidden)
 
     def forward(self, states: Tensor, cache: Cache, layer: int, rotation: Tensor) -> Tensor:
         """One layer.
@@ -66,8 +71,8 @@ class Layer(nn.Module):
         mixed = self._attend(query, *cache.extended(layer, key, value))
         states = states + self.attention_out(mixed.to(dtype)).float()
         gate, up = self.gate_up(self.feed_norm(states, config.rms_norm_epsilon).to(dtype)).float().chunk(2, dim=1)
-        states = states + self.down(functional.silu(gate).mul_(up).to(dtype)).float()
-        return states
+        fed: Tensor = self.down(functional.silu(gate).mul_(up).to(dtype))
+        return states + fed.float()
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """(tokens, heads * head_size) from query (tokens, heads, head_size) and all keys and values (heads, tokens, size)."""
@@ -88,20 +93,31 @@ class Layer(nn.Module):
 
 
 class Network(nn.Module):
-    """Token numbers to one score a token of the vocabulary."""
+    """Token numbers to one score a token of the vocabulary.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: its sizes.
+        weights: its tensors; all that are there must be its own.
+
+    Raises:
+        ValueError: as `Weights.take` does.
+    """
+
+    def __init__(self, config: Config, weights: Weights) -> None:
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
-        self.norm = Norm(config.hidden)
-        quantised = config.weights in ("int4", "int8")
-        self.embedding: FloatRows | GroupedRows = _rows(config)
-        if not config.tied:
-            self.output: FloatRows | GroupedRows = _rows(config)
-        if quantised:
+        self.layers = nn.ModuleList(Layer(config, weights, f"layers.{layer}") for layer in range(config.layers))
+        self.norm = Norm(weights.take("norm.weight", config.hidden))
+        self.embedding = read_rows(weights, "embedding", config.vocabulary, config.hidden, config.weights)
+        # The rows that score the tokens.
+        self.output = (
+            self.embedding
+            if config.tied
+            else read_rows(weights, "output", config.vocabulary, config.hidden, config.weights)
+        )
+        if config.weights in ("int4", "int8"):
             # The output layer in the form of torch's 8-bit kernel, which is quick and not exact.
-            self.quick_output = linear(config.hidden, config.vocabulary, "int8")
+            self.quick_output = read_linear(weights, "quick_output", config.hidden, config.vocabulary, "int8")
 
     def forward(self, tokens: Tensor, cache: Cache) -> Tensor:
         """Continue the sequence in the cache.
@@ -127,28 +143,9 @@ class Network(nn.Module):
         Quantised releases have two forms of the output layer. The quick one scores all tokens. Then the exact one scores the best
         of them again. So quantising twice cannot change which of them is first.
         """
-        rows = self.embedding if self.config.tied else self.output
-        if isinstance(rows, FloatRows):
-            return functional.linear(state.to(rows.weight.dtype), rows.weight)[0].float()
+        if isinstance(self.output, FloatRows):
+            return functional.linear(state.to(self.output.weight.dtype), self.output.weight)[0].float()
         scores: Tensor = self.quick_output(state.bfloat16())[0].float()
         best = scores.topk(min(EXACT, len(scores))).indices
-        scores[best] = torch.mv(rows(best), state[0])
+        scores[best] = torch.mv(self.output(best), state[0])
         return scores
-
-    def adapt(self) -> None:
-        """Bring loaded weights into the order of this processor's kernels."""
-        for module in self.modules():
-            if isinstance(module, Int4Linear):
-                module.adapt()
-
-
-def _rows(config: Config) -> FloatRows | GroupedRows:
-    if config.weights in ("int4", "int8"):
-        return GroupedRows(config.vocabulary, config.hidden)
-    return FloatRows(config.vocabulary, config.hidden, torch.float32 if config.weights == "float32" else torch.bfloat16)
-
-
-def empty_network(config: Config) -> Network:
-    """A network without memory for its weights, to be filled with `load_state_dict(..., assign=True)`."""
-    with torch.device("meta"):
-        return Network(config).eval()

@@ -110,13 +110,10 @@ def test_packing_can_be_undone(block: int) -> None:
 
 PROCESSOR = """
 import torch
-from examples.chat.model.linear import Int4Linear, Int8Linear, packed_in_blocks
+from examples.chat.model.linear import Int4Linear, packed_in_blocks
 random = torch.Generator().manual_seed(3)
 numbers = torch.randint(16, (128, 64), generator=random)
-layer = Int4Linear(64, 128)
-layer.weight = packed_in_blocks(numbers)
-layer.scale_zero = torch.randn(2, 128, 2, generator=random).bfloat16()
-layer.adapt()
+layer = Int4Linear(packed_in_blocks(numbers), torch.randn(2, 128, 2, generator=random).bfloat16())
 scale, zero = layer.scale_zero.float().transpose(0, 1).unsqueeze(-1).unbind(2)
 weight = ((numbers.float().unflatten(1, (-1, 32)) - 8) * scale + zero).flatten(1)
 for rows in (1, 3, 40):
