@@ -91,7 +91,12 @@ def _commands(threads: int, release: Path, gguf: Path, prompt: list[int], layer:
     numbers = [str(threads), str(NEW_TOKENS), ",".join(map(str, prompt))]
     packages = sysconfig.get_path("purelib")
     # As on Lambda: the layer comes first, and no .pth file is read.
-    path = [*([str(layer / "python")] if _is_layer(layer) else []), str(project.ROOT), str(project.ROOT / "tools"), packages]
+    path = [
+        *([str(layer / "python")] if _is_layer(layer) else []),
+        str(project.ROOT),
+        str(project.ROOT / "tools"),
+        packages,
+    ]
     omp = {"OMP_NUM_THREADS": str(threads)}
     ours = [sys.executable, "-S", "-P", "-s", str(HERE / "by_torch.py"), str(release), *numbers]
     theirs = [str(LLAMA / "bin" / "python"), "-P", "-s", str(HERE / "by_llama.py"), str(gguf), *numbers]

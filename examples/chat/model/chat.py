@@ -84,10 +84,12 @@ class Model:
         return self._pieces(request, self._prompt(request), deadline or (lambda: float("inf")))
 
     def example(self) -> Request:
-        """A valid request, for a warm-up or a demonstration. Its answer is short, and the same on every processor."""
-        return Request(
-            messages=[Message(role="user", content="What is the capital of France?")], max_tokens=7, temperature=0
-        )
+        """A valid request, for a warm-up or a demonstration. Each token of its answer is much more probable than the next best.
+
+        So the answer is the same on processors that round differently, and can be a golden example.
+        """
+        question = Message(role="user", content="What is the capital city of Japan?")
+        return Request(messages=[question], max_tokens=8, temperature=0)
 
     def _joined(self, request: Request) -> Response:
         pieces = list(self.stream(request))

@@ -38,7 +38,7 @@ class Request(BaseModel):
         frozen=True,
         json_schema_extra={
             "examples": [
-                {"messages": [{"role": "user", "content": "What is the capital of France?"}], "max_tokens": 64}
+                {"messages": [{"role": "user", "content": "What is the capital city of Japan?"}], "max_tokens": 64}
             ]
         },
     )

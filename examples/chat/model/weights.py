@@ -64,7 +64,9 @@ class Weights:
         header = self._file.get_slice(name)
         found = (header.get_dtype(), tuple(header.get_shape()))
         if found != (TYPES[dtype], shape):
-            raise ValueError(f"{self._path}: {name} is {found[0]} {found[1]}, and this network's is {TYPES[dtype]} {shape}")
+            raise ValueError(
+                f"{self._path}: {name} is {found[0]} {found[1]}, and this network's is {TYPES[dtype]} {shape}"
+            )
         tensor: Tensor = self._file.get_tensor(name)
         small = name.endswith(("norm.weight", ".scale", ".scale_zero"))
         # A sum is NaN or infinite if any value is; only a suspect is looked at in full.
