@@ -130,6 +130,19 @@ bench-releases: $(VENV)/.ready ## Measure swaps under load, the download of 1 GB
 bench-serving: $(VENV)/.ready ## Measure the function under load beside FastAPI, a bulk file, and ten minutes without a break; results in build/bench/serving.json (SOAK_SECONDS=...)
 	@$(BIN)/python -m benchmarks.load --soak-seconds $(SOAK_SECONDS)
 
+# llama.cpp has no wheel on PyPI. It is compiled for this processor, without what reads pictures.
+LLAMA := build/llama-venv
+$(LLAMA)/.ready: benchmarks/chat/requirements-llama.txt
+	@echo "Compiling llama.cpp into $(LLAMA): some 20 minutes on two processors; what pip says is in build/llama.log"
+	@$(PYTHON) -m venv --clear $(LLAMA)
+	@CMAKE_ARGS="-DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=2 $(LLAMA)/bin/python -m pip --disable-pip-version-check install --verbose \
+		--no-binary llama-cpp-python --requirement $< >build/llama.log 2>&1 \
+		|| { tail -20 build/llama.log >&2; echo "llama.cpp could not be compiled. Next: install gcc, g++ and make, and run this again" >&2; exit 1; }
+	@touch $@
+
+bench-chat: $(VENV)/.ready $(LLAMA)/.ready ## Measure the chat example beside llama.cpp with the same weights; results in build/bench/chat.json
+	@$(BIN)/python -m benchmarks.chat
+
 lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/requirements.in
 	@$(PIP) install --quiet uv
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" dev.in -o dev.txt
@@ -141,4 +154,4 @@ clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 .PHONY: help setup serve local images images-remove test test-matrix test-fast check fuzz hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
-	bench-coldstart bench-releases bench-serving lock clean
+	bench-coldstart bench-releases bench-serving bench-chat lock clean

@@ -1,0 +1,232 @@
+"""Tokens per second and first tokens of the chat example beside llama.cpp: `make bench-chat`.
+
+Both read the same prompt and write the same number of tokens, greedily, with the same number of threads: one as at 1,769 MB on
+Lambda, two as at 3,008 MB. They take turns in every round, so a machine that slows down slows both. What is reported is the
+median over the rounds, and each ratio is the median of the rounds' ratios.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from examples.chat.make_release import fetch
+from examples.chat.model.config import VOCABULARY_FILE, read_config
+from examples.chat.model.tokenizer import Tokenizer
+
+from lambda_torch import project
+
+HERE = Path(__file__).resolve().parent
+LLAMA = project.BUILD / "llama-venv"
+RELEASE = project.BUILD / "releases" / "chat"
+OUTPUT = project.BUILD / "bench" / "chat.json"
+PROMPT_TOKENS, NEW_TOKENS = 32, 128
+ROUNDS, STARTS = 9, 7
+TEXT = (
+    "The lighthouse keeper wrote down the weather every morning. On the first day of the storm the waves were higher than "
+    "the rocks, and the lamp went out three times before he came down to the harbour."
+)
+# The settings of Lambda whose processors these are: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+MEMORY = {1: "1,769 MB", 2: "3,008 MB"}
+
+
+@dataclass
+class Found:
+    """What was measured of one contender with one number of threads: seconds, one entry a round or a start."""
+
+    prefill: list[float] = field(default_factory=list)
+    decode: list[float] = field(default_factory=list)
+    cold: list[float] = field(default_factory=list)
+
+
+class Process:
+    """A contender in a process of its own."""
+
+    def __init__(self, command: list[str], variables: dict[str, str]) -> None:
+        begin = time.perf_counter()
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, **variables},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=tempfile.gettempdir(),
+        )
+        self.token = self._read()["token"]
+        self.cold_seconds = time.perf_counter() - begin
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._process.args!r} ended with {self._process.wait()}; what it said is above")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def measure(self) -> dict[str, Any]:
+        """One round."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
+def _commands(threads: int, release: Path, gguf: Path, prompt: list[int], layer: Path) -> dict[str, Any]:
+    """How each contender is started: its command and its environment."""
+    numbers = [str(threads), str(NEW_TOKENS), ",".join(map(str, prompt))]
+    packages = sysconfig.get_path("purelib")
+    # As on Lambda: the layer comes first, and no .pth file is read.
+    path = [
+        *([str(layer / "python")] if _is_layer(layer) else []),
+        str(project.ROOT),
+        str(project.ROOT / "tools"),
+        packages,
+    ]
+    omp = {"OMP_NUM_THREADS": str(threads)}
+    ours = [sys.executable, "-S", "-P", "-s", str(HERE / "by_torch.py"), str(release), *numbers]
+    theirs = [str(LLAMA / "bin" / "python"), "-P", "-s", str(HERE / "by_llama.py"), str(gguf), *numbers]
+    return {
+        "torch": (ours, {**omp, "PYTHONPATH": os.pathsep.join(path), "PYTHONDONTWRITEBYTECODE": "1"}),
+        "llama.cpp": (theirs, {**omp, "PYTHONPATH": ""}),
+    }
+
+
+def _is_layer(layer: Path) -> bool:
+    return (layer / "python" / "torch").is_dir()
+
+
+def _measured(commands: dict[str, Any], rounds: int, starts: int, title: str) -> dict[str, Found]:
+    found = {name: Found() for name in commands}
+    # The first start fills the page cache, and the first round the processor's; neither is counted.
+    for start in range(starts + 1):
+        for name, (command, variables) in commands.items():
+            process = Process(command, variables)
+            process.stop()
+            if start:
+                found[name].cold.append(process.cold_seconds)
+        _say(f"  {title}: start {start} of {starts}")
+    processes = {name: Process(command, variables) for name, (command, variables) in commands.items()}
+    for number in range(rounds + 1):
+        for name, process in processes.items():
+            # The other one's threads wait for work by spinning for a while.
+            time.sleep(0.3)
+            one = process.measure()
+            if number:
+                found[name].prefill.append(one["prefill_s"])
+                found[name].decode.append(one["decode_s"])
+        _say(f"  {title}: round {number} of {rounds}")
+    for process in processes.values():
+        process.stop()
+    return found
+
+
+def ratios(found: dict[str, Found]) -> dict[str, float]:
+    """Ours to llama.cpp's: of tokens per second for decode and prefill (more is better), of seconds for the others (less is)."""
+
+    def median(one: list[float], other: list[float]) -> float:
+        return round(statistics.median(a / b for a, b in zip(one, other, strict=True)), 3)
+
+    ours, theirs = found["torch"], found["llama.cpp"]
+    return {
+        "decode_ratio": median(theirs.decode, ours.decode),
+        "prefill_ratio": median(theirs.prefill, ours.prefill),
+        # The first token of a process that is warm: the prompt is read, and one token chosen.
+        "first_token_ratio": median(ours.prefill, theirs.prefill),
+        "cold_ratio": median(ours.cold, theirs.cold),
+    }
+
+
+def _figures(found: Found) -> dict[str, float]:
+    return {
+        "prompt_tokens_per_second": round(PROMPT_TOKENS / statistics.median(found.prefill), 1),
+        "new_tokens_per_second": round(NEW_TOKENS / statistics.median(found.decode), 1),
+        "first_token_ms": round(statistics.median(found.prefill) * 1e3, 1),
+        "cold_start_to_first_token_ms": round(statistics.median(found.cold) * 1e3),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.chat", description=__doc__)
+    parser.add_argument("--release", type=Path, default=RELEASE, help="made if it is not there")
+    parser.add_argument("--layer", type=Path, default=project.LAYER, help="used where it is built; else stock PyTorch")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--starts", type=int, default=STARTS)
+    parser.add_argument("--threads", type=int, action="append", help="repeatable (default: 1 and 2)")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args(argv)
+    if not (LLAMA / "bin" / "python").exists():
+        raise SystemExit(f"There is no llama.cpp in {LLAMA}. Next: make bench-chat, which compiles it")
+    if not options.release.exists():
+        maker = project.ROOT / "examples" / "chat" / "make_release.py"
+        subprocess.run([sys.executable, str(maker), "--output", str(options.release)], check=True, stdout=sys.stderr)
+    prompt = Tokenizer.read(options.release / VOCABULARY_FILE).encode(TEXT)[:PROMPT_TOKENS]
+    assert len(prompt) == PROMPT_TOKENS
+    settings: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-chat-") as scratch:
+        gguf = fetch(Path(scratch))
+        for threads in options.threads or sorted(MEMORY):
+            commands = _commands(threads, options.release.resolve(), gguf, prompt, options.layer.resolve())
+            title = f"{threads} thread{'s' if threads > 1 else ''}"
+            found = _measured(commands, options.rounds, options.starts, title)
+            figures = {name: _figures(each) for name, each in found.items()}
+            settings[str(threads)] = {"memory": MEMORY.get(threads, ""), **figures, "ratios": ratios(found)}
+    report = {
+        # The aims are for one request at 1,769 MB, which is one processor.
+        **next(iter(settings.values()))["ratios"],
+        "settings": settings,
+        "prompt_tokens": PROMPT_TOKENS,
+        "new_tokens": NEW_TOKENS,
+        "weights": read_config(options.release).weights,
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            "cores": os.cpu_count(),
+            "torch": version("torch"),
+            "layer": _is_layer(options.layer),
+            "load": os.getloadavg()[1],
+        },
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(table(settings))
+    _say(f"written to {options.output}")
+
+
+def table(settings: dict[str, Any]) -> str:
+    """The figures for people."""
+    rows = [
+        ("prompt tokens per second", "prompt_tokens_per_second", "prefill_ratio"),
+        ("new tokens per second", "new_tokens_per_second", "decode_ratio"),
+        ("first token, warm (ms)", "first_token_ms", "first_token_ratio"),
+        ("first token from process start (ms)", "cold_start_to_first_token_ms", "cold_ratio"),
+    ]
+    lines = ["| threads | | this example | llama.cpp | ratio |", "|---|---|---|---|---|"]
+    for threads, found in settings.items():
+        for title, name, ratio in rows:
+            ours, theirs = found["torch"][name], found["llama.cpp"][name]
+            lines.append(f"| {threads} | {title} | {ours:,} | {theirs:,} | {found['ratios'][ratio]} |")
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
