@@ -70,7 +70,7 @@ class Process:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self._process.args} ended with {self._process.wait()}; what it said is above")
+            raise SystemExit(f"{self._process.args!r} ended with {self._process.wait()}; what it said is above")
         found: dict[str, Any] = json.loads(line)
         return found
 

@@ -1,8 +1,12 @@
 """`lambda-torch convert`: a PyTorch checkpoint in, safetensors out."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
+
+from lambda_torch import project
 
 
 @click.command()
@@ -21,6 +25,9 @@ import click
 def command(source: Path, output: Path, key: str | None, drop_others: bool, force: bool) -> None:
     """Convert the weights in IN (.pth, .pt, .bin, .ckpt) to the safetensors file OUT.
 
+    IN may also be a language model of the llama family, as a GGUF file or a Hugging Face folder. OUT is then a release folder for
+    examples/chat; its make_release.py has more options.
+
     IN is what torch.save wrote: a state dict, or a checkpoint with one inside. It is a pickle, and nothing in it is run: a file
     that names anything but tensors and plain values is refused. OUT is there whole or not at all.
 
@@ -28,6 +35,11 @@ def command(source: Path, output: Path, key: str | None, drop_others: bool, forc
     Example:
         lambda-torch convert model.pth build/releases/mine/weights.safetensors
     """
+    if _is_language_model(source):
+        maker = project.ROOT / "examples" / "chat" / "make_release.py"
+        raise SystemExit(
+            subprocess.call([sys.executable, str(maker), "--checkpoint", str(source), "--output", str(output)])
+        )
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
@@ -58,6 +70,17 @@ def command(source: Path, output: Path, key: str | None, drop_others: bool, forc
         console.print(f"{', '.join(names)} share memory: each is written in full. Tie them again after loading.")
     console.print(f"{len(checkpoint.tensors)} tensors, {size:,} bytes.")
     click.echo(output)
+
+
+def _is_language_model(source: Path) -> bool:
+    """A Hugging Face folder, or a file that begins as GGUF files do."""
+    if source.is_dir():
+        return (source / "config.json").is_file()
+    try:
+        with source.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False  # what follows says that it cannot be read
 
 
 def _listed(names: tuple[str, ...]) -> str:
