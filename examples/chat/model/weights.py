@@ -1,7 +1,7 @@
 """Reading a release's weights: by memory map, without pickle, and only if they are what the network needs."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -35,7 +35,7 @@ class Weights:
     def __init__(self, release: Path) -> None:
         self._path = release / WEIGHTS_FILE
         try:
-            self._file = safe_open(self._path, framework="pt", device="cpu")
+            self._file: Any = safe_open(self._path, framework="pt", device="cpu")
             self._left = set(self._file.keys())
         except OSError as error:
             raise ValueError(f"{self._path}: cannot be read ({error.strerror or error})") from error

@@ -235,6 +235,23 @@ def refused(output: Path, checkpoint: Path, reason: str) -> None:
     assert list(output.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["folder", "gguf"])
+def test_convert_makes_a_release(tmp_path: Path, kind: str) -> None:
+    """`lambda-torch convert` makes a release folder of a language model, which answers."""
+    weights, path = tiny.random_weights(), tmp_path / kind
+    checkpoint = tiny.write_folder(path, weights) if kind == "folder" else tiny.write_gguf(path, weights, "Q4_1")
+    command = [
+        str(Path(sys.executable).with_name("lambda-torch")),
+        "convert",
+        str(checkpoint),
+        str(tmp_path / "release"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (response,) = Model.load(tmp_path / "release").predict([Request(prompt="hello", max_tokens=4)])
+    assert response.usage.completion_tokens > 0
+
+
 def test_a_release_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     """A folder that is there is left as it is."""
     done = make_release(tmp_path)
@@ -248,12 +265,12 @@ def test_the_model_talks_over_http(releases: dict[str, Path], tmp_path: Path) ->
         assert answer["message"] == {"role": "assistant", "content": "The capital city of Japan is Tokyo."}
         assert answer["finish_reason"] == "stop"
         message = {"role": "user", "content": "hello"}
-        refused: list[tuple[dict[str, Any], str]] = [
+        bad: list[tuple[dict[str, Any], str]] = [
             ({"messages": [message], "stop": ["x"] * 10_000}, "invalid_request"),
             ({"messages": [{**message, "role": "tool"}]}, "invalid_request"),
             ({"messages": [{**message, "content": "word " * 5000}]}, "prompt_too_long"),
         ]
-        for request, code in refused:
+        for request, code in bad:
             refusal = requests.post(running.url, json=request, timeout=60)
             assert refusal.status_code == 400, refusal.text
             assert code in refusal.text

@@ -1,8 +1,12 @@
 """`lambda-torch convert`: make a safetensors file of a PyTorch checkpoint."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
+
+from lambda_torch import project
 
 
 @click.command()
@@ -25,10 +29,19 @@ def command(source: Path, output: Path, key: str | None, drop_others: bool, forc
     command runs no code from it: a file that names more than tensors and plain values is refused. OUT is written
     completely or not at all.
 
+    IN may also be a language model of the llama family: a GGUF file, or a folder from Hugging Face. Then OUT is a
+    release folder for examples/chat. Its make_release.py has more options.
+
     \b
     Example:
         lambda-torch convert model.pth build/releases/mine/weights.safetensors
     """
+    if _is_language_model(source):
+        project.need_checkout("lambda-torch convert of a language model")
+        maker = project.ROOT / "examples" / "chat" / "make_release.py"
+        raise SystemExit(
+            subprocess.call([sys.executable, str(maker), "--checkpoint", str(source), "--output", str(output)])
+        )
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
@@ -59,6 +72,17 @@ def command(source: Path, output: Path, key: str | None, drop_others: bool, forc
         console.print(f"{', '.join(names)} share memory. Each is written in full: tie them again after you load them.")
     console.print(f"{len(checkpoint.tensors)} tensors, {size:,} bytes.")
     click.echo(output)
+
+
+def _is_language_model(source: Path) -> bool:
+    """A Hugging Face folder, or a file that begins as GGUF files do."""
+    if source.is_dir():
+        return (source / "config.json").is_file()
+    try:
+        with source.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False  # what follows says that it cannot be read
 
 
 def _listed(names: tuple[str, ...]) -> str:
