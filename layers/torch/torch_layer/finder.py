@@ -38,7 +38,7 @@ from torch_layer.plan import Plan
 # What the table says of a name; a string instead is the file name of an extension module.
 MODULE, PACKAGE, NAMESPACE = range(3)
 
-# Folder below the root ("" is the root itself) -> name -> one of the above. The builder writes it (builder/python/import_table.py).
+# Folder below the root ("" is the root itself) -> name -> one of the above. builder/python/import_table.py writes it.
 Table = dict[str, dict[str, int | str]]
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 -- pathlib is not imported at start-up
