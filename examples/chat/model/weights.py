@@ -35,8 +35,9 @@ class Weights:
     def __init__(self, release: Path) -> None:
         self._path = release / WEIGHTS_FILE
         try:
-            self._file: Any = safe_open(self._path, framework="pt", device="cpu")
-            self._left = set(self._file.keys())
+            # Without annotations in safetensors.
+            file: Any = safe_open(self._path, framework="pt", device="cpu")
+            self._file, self._left = file, set(file.keys())
         except OSError as error:
             raise ValueError(f"{self._path}: cannot be read ({error.strerror or error})") from error
         except SafetensorError as error:
