@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# Far more than the longest context holds, so a longer text is a mistake. The exact limit is in tokens: `Model.check`.
+# Far more than the longest context holds, so a longer text is a mistake. `Model.check` has the exact limit.
 MAX_CHARACTERS = 100_000
 MAX_MESSAGES = 256
 MAX_NEW_TOKENS = 4096
