@@ -25,5 +25,5 @@ def test_different_names_stop_the_benchmark(release: Path) -> None:
     model = Model.load(release)
     tutorial = decoding.tutorial_of(release, model)
     tutorial.max_length = 1
-    with pytest.raises(SystemExit, match="The two ways differ"):
+    with pytest.raises(SystemExit, match="The two ways write different names"):
         decoding.measure(model, tutorial, 3)
