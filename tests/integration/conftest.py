@@ -104,13 +104,17 @@ def bucket(client: "S3Client") -> Bucket:
 
 StartFunction = Callable[..., ModuleType]
 
+# A function that starts in the tests' own process has the models of other tests beside it, so it gets Lambda's largest memory,
+# and the threads of the default one.
+IN_THIS_PROCESS = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "10240", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
 
 @pytest.fixture
 def start_function(aws: dict[str, str], tmp_path: Path) -> StartFunction:
     """Starts the function with these variables: `start_function(MODEL_BUCKET=...)` returns `app`."""
 
     def start_with(**environment: str) -> ModuleType:
-        return start({**aws, "RELEASE_CACHE": str(tmp_path / "cache"), **environment})
+        return start({**aws, **IN_THIS_PROCESS, "RELEASE_CACHE": str(tmp_path / "cache"), **environment})
 
     return start_with
 
@@ -120,4 +124,5 @@ def app(aws: dict[str, str], client: "S3Client", release: Path, tmp_path_factory
     """The function, serving a published release; for tests that only send it events."""
     bucket = new_bucket(client)
     publish(release, Bucket(client, bucket))
-    return start({**aws, "MODEL_BUCKET": bucket, "RELEASE_CACHE": str(tmp_path_factory.mktemp("cache"))})
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return start({**aws, **IN_THIS_PROCESS, "MODEL_BUCKET": bucket, "RELEASE_CACHE": cache})

@@ -50,7 +50,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def models(releases: dict[str, Path]) -> dict[str, Model]:
     """These releases, loaded."""
     return {weights: Model.load(folder) for weights, folder in releases.items()}
