@@ -76,7 +76,7 @@ def following(bucket: Bucket, direct: Objects, tmp_path: Path) -> StartFollowing
             lambda: ReleaseStore(direct, bucket.name, tmp_path / "cache", 60), "live", allow_programs=allow_programs
         )
         package: Any = Package
-        loader = Loader(package, 4 * 1024**3, DeathMarks(tmp_path / "cache"))
+        loader = Loader(package, 16 * 1024**3, DeathMarks(tmp_path / "cache"))
         follower = Follower(reader, Swapper(slot, reader, loader, log), slot, RefreshPace(0, 0), log)
         follower.start()
         return follower
