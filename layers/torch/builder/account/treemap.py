@@ -57,9 +57,10 @@ def squarify(sizes: list[float], box: Rectangle, aspect: float) -> list[Rectangl
         aspect: Width of the picture over its height: what a square is, in per cent.
     """
     result: list[Rectangle] = []
-    rest, scale = box, box.width * box.height / (sum(sizes) or 1)
-    at = 0
+    rest, at = box, 0
     while at < len(sizes):
+        # By what is left, not by the whole: rounding errors do not add up, and the last row ends where the box does.
+        scale = rest.width * rest.height / (sum(sizes[at:]) or 1)
         across = rest.width * aspect >= rest.height  # rows stand along the shorter side
         side = rest.height if across else rest.width
         count, worst = 0, float("inf")
