@@ -6,8 +6,9 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Self
 
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:predict:live"
@@ -109,7 +110,7 @@ class RuntimeApi:
             thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive()
 
-    def send(self, event: Any, seconds: float = 60, **headers: str) -> str:
+    def send(self, event: Any, seconds: float = 60, headers: Mapping[str, str] = MappingProxyType({})) -> str:
         """Give an event to the runtime. Returns its request id."""
         request_id = f"request-{next(self._numbers)}"
         known = {
@@ -119,7 +120,7 @@ class RuntimeApi:
             "Lambda-Runtime-Invoked-Function-Arn": ARN,
             "Lambda-Runtime-Trace-Id": f"Root=1-{request_id}",
         }
-        self._events.put((known | headers, json.dumps(event).encode()))
+        self._events.put(({**known, **headers}, json.dumps(event).encode()))
         return request_id
 
     def post(self) -> Post:
