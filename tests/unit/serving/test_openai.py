@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from examples.embeddings import model as embeddings
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from pydantic_core import PydanticCustomError
 
 from serving.errors import HttpError
 from serving.http import routes
@@ -22,8 +24,9 @@ from serving.http.events import HttpRequest
 from serving.http.openai import completions, refusals, vectors
 from serving.http.openai.parameters import FIXED, WITHOUT_EFFECT, ChatCompletionRequest, EmbeddingsRequest
 from serving.http.responses import Cors
-from serving.http.service import Invocation
+from serving.http.service import Invocation, Reader
 from serving.settings import Settings
+from serving.telemetry.log import Log
 from serving.telemetry.receipts import Receipt
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -63,7 +66,9 @@ def service(package: Any, model: Any) -> Any:
         yield release
 
     follower = SimpleNamespace(use=use, peek=lambda: release)
-    return SimpleNamespace(settings=Settings(), model=package, follower=follower, cors=Cors(("*",)))
+    return SimpleNamespace(
+        settings=Settings(), model=package, follower=follower, cors=Cors(("*",)), log=Log("CRITICAL")
+    )
 
 
 CHAT, EMBEDDINGS = service(chat, Talking()), service(embeddings, Embedding())
@@ -74,7 +79,7 @@ def ask(where: Any, path: str, body: Any, method: str = "POST") -> tuple[int, An
     text = body if isinstance(body, str) else json.dumps(body)
     request = HttpRequest(method, path, body=text)
     try:
-        response = routes.dispatch(where, request, Invocation(Receipt()))
+        response = routes.dispatch(where, request, Invocation(Receipt(), reader=Reader(lambda: 9.0, streams=True)))
     except HttpError as error:
         response = routes.failure(where, request, error)
     return response.status, json.loads(response.body)
@@ -104,6 +109,79 @@ def test_a_chat_completion_has_openais_form() -> None:
 def test_a_deadline_is_a_length_for_openais_clients() -> None:
     """They know no such reason, so an answer that ends for want of time looks like one that ends for want of room."""
     assert talk(max_tokens=1)[1]["choices"][0]["finish_reason"] == "length"
+
+
+def streamed(where: Any = CHAT, **fields: Any) -> list[Any]:
+    """The data of a stream's events, and what ended it."""
+    body = {"model": "chat", "messages": HELLO, "stream": True, **fields}
+    invocation = Invocation(Receipt(), reader=Reader(lambda: 9.0, streams=True))
+    request = HttpRequest("POST", "/v1/chat/completions", body=json.dumps(body))
+    response = routes.dispatch(where, request, invocation)
+    assert (response.status, response.content_type) == (200, "text/event-stream")
+    assert response.pieces is not None
+    frames = b"".join(response.pieces).decode().split("\n\n")
+    assert frames.pop() == ""
+    assert all(frame.startswith("data: ") for frame in frames)
+    texts = [frame.removeprefix("data: ") for frame in frames]
+    return [text if text == "[DONE]" else json.loads(text) for text in texts]
+
+
+def test_a_stream_has_openais_chunks() -> None:
+    """The role, a chunk a piece, the reason, and [DONE]; all with one id."""
+    *chunks, done = streamed()
+    assert done == "[DONE]"
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert all("usage" not in chunk for chunk in chunks)
+    assert [(chunk["choices"][0]["delta"], chunk["choices"][0]["finish_reason"]) for chunk in chunks] == [
+        ({"role": "assistant", "content": ""}, None),
+        ({"content": "Hi"}, None),
+        ({"content": " there"}, None),
+        ({}, "stop"),
+    ]
+
+
+def test_a_stream_has_the_counts_for_those_who_ask() -> None:
+    """With include_usage, a last chunk without choices has them, and the others say that they have none."""
+    *chunks, last, _ = streamed(stream_options={"include_usage": True})
+    assert [chunk["usage"] for chunk in chunks] == [None] * 4
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    assert (last["choices"], last["usage"]) == ([], usage)
+
+
+def test_a_stream_that_fails_ends_with_openais_error() -> None:
+    """After its first piece, an error is an event, and there is no [DONE] after it."""
+
+    class Failing(Talking):
+        def stream(self, request: chat.Request, deadline: Any = None) -> Iterator[chat.Piece]:
+            yield chat.Piece(text="Hi")
+            raise RuntimeError(f"broken at {request.max_tokens}, {deadline()}")
+
+    *_, last = streamed(service(chat, Failing()))
+    assert (last["error"]["type"], last["error"]["code"]) == ("server_error", "internal_error")
+    assert "broken" not in last["error"]["message"]
+
+
+def test_a_refused_stream_is_an_ordinary_error() -> None:
+    """What is wrong before the first piece has its status, streamed or not."""
+
+    class Full(Talking):
+        def stream(self, request: chat.Request, deadline: Any = None) -> Iterator[chat.Piece]:
+            raise PydanticCustomError(
+                "prompt_too_long", "The prompt is too long for {request}", {"request": str(deadline)}
+            )
+            yield chat.Piece(text=str(request))
+
+    for fields in ({}, {"stream": True}):
+        body = {"model": "chat", "messages": HELLO, **fields}
+        status, found = ask(service(chat, Full()), "/v1/chat/completions", body)
+        assert (status, found["error"]["code"]) == (400, "prompt_too_long")
+
+
+def test_a_chat_model_without_a_stream_is_a_defect() -> None:
+    """The task promises it; what lacks is named for the log."""
+    with pytest.raises(TypeError, match="no method stream"):
+        ask(service(chat, object()), "/v1/chat/completions", {"model": "chat", "messages": HELLO})
 
 
 def test_the_parameters_are_the_models_fields() -> None:
@@ -286,6 +364,6 @@ def test_vectors_of_a_large_byte_order_are_turned(monkeypatch: pytest.MonkeyPatc
     """base64 has the least significant byte first, whatever the processor does."""
     asked = EmbeddingsRequest.model_validate({"model": "embeddings", "input": "x", "encoding_format": "base64"})
     here = vectors.answer(asked, [[1.5]], 1, "embeddings")["data"][0]["embedding"]
-    monkeypatch.setattr(vectors.sys, "byteorder", "big")
+    monkeypatch.setattr(sys, "byteorder", "big")
     there = vectors.answer(asked, [[1.5]], 1, "embeddings")["data"][0]["embedding"]
     assert base64.b64decode(str(there)) == base64.b64decode(str(here))[::-1]

@@ -96,21 +96,21 @@ class Completion:
             "usage": _counts(usage),
         }
 
-    def piece(self, piece: "ChatPiece") -> bytes:
-        """The event of a piece of text; before the first one, the event with the role."""
+    def piece(self, piece: Any, /) -> bytes:
+        """The event of a piece of text (a `ChatPiece`); before the first one, the event with the role."""
         self._usage = piece.usage or self._usage
         opening = b"" if self._opened else self._event({"role": "assistant", "content": ""})
         self._opened = True
         return opening + (self._event({"content": piece.text}) if piece.text else b"")
 
-    def end(self, summary: Mapping[str, Any]) -> bytes:
+    def end(self, summary: Mapping[str, Any], /) -> bytes:
         """The events that end an answer. One that was cut short by the function has no counts."""
         ending = self._event({}, _reason(summary["finish_reason"]))
         if self._with_usage and self._usage is not None:
             ending += _data({**self._chunk([]), "usage": _counts(self._usage)})
         return ending + DONE
 
-    def error(self, error: HttpError) -> bytes:
+    def error(self, error: HttpError, /) -> bytes:
         """The last event of an answer that fails in the middle. The client raises it as an exception."""
         return _data(refusals.body_of(error))
 

@@ -1,18 +1,23 @@
 """What answers each of OpenAI's routes. The model's name for clients is its task: it stays the same when a release changes."""
 
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from serving.http import events, responses, validation
+from pydantic_core import PydanticCustomError
+
+from serving.http import events, responses, streaming, validation
 from serving.http.events import HttpRequest
 from serving.http.openai import completions, refusals, vectors
 from serving.http.openai.completions import Completion
 from serving.http.openai.parameters import ChatCompletionRequest, EmbeddingsRequest
 from serving.http.responses import HttpResponse
 from serving.http.service import Invocation, Service
+from serving.releases.slot import LoadedRelease
 from serving.telemetry import receipts
 
 
-def chat_completions(service: Service, request: HttpRequest, _invocation: Invocation) -> HttpResponse:
+def chat_completions(service: Service, request: HttpRequest, invocation: Invocation) -> HttpResponse:
     """`POST /v1/chat/completions`: the answer at once, or as events."""
     name = name_of(service)
     with receipts.phase("parse"):
@@ -20,15 +25,39 @@ def chat_completions(service: Service, request: HttpRequest, _invocation: Invoca
         asked = validation.parse(ChatCompletionRequest, text)
         refusals.check_name(asked.model, name)
         parsed = completions.model_request(asked, service.model.Request)
-    with service.follower.use(lambda: events.canary_key(request, text)) as release:
-        model: Any = release.model
-        validation.check(model, parsed)
-        completion = Completion(name)
+    completion = Completion(name, with_usage=asked.wants_usage)
+    begin = streaming.of_model(parsed)
+
+    def start(release: LoadedRelease, seconds_left: Callable[[], float]) -> Iterator[Any]:
         completion.release = release.version
-        with receipts.phase("predict"):
-            body = responses.json_text(completion.whole(model.stream(parsed)))
+        pieces = begin(release, seconds_left)
+        if pieces is None:
+            raise TypeError("TASK is 'chat', but the model has no method stream")
+        return pieces
+
+    def key() -> bytes:
+        return events.canary_key(request, text)
+
+    if asked.stream and invocation.reader is not None:
+        # The completion is the framing: its events are those that OpenAI's clients read.
+        streamed = streaming.answer(service, invocation, key, completion, start)
+        assert streamed is not None
+        return streamed
+    with service.follower.use(key) as release, receipts.phase("predict"):
+        try:
+            body = responses.json_text(completion.whole(start(release, _seconds_left(invocation))))
+        except PydanticCustomError as refusal:
+            raise validation.refusal(refusal) from None
     responses.check_size(body)
     return responses.success(body, release.version)
+
+
+def _seconds_left(invocation: Invocation) -> Callable[[], float]:
+    """What tells a model how long it may write a whole answer. In the queue, say, it is never told to hurry."""
+    reader = invocation.reader
+    if reader is None:
+        return lambda: math.inf
+    return lambda: reader.seconds_left() - streaming.RESERVE_SECONDS
 
 
 def embeddings(service: Service, request: HttpRequest, _invocation: Invocation) -> HttpResponse:

@@ -85,6 +85,11 @@ class ChatCompletionRequest(BaseModel):
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
 
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream's last chunk shall have the counts of tokens."""
+        return self.stream_options is not None and self.stream_options.include_usage is True
+
     def fields(self, known: set[str]) -> tuple[dict[str, Any], dict[str, str]]:
         """The fields of the model's request, and the parameter that each comes from.
 
