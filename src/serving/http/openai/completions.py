@@ -46,7 +46,7 @@ def model_request(asked: ChatCompletionRequest, kind: type[R]) -> R:
         raise refusals.renamed(error, names) from None
 
 
-class Completion:
+class ChatAnswer:
     """One answer while it is made: all at once with `whole`, or the framing of an answer in pieces.
 
     In pieces, each is a server-sent event. The first one has the role, the one before the last has the reason why the

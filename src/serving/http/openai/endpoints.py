@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from serving.http import events, responses, streaming, validation
 from serving.http.events import HttpRequest
 from serving.http.openai import completions, refusals, vectors
-from serving.http.openai.completions import Completion
+from serving.http.openai.completions import ChatAnswer
 from serving.http.openai.parameters import ChatCompletionRequest, EmbeddingsRequest
 from serving.http.responses import HttpResponse
 from serving.http.service import Invocation, Service
@@ -25,11 +25,11 @@ def chat_completions(service: Service, request: HttpRequest, invocation: Invocat
         asked = validation.parse(ChatCompletionRequest, text)
         refusals.check_name(asked.model, name)
         parsed = completions.model_request(asked, service.model.Request)
-    completion = Completion(name, with_usage=asked.wants_usage)
+    reply = ChatAnswer(name, with_usage=asked.wants_usage)
     begin = streaming.of_model(parsed)
 
     def start(release: LoadedRelease, seconds_left: Callable[[], float]) -> Iterator[Any]:
-        completion.release = release.version
+        reply.release = release.version
         pieces = begin(release, seconds_left)
         if pieces is None:
             raise TypeError("TASK is 'chat', but the model has no method stream")
@@ -39,13 +39,13 @@ def chat_completions(service: Service, request: HttpRequest, invocation: Invocat
         return events.canary_key(request, text)
 
     if asked.stream and invocation.reader is not None:
-        # The completion is the framing: its events are those that OpenAI's clients read.
-        streamed = streaming.answer(service, invocation, key, completion, start)
+        # The reply is the framing: its events are those that OpenAI's clients read.
+        streamed = streaming.answer(service, invocation, key, reply, start)
         assert streamed is not None
         return streamed
     with service.follower.use(key) as release, receipts.phase("predict"):
         try:
-            body = responses.json_text(completion.whole(start(release, _seconds_left(invocation))))
+            body = responses.json_text(reply.whole(start(release, _seconds_left(invocation))))
         except PydanticCustomError as refusal:
             raise validation.refusal(refusal) from None
     responses.check_size(body)
