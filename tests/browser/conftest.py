@@ -48,7 +48,7 @@ def command(*options: str) -> Iterator[str]:
 
 def gateway(run: LocalRun) -> Gateway:
     """API Gateway in front of it."""
-    return Gateway(run.pool, PAYLOADS["v1"])
+    return Gateway(run.pool, PAYLOADS["v1"], streams=run.streams)
 
 
 class Front:

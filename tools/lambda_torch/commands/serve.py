@@ -144,7 +144,7 @@ def _serve(
         identity = run.new_identity()
         # An answer may wait for a start-up, and for the requests before it in the queue.
         invoke_api = InvokeApi(running.pool, identity, timeout_seconds=4 * options.timeout_seconds)
-        gateway = Gateway(running.pool, form, _access_log(console))
+        gateway = Gateway(running.pool, form, _access_log(console), streams=running.streams)
         with (
             run.serving(invoke_api, invocations) as invoke_url,
             run.RunNote(invoke_url, identity, os.getpid()).left(),

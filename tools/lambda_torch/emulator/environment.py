@@ -14,13 +14,13 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lambda_torch.emulator.answer_stream import AnswerStream
 from lambda_torch.emulator.function import PAYLOAD_LIMIT, Function, InvokeResult, NotTakenError, exception_of
 from lambda_torch.emulator.payloads import ACCOUNT
 from lambda_torch.emulator.processes import Child, LineSink, Processes
 from lambda_torch.emulator.runtime_api import Delivery, RuntimeApi
 from lambda_torch.emulator.software import interpreter
 from lambda_torch.emulator.storage import REGION
-from lambda_torch.emulator.streamed_answer import StreamedAnswer
 from lambda_torch.errors import EmulatorError, InitError
 
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
@@ -187,13 +187,13 @@ class Environment:
                 await asyncio.to_thread(self._child.wait_output)
                 reason = f"its process ended. The last lines of its log:\n{self.log_tail()}"
             raise InitError(f"The function does not start: {reason}")
-        return InvokeResult(await outcome.joined()) if isinstance(outcome, StreamedAnswer) else outcome
+        return InvokeResult(await outcome.joined()) if isinstance(outcome, AnswerStream) else outcome
 
     def log_tail(self) -> str:
         """The last lines of the function's log."""
         return self._child.tail()
 
-    async def invoke(self, event: bytes, client_context: str | None = None) -> InvokeResult | StreamedAnswer:
+    async def invoke(self, event: bytes, client_context: str | None = None) -> InvokeResult | AnswerStream:
         """Send one event (JSON) and wait for the answer, or for the beginning of a streamed one.
 
         `client_context` is the base64 text of Lambda's `X-Amz-Client-Context`.

@@ -17,10 +17,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from lambda_torch.emulator import payloads
+from lambda_torch.emulator.answer_stream import AnswerStream, BrokenStreamError
 from lambda_torch.emulator.payload_answers import GatewayResponse, MalformedAnswerError, stream_head
 from lambda_torch.emulator.payloads import Payload
 from lambda_torch.emulator.pool import PayloadTooLargeError, Pool
-from lambda_torch.emulator.streamed_answer import BrokenStreamError, StreamedAnswer
 from lambda_torch.errors import EmulatorError
 
 BODY_LIMIT = 10_485_760  # "Quotas for configuring and running a REST API": payload size, bytes
@@ -58,6 +58,7 @@ class Gateway:
         payload: the payload format.
         on_handled: called with each answered request.
         timeout_seconds: the longest time until an answer begins.
+        streams: whether to tell the function that it may stream its answers.
     """
 
     def __init__(
@@ -66,12 +67,15 @@ class Gateway:
         payload: Payload,
         on_handled: Callable[[Handled], None] = lambda _: None,
         timeout_seconds: float = INTEGRATION_SECONDS,
+        *,
+        streams: bool = False,
     ) -> None:
         self.thread = pool.thread
         self._pool = pool
         self._payload = payload
         self._on_handled = on_handled
         self._timeout_seconds = timeout_seconds
+        self._stage_variables = payloads.STREAMING_STAGE if streams else {}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request. An exception in the function is an answer too."""
@@ -79,7 +83,7 @@ class Gateway:
         request_id = str(uuid.uuid4())
         path, query = _target(request)
         answer, problem = await self._answer(request, path, query, request_id)
-        if isinstance(answer, StreamedAnswer):
+        if isinstance(answer, AnswerStream):
             response, problem = await self._stream(request, answer, request_id)
         else:
             response = self._response(answer, request_id)
@@ -94,11 +98,11 @@ class Gateway:
 
     async def _answer(
         self, request: web.BaseRequest, path: str, query: str, request_id: str
-    ) -> tuple[GatewayResponse | StreamedAnswer, str | None]:
+    ) -> tuple[GatewayResponse | AnswerStream, str | None]:
         payload = self._payload
         try:
             body = await _body(request)
-            event = json.dumps(payload.event(_gateway_request(request, path, query, body, request_id))).encode()
+            event = json.dumps(payload.event(self._gateway_request(request, path, query, body, request_id))).encode()
             async with asyncio.timeout(self._timeout_seconds):
                 outcome = await self._pool.answer(event)
         except _BodyTooLargeError:
@@ -109,7 +113,7 @@ class Gateway:
             return payload.refusal(payload.failed), str(error)
         except TimeoutError:
             return payload.refusal(payload.timed_out), f"no answer within {self._timeout_seconds:g} s"
-        if isinstance(outcome, StreamedAnswer):
+        if isinstance(outcome, AnswerStream):
             return outcome, None
         if outcome.failed:
             return payload.refusal(payload.failed), f"the function failed: {outcome.payload.decode(errors='replace')}"
@@ -119,7 +123,7 @@ class Gateway:
             return payload.refusal(payload.failed), f"the function's answer is malformed: {error}"
 
     async def _stream(
-        self, request: web.BaseRequest, stream: StreamedAnswer, request_id: str
+        self, request: web.BaseRequest, stream: AnswerStream, request_id: str
     ) -> tuple[web.StreamResponse, str | None]:
         """Pass a streamed answer on. If it breaks after its beginning, the connection ends without the last chunk."""
         payload = self._payload
@@ -151,6 +155,24 @@ class Gateway:
             stream.close()
         return response, None
 
+    def _gateway_request(
+        self, request: web.BaseRequest, path: str, query: str, body: bytes, request_id: str
+    ) -> payloads.GatewayRequest:
+        transport: Any = request.transport
+        port = transport.get_extra_info("sockname")[1] if transport is not None else 0
+        return payloads.GatewayRequest(
+            method=request.method,
+            path=path,
+            query=query,
+            headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers],
+            body=body,
+            source_ip=request.remote or "127.0.0.1",
+            protocol=f"HTTP/{request.version.major}.{request.version.minor}",
+            port=port,
+            request_id=request_id,
+            stage_variables=self._stage_variables,
+        )
+
 
 def _target(request: web.BaseRequest) -> tuple[str, str]:
     """The path, decoded, and the query string as it came."""
@@ -179,21 +201,3 @@ async def _body(request: web.BaseRequest) -> bytes:
     if size > BODY_LIMIT:
         raise _BodyTooLargeError
     return b"".join(parts)
-
-
-def _gateway_request(
-    request: web.BaseRequest, path: str, query: str, body: bytes, request_id: str
-) -> payloads.GatewayRequest:
-    transport: Any = request.transport
-    port = transport.get_extra_info("sockname")[1] if transport is not None else 0
-    return payloads.GatewayRequest(
-        method=request.method,
-        path=path,
-        query=query,
-        headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers],
-        body=body,
-        source_ip=request.remote or "127.0.0.1",
-        protocol=f"HTTP/{request.version.major}.{request.version.minor}",
-        port=port,
-        request_id=request_id,
-    )

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol
 
+from lambda_torch.emulator.answer_stream import AnswerStream, BrokenStreamError
 from lambda_torch.emulator.function import PAYLOAD_LIMIT, InvokeResult, NotTakenError
 from lambda_torch.emulator.loop_thread import LoopThread
-from lambda_torch.emulator.streamed_answer import BrokenStreamError, StreamedAnswer
 from lambda_torch.errors import EmulatorError, EnvironmentLostError
 
-Answer = InvokeResult | StreamedAnswer
+Answer = InvokeResult | AnswerStream
 
 # An event that an environment did not take goes to the next one.
 TRIES = 3
@@ -73,7 +73,7 @@ class _Waiting:
         """Give the answer. If nobody waits any more, a streamed one ends."""
         if not self.answer.done():
             self.answer.set_result(answer)
-        elif isinstance(answer, StreamedAnswer):
+        elif isinstance(answer, AnswerStream):
             answer.close()
 
 
@@ -173,7 +173,7 @@ class Pool:
     def _hand_over(self, answer: "asyncio.Future[Answer]", result: "Future[InvokeResult]") -> None:
         if answer.cancelled() or answer.exception() is not None:
             result.cancel()
-        elif isinstance(found := answer.result(), StreamedAnswer):
+        elif isinstance(found := answer.result(), AnswerStream):
             joining = asyncio.ensure_future(_joined(found))
             self._joining.add(joining)  # the loop itself holds no strong reference
             joining.add_done_callback(lambda done: self._hand_over_joined(done, result))
@@ -196,7 +196,7 @@ class Pool:
     async def result(self, event: bytes, client_context: str | None = None) -> InvokeResult:
         """As `answer`, but a streamed answer is joined."""
         found = await self.answer(event, client_context)
-        return await _joined(found) if isinstance(found, StreamedAnswer) else found
+        return await _joined(found) if isinstance(found, AnswerStream) else found
 
     def _check(self, event: bytes) -> None:
         if len(event) > PAYLOAD_LIMIT:
@@ -364,7 +364,7 @@ class _Worker:
                     return
                 continue
             answer = await self._answer(item)
-            if isinstance(answer, StreamedAnswer):
+            if isinstance(answer, AnswerStream):
                 item.settle(answer)
                 await self._idle()
                 pool._free += 1
@@ -408,7 +408,7 @@ class _Worker:
             self._environment = None
 
 
-async def _joined(stream: StreamedAnswer) -> InvokeResult:
+async def _joined(stream: AnswerStream) -> InvokeResult:
     try:
         return InvokeResult(await stream.joined())
     except BrokenStreamError as error:

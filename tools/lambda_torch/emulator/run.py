@@ -92,6 +92,7 @@ class LocalRun:
         example: a request that it answers, as JSON text.
         init_ms: milliseconds of the start-up of the first environment; None if it is not known.
         sources: the folders of the function's code.
+        streams: whether the function can stream its answers.
     """
 
     pool: Pool
@@ -100,6 +101,7 @@ class LocalRun:
     example: str
     init_ms: float | None
     sources: tuple[Path, ...]
+    streams: bool
 
 
 @contextmanager
@@ -129,7 +131,12 @@ def running(options: RunOptions, first_event: bytes | None, reports: Reports) ->
                 options.software,
                 memory_mb=options.memory_mb,
                 timeout_seconds=options.timeout_seconds,
-                variables={"MODEL_BUCKET": BUCKET, "AWS_ENDPOINT_URL_S3": storage.url, **options.variables},
+                variables={
+                    "MODEL_BUCKET": BUCKET,
+                    "AWS_ENDPOINT_URL_S3": storage.url,
+                    **({} if options.shipped_emulator else {"RESPONSE_STREAMING": "both"}),
+                    **options.variables,
+                },
             )
 
             kind = RieInPool if options.shipped_emulator else Environment
@@ -140,7 +147,15 @@ def running(options: RunOptions, first_event: bytes | None, reports: Reports) ->
             with contextlib.closing(Pool(make, options.concurrency, first_event, reports.note)) as pool:
                 pool.start(options.concurrency if options.all_at_once else 1)
                 version, example = release.ref.version, example_of(release.manifest)
-                yield LocalRun(pool, storage, version, example, pool.init_ms(), sources_of(options))
+                yield LocalRun(
+                    pool,
+                    storage,
+                    version,
+                    example,
+                    pool.init_ms(),
+                    sources_of(options),
+                    streams=not options.shipped_emulator,
+                )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from lambda_torch.emulator.answer_stream import AnswerStream
 from lambda_torch.emulator.function import InvokeResult
 from lambda_torch.emulator.runtime_wire import Connection, Receiver
-from lambda_torch.emulator.streamed_answer import StreamedAnswer
 
 # What AWS's emulator accepts, a little more than the documented limit.
 RESPONSE_LIMIT = 6 * 1024 * 1024 + 100
@@ -41,11 +41,11 @@ class Delivery:
 
     event: bytes
     client_context: str | None
-    answer: "asyncio.Future[InvokeResult | StreamedAnswer]"
+    answer: "asyncio.Future[InvokeResult | AnswerStream]"
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    stream: StreamedAnswer | None = None
+    stream: AnswerStream | None = None
 
-    def settle(self, answer: InvokeResult | StreamedAnswer) -> None:
+    def settle(self, answer: InvokeResult | AnswerStream) -> None:
         """Give the answer, if there is none yet."""
         if not self.answer.done():
             self.answer.set_result(answer)
@@ -286,7 +286,7 @@ class _Streams:
 
     def __init__(self, connection: Connection, delivery: Delivery, content_type: str) -> None:
         self._connection = connection
-        self._stream = delivery.stream = StreamedAnswer(
+        self._stream = delivery.stream = AnswerStream(
             content_type, connection.pause, connection.resume, connection.abort
         )
         delivery.settle(self._stream)

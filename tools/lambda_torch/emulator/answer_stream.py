@@ -30,7 +30,7 @@ class BrokenStreamError(Exception):
         self.kind = kind
 
 
-class StreamedAnswer:
+class AnswerStream:
     """A streamed answer on its way from the function to one reader. For one event loop.
 
     Args:
