@@ -70,12 +70,13 @@ def test_the_function_url_streams_to_signed_requests() -> None:
 def test_a_direct_invocation_is_never_a_stream() -> None:
     """An event of an API's form that did not come through the API is answered as before."""
     both = frozenset({"api", "url"})
-    for event in (
+    events: tuple[Any, ...] = (
         {"requestContext": {"stage": "prod"}, "stageVariables": None},
         {"requestContext": {"stage": "prod"}, "stageVariables": {STREAM_MARK: "off"}},
         {"requestContext": {"domainName": "abc.execute-api.us-east-1.amazonaws.com"}},
         {"httpMethod": "POST", "path": "/predict"},
         {"words": []},
         ["words"],
-    ):
+    )
+    for event in events:
         assert transfer(event, both) is Transfer.WHOLE

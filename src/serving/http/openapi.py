@@ -94,7 +94,7 @@ def document(
         response: the model's `Response`.
         model: the loaded model, which may add what only its release knows (`hints`, `example`); None without one.
         max_batch_items: most requests in one list.
-        routes: the table of routes (`serving.http.routes.ROUTES`).
+        routes: the model's rows of the table of routes (`serving.http.routes.routes_of`).
     """
     references, definitions = models_json_schema(
         [(request, "validation"), (response, "serialization")], ref_template="#/components/schemas/{model}"
@@ -103,6 +103,11 @@ def document(
     takes, gives = references[request, "validation"], references[response, "serialization"]
     items = max_batch_items if validation.takes_lists(request) else None
     _add_knowledge(schemas[_name(takes)], model)
+    routes = tuple(routes)
+    if any(route.tasks for route in routes):
+        from serving.http.openai import description  # most models have none of OpenAI's routes
+
+        schemas |= description.schemas({route.name for route in routes})
     schemas |= {"Error": _ERROR, "GatewayError": _GATEWAY_ERROR, "Health": _HEALTH}
     return {
         "openapi": "3.1.0",
@@ -133,6 +138,7 @@ def document(
 _RELEASE = {"description": "The version of the release that answered.", "schema": {"type": "string"}}
 _TIMING = {"description": "The time of the answer, phase by phase, in milliseconds.", "schema": {"type": "string"}}
 
+_HEADERS = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Model-Version", "Server-Timing")}
 
 # What a GET answers, by the route's name: the type of the content, its schema, and the statuses of its refusals beside
 # 500.
@@ -150,9 +156,11 @@ def _paths(
     paths: dict[str, Any] = {}
     for route in routes:
         operations = paths.setdefault(route.path, {})
-        operations[route.method.lower()] = (
-            _get(route) if route.method == "GET" else _post(route, takes, gives, max_items)
-        )
+        if route.tasks:
+            operation = _of_task(route)
+        else:
+            operation = _get(route) if route.method == "GET" else _post(route, takes, gives, max_items)
+        operations[route.method.lower()] = operation
         if route.preflight:
             operations["options"] = _preflight(route.path)
     return paths
@@ -204,11 +212,20 @@ def _get(route: Route) -> dict[str, Any]:
     return {"operationId": route.name, "tags": ["service"], "summary": route.summary, "responses": answers}
 
 
+def _of_task(route: Route) -> dict[str, Any]:
+    from serving.http.openai import description
+
+    operation = description.operation(route.name)
+    success = {"description": "The answer", "headers": _HEADERS, **operation["responses"].pop("200")}
+    answers = {"200": success, **operation.pop("responses"), **_refusals()}
+    return {"operationId": route.name, "tags": ["model"], "summary": route.summary, **operation, "responses": answers}
+
+
 def _preflight(path: str) -> dict[str, Any]:
     allowed = {"description": "The methods of this route.", "schema": {"type": "string"}}
     answers = {"204": {"description": "What is allowed", "headers": {"Access-Control-Allow-Methods": allowed}}}
     return {
-        "operationId": f"preflight{path.strip('/').capitalize() or 'Root'}",
+        "operationId": f"preflight{''.join(part.capitalize() for part in path.split('/')) or 'Root'}",
         "tags": ["preflights"],
         "summary": "A browser's preflight",
         "responses": answers | _refusals("500"),
@@ -218,7 +235,7 @@ def _preflight(path: str) -> dict[str, Any]:
 def _answer(description: str, kind: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {
         "description": description,
-        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Model-Version", "Server-Timing")},
+        "headers": _HEADERS,
         "content": {kind: {"schema": schema}},
     }
 

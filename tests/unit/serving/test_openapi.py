@@ -7,10 +7,13 @@ import pytest
 from openapi_spec_validator import validate
 from pydantic import BaseModel, RootModel
 
+import model
 from lambda_torch.project import ROOT
 from model import Request, Response
 from serving.http import openapi
-from serving.http.routes import ROUTES
+from serving.http.routes import routes_of
+
+ROUTES = routes_of(model)
 
 
 class Texts(RootModel[list[str]]):

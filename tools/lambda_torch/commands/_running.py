@@ -106,6 +106,7 @@ def options_of(
     variables: dict[str, str],
     memory: int = 3008,
     concurrency: int = 1,
+    shipped_emulator: bool = False,
 ) -> "RunOptions":
     """The options of the run. Trains the sample model if there is no release to publish yet."""
     from lambda_torch.emulator import software
@@ -113,7 +114,8 @@ def options_of(
 
     if context.meta.get(ALLOW_PROGRAMS):
         variables = {**variables, "ALLOW_PROGRAMS": "true"}
-    software.emulator_binary()  # fails on an unsupported machine, before the long work
+    if shipped_emulator:
+        software.emulator_binary()  # fails on an unsupported machine, before the long work
     chosen = software.choose(layer, reports_to(console).step)
     if release is None and model is not None:
         release = _release_of(model, console)
@@ -124,7 +126,17 @@ def options_of(
 
             console.print(f"{release} has no release yet: training the sample model")
             context.invoke(train.command, output=release)
-    return RunOptions(chosen, release, concurrency, memory, timeout, variables, model, golden_of(model))
+    return RunOptions(
+        chosen,
+        release,
+        concurrency,
+        memory,
+        timeout,
+        variables,
+        model,
+        golden_of(model),
+        shipped_emulator=shipped_emulator,
+    )
 
 
 def _release_of(model: Path, console: "Console") -> Path:
@@ -152,14 +164,27 @@ def _release_of(model: Path, console: "Console") -> Path:
 
 def reports_to(console: "Console") -> "Reports":
     """The reports of a run as lines on a console. The function's log is dim."""
-    from rich.text import Text
-
     from lambda_torch.emulator.run import Reports
 
     def line(style: str) -> Callable[[str], None]:
-        return lambda text: console.print(Text(text, style), soft_wrap=True)
+        return styled_lines(console, style)
 
     return Reports(step=line("bold"), note=line("yellow"), log=line("dim"))
+
+
+def styled_lines(console: "Console", style: str) -> Callable[[str], None]:
+    """Writes lines in a style. The style is worked out once: a thousand lines a second must cost little."""
+    from rich.text import Text
+
+    with console.capture() as capture:
+        console.print(Text("|", style), end="")
+    before, after = capture.get().split("|")
+
+    def write(text: str) -> None:
+        console.file.write(f"{before}{text}{after}\n")
+        console.file.flush()
+
+    return write
 
 
 @contextmanager
