@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lambda_torch import project
+from lambda_torch.emulator.crew import Pooled
 from lambda_torch.emulator.environment import Environment
 from lambda_torch.emulator.function import Function
 from lambda_torch.emulator.invoke_api import IDENTITY_PATH
 from lambda_torch.emulator.loop_thread import LoopThread
-from lambda_torch.emulator.pool import Pool, Pooled
+from lambda_torch.emulator.pool import Pool
 from lambda_torch.emulator.processes import Processes
 from lambda_torch.emulator.rie_environment import RieInPool
 from lambda_torch.emulator.software import Software
