@@ -6,14 +6,14 @@ Powertools can generate such documents too, but it describes only routes whose b
 `serving.http.validation` reads the bodies.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from serving.contract import ServedModel
-from serving.http import validation
+from serving.http import pieces_schema, validation
 from serving.http.service import Route
 
 # The version of this HTTP interface, not of the model's types: it grows when something changes that clients rely on.
@@ -86,6 +86,7 @@ def document(
     model: ServedModel | None,
     max_batch_items: int,
     routes: Iterable[Route],
+    stream: Callable[..., object] | None = None,
 ) -> dict[str, Any]:
     """The document.
 
@@ -95,11 +96,18 @@ def document(
         model: the loaded model, which may add what only its release knows (`hints`, `example`); None without one.
         max_batch_items: most requests in one list.
         routes: the model's rows of the table of routes (`serving.http.routes.routes_of`).
+        stream: the model's method of that name, if it has one.
     """
+    pieces = [] if stream is None else pieces_schema.piece_models(stream)
+    written: list[tuple[type[BaseModel], JsonSchemaMode]] = [(each, "serialization") for each in (response, *pieces)]
     references, definitions = models_json_schema(
-        [(request, "validation"), (response, "serialization")], ref_template="#/components/schemas/{model}"
+        [(request, "validation"), *written], ref_template="#/components/schemas/{model}"
     )
     schemas = definitions["$defs"]
+    streamed: dict[str, Any] = {}
+    if stream is not None:
+        streamed = pieces_schema.contents(stream, {each: references[each, "serialization"] for each in pieces})
+        schemas["StreamEnd"] = pieces_schema.END
     takes, gives = references[request, "validation"], references[response, "serialization"]
     items = max_batch_items if validation.takes_lists(request) else None
     _add_knowledge(schemas[_name(takes)], model)
@@ -123,7 +131,7 @@ def document(
             {"name": "service", "description": "About this deployment"},
             {"name": "preflights", "description": "Requests that a browser sends before it calls from another origin"},
         ],
-        "paths": _paths(routes, takes, gives, items),
+        "paths": _paths(routes, takes, gives, items, streamed),
         "components": {
             "schemas": schemas,
             "responses": {
@@ -151,7 +159,11 @@ _GETS: Mapping[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 
 
 def _paths(
-    routes: Iterable[Route], takes: dict[str, Any], gives: dict[str, Any], max_items: int | None
+    routes: Iterable[Route],
+    takes: dict[str, Any],
+    gives: dict[str, Any],
+    max_items: int | None,
+    streamed: Mapping[str, Any],
 ) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in routes:
@@ -160,6 +172,8 @@ def _paths(
             operation = _of_task(route)
         else:
             operation = _get(route) if route.method == "GET" else _post(route, takes, gives, max_items)
+            if route.method == "POST":
+                operation["responses"]["200"]["content"] |= streamed
         operations[route.method.lower()] = operation
         if route.preflight:
             operations["options"] = _preflight(route.path)

@@ -142,7 +142,9 @@ def openapi_document(service: Service, _request: HttpRequest, _invocation: Invoc
         release = None
     package, model = service.model, release.model if release else None
     routes = routes_of(package)
-    document = openapi.document(package.Request, package.Response, model, service.settings.max_batch_items, routes)
+    stream = getattr(package.Model, "stream", None)
+    limit = service.settings.max_batch_items
+    document = openapi.document(package.Request, package.Response, model, limit, routes, stream)
     return responses.success(responses.json_text(document), release.version if release else None)
 
 

@@ -48,4 +48,5 @@ def document(release: Path | None) -> dict[str, object]:
         loaded = None if release is None else Model.load(release)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    return openapi.document(Request, Response, loaded, Settings().max_batch_items, routes_of(model))
+    stream = getattr(Model, "stream", None)
+    return openapi.document(Request, Response, loaded, Settings().max_batch_items, routes_of(model), stream)

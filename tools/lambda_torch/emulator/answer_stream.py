@@ -55,6 +55,8 @@ class AnswerStream:
         self._closed = False
         self._head = b""
         self._changed: asyncio.Future[None] | None = None
+        self.sent: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """Done when the function's side is over. Whether the function finished it, so that it is free again soon."""
 
     # The function's side
 
@@ -91,30 +93,29 @@ class AnswerStream:
     def end(self, trailers: dict[str, str]) -> None:
         """The function has finished. Trailers tell of an error."""
         kind = trailers.get("lambda-runtime-function-error-type")
-        if kind is not None:
-            self.fail(kind, _trailer_text(trailers.get("lambda-runtime-function-error-body", "")))
-        elif self.prelude is None:
-            self.fail("Runtime.InvalidPrelude", "the answer has no separator after its prelude")
-        self._ended = True
-        self._wake()
+        if self._error is None and kind is not None:
+            self._error = BrokenStreamError(kind, _trailer_text(trailers.get("lambda-runtime-function-error-body", "")))
+        elif self._error is None and self.prelude is None:
+            self._error = BrokenStreamError("Runtime.InvalidPrelude", "the answer has no separator after its prelude")
+        self._over(finished=True)
 
     def fail(self, kind: str, message: str) -> None:
         """Break the answer, unless it is complete."""
         if not self._ended:
             self._error = BrokenStreamError(kind, message)
-            self._ended = True
-            self._wake()
+            self._over(finished=False)
+
+    def _over(self, *, finished: bool) -> None:
+        self._ended = True
+        if not self.sent.done():
+            self.sent.set_result(finished)
+        self._wake()
 
     def _wake(self) -> None:
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
     # The reader's side
-
-    @property
-    def ended(self) -> bool:
-        """Whether the function's side is complete or broken. Pieces may still wait for the reader."""
-        return self._ended
 
     async def _wait(self) -> None:
         self._changed = asyncio.get_running_loop().create_future()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Ending = Callable[[], Coroutine[Any, Any, None]]
 
 
 class LoopThread:
@@ -13,6 +14,7 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
+        self._endings: list[Ending] = []
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -37,10 +39,23 @@ class LoopThread:
             if not self.loop.is_closed():
                 raise
 
+    def at_end(self, ending: Ending) -> Callable[[], None]:
+        """Run this before the loop ends. Returns what runs it earlier; then it does not run again."""
+        self._endings.append(ending)
+
+        def earlier() -> None:
+            if ending in self._endings:
+                self._endings.remove(ending)
+                self.wait_for(ending())
+
+        return earlier
+
     def close(self) -> None:
-        """Cancel what still runs on the loop, and end its thread. A second call does nothing."""
+        """Run the endings, cancel what still runs on the loop, and end its thread. A second call does nothing."""
         if self.loop.is_closed():
             return
+        while self._endings:
+            self.wait_for(self._endings.pop()())
         self.wait_for(_cancel_others())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
@@ -55,3 +70,6 @@ async def _cancel_others() -> None:
     loop = asyncio.get_running_loop()
     await loop.shutdown_asyncgens()
     await loop.shutdown_default_executor()
+    # A transport that was closed is told so in the next turn of the loop, and closes its socket there.
+    for _ in range(3):
+        await asyncio.sleep(0)

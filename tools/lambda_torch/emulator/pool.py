@@ -366,7 +366,8 @@ class _Worker:
             answer = await self._answer(item)
             if isinstance(answer, AnswerStream):
                 item.settle(answer)
-                await self._idle()
+                if not await answer.sent:
+                    await self._idle()
                 pool._free += 1
             else:
                 # Before the answer is sent, so that a client that sends one event after another needs one environment.

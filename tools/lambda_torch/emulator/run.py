@@ -251,11 +251,11 @@ def serving(app: Served, taken: socket.socket) -> Iterator[str]:
         taken.listen(BACKLOG)
     except OSError as error:  # another program has reserved it in the same way, and listens now
         raise EmulatorError(_port_problem(host, port, error)) from error
-    close = app.thread.wait_for(_open(app, taken))
+    close = app.thread.at_end(app.thread.wait_for(_open(app, taken)))
     try:
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
-        app.thread.wait_for(close())
+        close()
         taken.close()
 
 
@@ -276,7 +276,11 @@ async def _open(app: Served, taken: socket.socket) -> Callable[[], Coroutine[Any
 
     async def close() -> None:
         listener.close()
+        transports = [connection.transport for connection in server.connections]
         await server.shutdown(timeout=SHUTDOWN_SECONDS)
+        for transport in transports:
+            if transport is not None:
+                transport.abort()  # what a slow client has not read keeps a closed connection open
 
     return close
 

@@ -23,6 +23,9 @@ RESPONSE_LIMIT = 6 * 1024 * 1024 + 100
 # An error has a stack trace, and no more.
 ERROR_LIMIT = 1_048_576
 
+# A process closes its connections before its end is known.
+END_SECONDS = 0.5
+
 _PREFIX = "/2018-06-01/runtime/"
 _ANSWER = re.compile(r"invocation/([^/]+)/(response|error)")
 _ACCEPTED = b'{"status":"OK"}\n'
@@ -301,5 +304,6 @@ class _Streams:
         self._connection.respond(HTTPStatus.ACCEPTED, {"Content-Type": "application/json"}, _ACCEPTED, close=True)
 
     def lost(self) -> None:
-        """The process closed the connection before the end."""
-        self._stream.fail("Runtime.TruncatedResponse", "the function ended its answer before the last piece")
+        """The process closed the connection before the end. If the process itself has ended, that is the reason."""
+        message = "the function ended its answer before the last piece"
+        asyncio.get_running_loop().call_later(END_SECONDS, self._stream.fail, "Runtime.TruncatedResponse", message)
