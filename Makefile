@@ -4,8 +4,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 3000
 LAYER ?= auto
-# A folder with a package `model` that replaces src/model
+# A folder with a package `model` that replaces src/model, and the folder with its weights
 MODEL ?=
+RELEASE ?=
 SOAK_SECONDS ?= 600
 SECONDS ?= 600
 # pip searches this index for torch's CPU wheel if its own configuration finds none.
@@ -36,7 +37,7 @@ $(VENV)/.ready: requirements/dev.txt requirements/torch.txt pyproject.toml
 	@touch $(VENV)/.serve-ready $@
 
 serve: $(VENV)/.serve-ready ## Serve the function at http://127.0.0.1:3000, with the trained sample model (PORT=..., LAYER=stock|PATH, MODEL=examples/embeddings)
-	@$(BIN)/lambda-torch serve --port $(PORT) --layer $(LAYER) $(if $(MODEL),--model $(MODEL))
+	@$(BIN)/lambda-torch serve --port $(PORT) --layer $(LAYER) $(if $(MODEL),--model "$(MODEL)") $(if $(RELEASE),--release "$(RELEASE)")
 
 local: $(VENV)/.ready ## Serve it in AWS's own container: sam build --use-container, a local S3, sam local start-api (PORT=...; needs Docker)
 	@$(BIN)/lambda-torch local --port $(PORT)

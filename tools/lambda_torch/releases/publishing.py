@@ -99,7 +99,7 @@ def publish(
         BucketError: the folder cannot be served, or the bucket cannot be written.
     """
     if not folder.is_dir():
-        raise BucketError(f"{folder} is not a folder.\nNext: make a release: lambda-torch train --output {folder}")
+        raise BucketError(_no_folder(folder))
     try:
         files = format.describe(folder)
         screening.check(folder, files, allow_programs=True)
@@ -146,6 +146,20 @@ def publish(
     if channel is not None:
         _, previous = channels.promote(bucket, channel, release.ref, dry_run=dry_run)
     return Published(release, sent, existed, previous)
+
+
+def _no_folder(folder: Path) -> str:
+    """What to say where the release folder is not there, with the releases that are."""
+    others = [project.RELEASE, *sorted((project.BUILD / "releases").glob("*")), project.SAMPLE_RELEASE]
+    found = [str(_shown(each)) for each in others if each.is_dir()]
+    problem = f"{folder} is not a folder." if folder.exists() else f"{folder} does not exist."
+    here = f" Here are: {', '.join(found[:5])}." if found else ""
+    return f"{problem}\nNext: name a release folder: the folder with the files that Model.load reads.{here}"
+
+
+def _shown(path: Path) -> Path:
+    """A path as short as it can be named from the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _first_problem(error: ValueError) -> str:

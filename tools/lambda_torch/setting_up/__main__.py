@@ -29,7 +29,9 @@ COMPILED = (
 def main() -> None:
     """Read the arguments, and make the environment."""
     parser = argparse.ArgumentParser(prog="python -m lambda_torch.setting_up", description=__doc__.splitlines()[0])
-    parser.add_argument("--for", dest="purpose", default="lambda-torch", help="the command that needs it, for the title")
+    parser.add_argument(
+        "--for", dest="purpose", default="lambda-torch", help="the command that needs it, for the title"
+    )
     parser.add_argument("--torch-index", default=TORCH_INDEX, help="where torch's CPU build is, if pip finds none")
     parser.add_argument("folder", type=Path, help="the folder of the environment")
     parser.add_argument("requirements", type=Path, nargs="+", help="files with pinned packages")
@@ -49,7 +51,7 @@ def make(folder: Path, requirements: list[Path], torch_index: str, purpose: str)
         InstallError: packages cannot be installed.
     """
     steps = Steps(4)
-    print(f"Setting up {folder} for {purpose}, once:", file=sys.stderr)
+    steps.line(f"Setting up {folder} for {purpose}, once:")
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     with steps.step(f"an environment of Python {sys.version_info[0]}.{sys.version_info[1]}"):
         if not python.exists():
@@ -64,7 +66,7 @@ def make(folder: Path, requirements: list[Path], torch_index: str, purpose: str)
         installer.install(python, uv, own, torch_index, steps.note)
     with steps.step("bytecode of torch"):
         compile_imported(python)
-    print(f"{folder} is ready after {steps.seconds:.0f} s.", file=sys.stderr)
+    steps.line(f"{folder} is ready after {steps.seconds:.0f} s.")
 
 
 def pins(file: Path) -> list[str]:
@@ -77,7 +79,9 @@ def compile_imported(python: Path) -> None:
     """Import what `COMPILED` names, so that Python keeps its bytecode. A failure shows later, where it is explained."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     running = [
-        subprocess.Popen([str(python), "-c", code], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            [str(python), "-c", code], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         for code in COMPILED
     ]
     for process in running:

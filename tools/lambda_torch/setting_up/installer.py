@@ -8,8 +8,9 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from lambda_torch.setting_up import pip_configuration
 
@@ -27,6 +28,8 @@ UV_OPTIONS = {
 }
 
 Say = Callable[[str], None]
+Done = subprocess.CompletedProcess[str]
+_NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
 class InstallError(Exception):
@@ -59,18 +62,17 @@ def install(python: Path, uv: str | None, arguments: Sequence[str], torch_index:
     Raises:
         InstallError: neither can install them.
     """
-    ways = [_pip]
     if uv is not None:
-        ways.insert(0, lambda python, more: uv_command(uv, python, pip_configuration.settings(python), more))
-    for number, way in enumerate(ways):
-        done = _run(way(python, arguments))
-        if done.returncode and NO_TORCH.search(done.stderr):
-            more = [*arguments, "--extra-index-url", torch_index]
-            done = _run(way(python, more))
+        settings = pip_configuration.settings(python)
+        done = _try(
+            lambda more: _run(uv_command(uv, python, settings, more), _uv_variables(settings)), arguments, torch_index
+        )
         if not done.returncode:
             return
-        if number + 1 < len(ways):
-            note(f"uv could not install them, so pip does. uv said: {_last_line(done.stderr)}")
+        note(f"uv could not install them, so pip does. uv said: {_last_line(done.stderr)}")
+    done = _try(lambda more: _run(_pip(python, more)), arguments, torch_index)
+    if not done.returncode:
+        return
     raise InstallError(
         f"pip could not install the packages:\n{done.stderr.strip()}\n"
         "Next: check the network and pip's configuration (pip config list), and run the command again."
@@ -93,19 +95,29 @@ def _pip(python: Path, arguments: Sequence[str]) -> list[str]:
     return [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments]
 
 
-def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
-    environment = dict(os.environ)
-    if Path(command[0]).stem == "uv":
-        settings = pip_configuration.settings(Path(command[command.index("--python") + 1]))
-        for name, variable in (("cert", "SSL_CERT_FILE"), ("timeout", "UV_HTTP_TIMEOUT")):
-            if values := settings.get(name) or settings.get(f"default-{name}"):
-                environment.setdefault(variable, values[0])
+def _uv_variables(settings: dict[str, list[str]]) -> dict[str, str]:
+    """Pip's settings that uv takes from the environment. What the user has set there stays."""
+    named = {"SSL_CERT_FILE": settings.get("cert"), "UV_HTTP_TIMEOUT": settings.get("default-timeout")}
+    return {name: values[0] for name, values in named.items() if values and name not in os.environ}
+
+
+def _try(run: Callable[[Sequence[str]], Done], arguments: Sequence[str], torch_index: str) -> Done:
+    """Run an installer; if it finds no torch, run it again with the index of the CPU builds."""
+    done = run(arguments)
+    if done.returncode and NO_TORCH.search(done.stderr):
+        again = run([*arguments, "--extra-index-url", torch_index])
+        return again if not again.returncode else done
+    return done
+
+
+def _run(command: list[str], variables: Mapping[str, str] = _NO_VARIABLES) -> Done:
+    environment = {**os.environ, **variables}
     try:
         return subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
     except OSError as error:
-        return subprocess.CompletedProcess(command, 1, "", f"{command[0]}: {error.strerror or error}")
+        return Done(command, 1, "", f"{command[0]}: {error.strerror or error}")
 
 
 def _last_line(text: str) -> str:

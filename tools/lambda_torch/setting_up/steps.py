@@ -30,17 +30,20 @@ class Steps:
         """Since the first step."""
         return time.monotonic() - self._began
 
+    def line(self, text: str) -> None:
+        """A line between the steps."""
+        self._write(f"{text}\n")
+
     def note(self, text: str) -> None:
         """A line about the step that runs."""
-        self._out.write(f"\n      {text}\n")
-        self._out.flush()
+        self._write(f"\n    {text}\n")
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         """Print the title, run the block, and print its seconds behind the title. A step that fails says so."""
         self._number += 1
         began = time.monotonic()
-        line = f"{self._number}/{self._total} {title}"
+        line = f"{self._number}/{self._total} {title} "
         self._write(line)
         done = threading.Event()
         clock = threading.Thread(target=self._run_clock, args=(line, began, done), name="clock of a step")
@@ -53,12 +56,12 @@ class Steps:
             done.set()
             clock.join()
             seconds = f"{outcome}{time.monotonic() - began:.1f} s\n"
-            self._write(f"\r{line}  {seconds}" if self._out.isatty() else f"  {seconds}")
+            self._write(f"\r{line} {seconds}" if self._out.isatty() else f" {seconds}")
 
     def _run_clock(self, line: str, began: float, done: threading.Event) -> None:
         terminal = self._out.isatty()
         while not done.wait(TICK_SECONDS if terminal else DOT_SECONDS):
-            self._write(f"\r{line}  {time.monotonic() - began:.0f} s" if terminal else ".")
+            self._write(f"\r{line} {time.monotonic() - began:.0f} s" if terminal else ".")
 
     def _write(self, text: str) -> None:
         self._out.write(text)
