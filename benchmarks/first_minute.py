@@ -10,6 +10,7 @@ and the longest time without any output.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -41,18 +42,26 @@ def clone(commit: str, folder: Path) -> None:
 
 
 class Output(threading.Thread):
-    """Reads the output of a process, and notes when each line came."""
+    """Reads the output of a process, and notes when it came."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", began: float) -> None:
         super().__init__(name="output of make serve")
         self.lines: list[tuple[float, str]] = []
+        self.times: list[float] = []
+        self._text = b""
         self._process, self._began = process, began
 
     def run(self) -> None:
         """Read until the end."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.lines.append((round(time.monotonic() - self._began, 1), line.decode(errors="replace").rstrip()))
+        descriptor = self._process.stdout.fileno()
+        while chunk := os.read(descriptor, 65_536):
+            self.times.append(time.monotonic() - self._began)
+            for line in chunk.splitlines(keepends=True):
+                self._text += line
+                if line.endswith(b"\n"):
+                    self.lines.append((round(self.times[-1], 1), self._text.decode(errors="replace").rstrip()))
+                    self._text = b""
 
 
 def first_answer(folder: Path) -> dict[str, Any]:
@@ -83,8 +92,8 @@ def first_answer(folder: Path) -> dict[str, Any]:
         output.join()
         if process.stdout is not None:
             process.stdout.close()
-    times = [0.0, *(at for at, _ in output.lines if at <= seconds), seconds]
-    silent = max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    times = [0.0, *(at for at in output.times if at <= seconds), seconds]
+    silent = max(later - earlier for earlier, later in itertools.pairwise(times))
     return {"seconds": round(seconds, 1), "longest_silence": round(silent, 1), "lines": output.lines}
 
 
