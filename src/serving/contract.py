@@ -13,7 +13,7 @@ from pydantic import BaseModel
 class ServedModel(Protocol):
     """A model that can serve.
 
-    Its methods `check`, `example` and `hints` are optional; docs/your-own-model.md describes them.
+    Its methods `check`, `stream`, `example` and `hints` are optional; docs/your-own-model.md describes them.
     """
 
     def predict(self, requests: list[Any], /) -> Sequence[BaseModel]:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
@@ -129,6 +129,15 @@ class Settings(BaseModel):
     ] = ()
     """The public keys, one of which must have signed a release. Empty: releases need no signature."""
 
+    response_streaming: Annotated[Literal["off", "api", "url", "both"], Field(alias="RESPONSE_STREAMING")] = "off"
+    """Where answers reach the client in pieces: through the API, the function URL, or both. `off` sends them whole."""
+
+    runtime_api: Annotated[str | None, Field(alias="AWS_LAMBDA_RUNTIME_API", min_length=1)] = None
+    """The address of Lambda's Runtime API, which takes answers in pieces. Set by Lambda."""
+
+    sam_local: Annotated[bool, Field(alias="AWS_SAM_LOCAL")] = False
+    """Whether SAM's emulator runs the function. It cannot stream. Set by SAM."""
+
     checked_function: Annotated[str | None, Field(alias="CHECKED_FUNCTION", min_length=1)] = None
     """The ARN of the version that the check before a deploy invokes. Only the function of that check has it."""
 
@@ -147,6 +156,12 @@ class Settings(BaseModel):
         except ValidationError as error:
             problems = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_url=False))
             raise SettingsError(f"The function's environment cannot be used. {problems}") from None
+
+    @property
+    def streams(self) -> frozenset[str]:
+        """Where answers reach the client in pieces: `api`, `url`, both, or nowhere."""
+        chosen = {"off": (), "both": ("api", "url")}.get(self.response_streaming, (self.response_streaming,))
+        return frozenset(chosen)
 
     @property
     def wait_seconds(self) -> float:

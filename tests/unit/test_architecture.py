@@ -41,13 +41,14 @@ SERVING: dict[str, tuple[set[str], str]] = {
     "settings": ({"errors"}, "the environment is read once, before anything else exists"),
     "snapshot": (set(), "its hooks are functions that app.py gives it"),
     "telemetry": (set(), "it measures all others, so that any module may import it"),
+    "runtime": ({"settings", "telemetry"}, "it sends bytes to Lambda's Runtime API, whatever they are"),
     "storage": ({"errors", "settings"}, "it reads objects, and does not know that they are releases"),
     "releases": (
         {"contract", "errors", "settings", "storage", "telemetry"},
         "jobs, the check before a deploy and the tools use releases too, so releases know no HTTP",
     ),
     "http": (
-        {"contract", "errors", "releases", "settings", "telemetry"},
+        {"contract", "errors", "releases", "runtime", "settings", "telemetry"},
         "its Service is the list of the started function's parts; storage and jobs are not among them",
     ),
     "jobs": (

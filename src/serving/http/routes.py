@@ -8,6 +8,8 @@ test compares `template.yaml` with it. Powertools' event handler has routes too,
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from serving.contract import ServedModel
 from serving.errors import HttpError, ReleaseUnavailableError
 from serving.http import events, responses, validation
@@ -52,6 +54,15 @@ def predict(service: Service, request: HttpRequest, invocation: Invocation) -> H
             items = batch.split(text, service.settings.max_batch_items)
         else:
             parsed = validation.parse(kind, text)
+    if parsed is not None and invocation.reader is not None and _may_ask_for_pieces(request, parsed):
+        from serving.http import streaming
+
+        framing = streaming.framing_for(request, parsed)
+        if framing is not None:
+            start = streaming.of_model(parsed)
+            found = streaming.answer(service, invocation, lambda: _canary_key(request, text), framing, start)
+            if found is not None:
+                return found
     with service.follower.use(lambda: _canary_key(request, text)) as release:
         if parsed is None:
             body = _predict_several(service, items, release.model, invocation)
@@ -62,6 +73,12 @@ def predict(service: Service, request: HttpRequest, invocation: Invocation) -> H
             body = response.model_dump_json()
     responses.check_size(body)
     return responses.success(body, release.version)
+
+
+def _may_ask_for_pieces(request: HttpRequest, parsed: BaseModel) -> bool:
+    """Whether the answer may have to come in pieces. `serving.http.streaming` decides; most requests do not need it."""
+    accept = request.header("accept") or ""
+    return "event-stream" in accept or "ndjson" in accept or getattr(parsed, "stream", False) is True
 
 
 def _canary_key(request: HttpRequest, text: str) -> bytes:

@@ -33,6 +33,8 @@ class Service:
         metrics: makes metrics of log lines.
         request_log: the record of each HTTP request.
         cors: the CORS headers of each answer.
+        streams: where answers can be sent in pieces, as `Settings.streams` says it; nowhere, if Lambda's runtime client
+            in this environment cannot do it.
     """
 
     settings: Settings
@@ -43,6 +45,19 @@ class Service:
     metrics: Metrics
     request_log: RequestLog
     cors: Cors
+    streams: frozenset[str] = frozenset()
+
+
+class Reader(NamedTuple):
+    """Who waits for the answer of an HTTP request.
+
+    Attributes:
+        seconds_left: gives the seconds until Lambda ends the invocation.
+        streams: whether pieces reach the client as they come. If not, they are collected, and sent at the end.
+    """
+
+    seconds_left: Callable[[], float]
+    streams: bool
 
 
 class Invocation(NamedTuple):
@@ -51,10 +66,12 @@ class Invocation(NamedTuple):
     Attributes:
         receipt: takes the phases of this call.
         request_id: Lambda's id of the call, which the log lines carry; None outside Lambda.
+        reader: who waits for the answer; None where only a whole answer is of use.
     """
 
     receipt: Receipt
     request_id: str | None = None
+    reader: Reader | None = None
 
 
 class Route(NamedTuple):

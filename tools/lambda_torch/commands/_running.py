@@ -107,6 +107,7 @@ def options_of(
     variables: dict[str, str],
     memory: int = 3008,
     concurrency: int = 1,
+    shipped_emulator: bool = False,
 ) -> "RunOptions":
     """The options of the run.
 
@@ -118,14 +119,25 @@ def options_of(
 
     if context.meta.get(ALLOW_PROGRAMS):
         variables = {**variables, "ALLOW_PROGRAMS": "true"}
-    software.emulator_binary()  # fails on an unsupported machine, before the long work
+    if shipped_emulator:
+        software.emulator_binary()  # fails on an unsupported machine, before the long work
     chosen = software.choose(layer, reports_to(console).step)
     golden = golden_of(model)
     if release is None:
         release, golden = (own_release(), golden) if model is None else (_release_of(model, console), golden)
         if release == project.SAMPLE_RELEASE:
             golden = project.SAMPLE_GOLDEN
-    return RunOptions(chosen, release, concurrency, memory, timeout, variables, model, golden)
+    return RunOptions(
+        chosen,
+        release,
+        concurrency,
+        memory,
+        timeout,
+        variables,
+        model,
+        golden,
+        shipped_emulator=shipped_emulator,
+    )
 
 
 def own_release() -> Path:
@@ -175,14 +187,27 @@ def _release_of(model: Path, console: "Console") -> Path:
 
 def reports_to(console: "Console") -> "Reports":
     """The reports of a run as lines on a console. The function's log is dim."""
-    from rich.text import Text
-
     from lambda_torch.emulator.run import Reports
 
     def line(style: str) -> Callable[[str], None]:
-        return lambda text: console.print(Text(text, style), soft_wrap=True)
+        return styled_lines(console, style)
 
     return Reports(step=line("bold"), note=line("yellow"), log=line("dim"))
+
+
+def styled_lines(console: "Console", style: str) -> Callable[[str], None]:
+    """Writes lines in a style. The style is worked out once: a thousand lines a second must cost little."""
+    from rich.text import Text
+
+    with console.capture() as capture:
+        console.print(Text("|", style), end="")
+    before, after = capture.get().split("|")
+
+    def write(text: str) -> None:
+        console.file.write(f"{before}{text}{after}\n")
+        console.file.flush()
+
+    return write
 
 
 @contextmanager

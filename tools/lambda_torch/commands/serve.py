@@ -11,10 +11,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lambda_torch.commands._running import memory_option, options_of, reports_to, run_options, signals_interrupt
+from lambda_torch.commands._running import (
+    memory_option,
+    options_of,
+    reports_to,
+    run_options,
+    signals_interrupt,
+    styled_lines,
+)
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from rich.console import Console
 
@@ -46,6 +54,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Restart the function when a file of its code is saved.",
 )
+@click.option(
+    "--runtime",
+    type=click.Choice(["own", "shipped"]),
+    default="own",
+    show_default=True,
+    help="'own' is the Runtime API of this command. 'shipped' is AWS's Runtime Interface Emulator, which the SAM CLI "
+    "ships: it does not stream, and runs on Linux only.",
+)
 @run_options
 @memory_option
 @click.pass_context
@@ -56,6 +72,7 @@ def command(
     concurrency: int,
     payload: str,
     reload: bool,
+    runtime: str,
     model: Path | None,
     release: Path | None,
     layer: str,
@@ -65,9 +82,9 @@ def command(
 ) -> None:
     """Serve the function at http://127.0.0.1:3000, without Docker and without an AWS account.
 
-    AWS's own Runtime Interface Emulator and runtime client run the function as Lambda would. A local S3 server (moto)
-    holds the release while the command runs. When you save a file in src/ (or in the folder of the model), the function
-    restarts. Ctrl-C ends everything.
+    AWS's own runtime client runs the function as Lambda would, on a Runtime API of this command. Streamed answers
+    arrive piece by piece. A local S3 server (moto) holds the release while the command runs. When you save a file in
+    src/ (or in the folder of the model), the function restarts. Ctrl-C ends everything.
 
     \b
     Example:
@@ -93,6 +110,7 @@ def command(
                     timeout=timeout,
                     variables=variables,
                     concurrency=concurrency,
+                    shipped_emulator=runtime == "shipped",
                 )
                 _serve(options, taken, payload, console, serving, reload=reload)
         except (KeyboardInterrupt, click.Abort):
@@ -126,7 +144,7 @@ def _serve(
         identity = run.new_identity()
         # An answer may wait for a start-up, and for the requests before it in the queue.
         invoke_api = InvokeApi(running.pool, identity, timeout_seconds=4 * options.timeout_seconds)
-        gateway = Gateway(running.pool, form, lambda handled: _access(console, handled))
+        gateway = Gateway(running.pool, form, _access_log(console), streams=running.streams)
         with (
             run.serving(invoke_api, invocations) as invoke_url,
             run.RunNote(invoke_url, identity, os.getpid()).left(),
@@ -181,10 +199,17 @@ def _publish_command(storage: "Storage", model: Path | None) -> str:
     return f"{credentials} lambda-torch publish FOLDER{other} --bucket {storage.bucket} --endpoint-url {storage.url}"
 
 
-def _access(console: "Console", handled: "Handled") -> None:
-    from rich.text import Text
+def _access_log(console: "Console") -> "Callable[[Handled], None]":
+    plain, yellow = styled_lines(console, ""), styled_lines(console, "yellow")
 
-    line = f"{handled.method} {handled.path} {handled.status} {handled.milliseconds:.1f} ms"
-    console.print(Text(line), soft_wrap=True)
-    if handled.problem:
-        console.print(Text(f"  {handled.problem}", "yellow"), soft_wrap=True)
+    def write(handled: "Handled") -> None:
+        plain(f"{handled.method} {_printable(handled.path)} {handled.status} {handled.milliseconds:.1f} ms")
+        if handled.problem:
+            yellow(f"  {_printable(handled.problem)}")
+
+    return write
+
+
+def _printable(text: str) -> str:
+    """A client's text without characters that control a terminal."""
+    return text if text.isprintable() else "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
