@@ -4,8 +4,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 3000
 LAYER ?= auto
-# A folder with a package `model` that replaces src/model
+# A folder with a package `model` that replaces src/model, and the folder with its weights
 MODEL ?=
+RELEASE ?=
 SOAK_SECONDS ?= 600
 SECONDS ?= 600
 # pip searches this index for torch's CPU wheel if its own configuration finds none.
@@ -14,7 +15,6 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # Another Python has an environment of its own: make serve PYTHON=python3.13 makes and uses .venv-python3.13.
 VENV ?= $(if $(filter python3,$(notdir $(PYTHON))),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Every shell script: by its name, or by its first line.
 SCRIPT_FOLDERS := .ci layers src tests tools
 SCRIPTS = $(sort $(shell find $(SCRIPT_FOLDERS) -name '*.sh'; grep -rlIE '^\#!.*[ /](ba|da)?sh$$' $(SCRIPT_FOLDERS)))
@@ -22,21 +22,22 @@ SCRIPTS = $(sort $(shell find $(SCRIPT_FOLDERS) -name '*.sh'; grep -rlIE '^\#!.*
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.ready ## Make .venv with pinned packages (the other commands do this by themselves)
+setup: $(VENV)/.ready ## Make .venv with all pinned packages (the other commands do this by themselves)
 
-$(VENV)/.ready: requirements/dev.txt layers/torch/requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lambda-torch needs Python 3.11 or later, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Next: make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 1; }
-	@echo "Making $(VENV): a few minutes the first time"
-	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --quiet --requirement requirements/dev.txt
-	@echo "Installing torch (CPU build)"
-	@$(PIP) install --quiet --requirement layers/torch/requirements.txt 2>/dev/null \
-		|| $(PIP) install --quiet --requirement layers/torch/requirements.txt --extra-index-url $(TORCH_INDEX)
-	@$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+# The environment is made in two parts, each with a stamp: `make serve` takes a minute less than what all the tests need.
+SETUP = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lambda-torch needs Python 3.11 or later, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Next: make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 1; }; \
+	PYTHONPATH=tools $(PYTHON) -m lambda_torch.setting_up --torch-index $(TORCH_INDEX) --for
+
+$(VENV)/.serve-ready: requirements/serve.txt requirements/torch.txt pyproject.toml
+	@$(SETUP) "make serve" $(VENV) requirements/serve.txt requirements/torch.txt
 	@touch $@
 
-serve: $(VENV)/.ready ## Serve the function at http://127.0.0.1:3000, with the sample model, trained first if needed (PORT=..., LAYER=stock|PATH, MODEL=examples/embeddings)
-	@$(BIN)/lambda-torch serve --port $(PORT) --layer $(LAYER) $(if $(MODEL),--model $(MODEL))
+$(VENV)/.ready: requirements/dev.txt requirements/torch.txt pyproject.toml
+	@$(SETUP) "development and tests" $(VENV) requirements/dev.txt requirements/torch.txt
+	@touch $(VENV)/.serve-ready $@
+
+serve: $(VENV)/.serve-ready ## Serve the function at http://127.0.0.1:3000, with the trained sample model (PORT=..., LAYER=stock|PATH, MODEL=examples/embeddings)
+	@$(BIN)/lambda-torch serve --port $(PORT) --layer $(LAYER) $(if $(MODEL),--model "$(MODEL)") $(if $(RELEASE),--release "$(RELEASE)")
 
 local: $(VENV)/.ready ## Serve it in AWS's own container: sam build --use-container, a local S3, sam local start-api (PORT=...; needs Docker)
 	@$(BIN)/lambda-torch local --port $(PORT)
@@ -144,8 +145,8 @@ bench-chat: $(VENV)/.ready $(LLAMA)/.ready ## Measure the chat example beside ll
 	@$(BIN)/python -m benchmarks.chat
 
 lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/requirements.in
-	@$(PIP) install --quiet uv
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" dev.in -o dev.txt
+	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt serve.in -o serve.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt ../src/requirements.in -o ../src/requirements.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" audit.in -o audit.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" infrastructure.in -o infrastructure.txt

@@ -81,7 +81,7 @@ def _complete(report: "LayerReport", path: Path) -> None:
 @click.option(
     "--release",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The release folder that the handler serves. Default: build/release, which is trained first if it does not exist.",
+    help="The release folder that the handler serves. Default: build/release if it exists, else the trained sample.",
 )
 @model_option
 @click.pass_context

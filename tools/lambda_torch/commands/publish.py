@@ -51,6 +51,12 @@ from lambda_torch.commands._model import golden_of, model_option
     metavar="NAME",
     help="Compare the release's size with /tmp and memory of this deployed stack. Default: with those of a new stack.",
 )
+@click.option(
+    "--try-processors/--no-try-processors",
+    default=True,
+    show_default=True,
+    help="Also try the golden examples with the kernels that PyTorch uses on other processors. Lambda's hosts differ.",
+)
 @dry_run_option
 @json_option
 def command(
@@ -65,6 +71,7 @@ def command(
     golden_file: Path | None,
     key_name: str | None,
     stack: str | None,
+    try_processors: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -100,6 +107,7 @@ def command(
             key=key,
             progress=lambda _, sent: bar.update(task, advance=sent),
             dry_run=dry_run,
+            say=bar.console.print if try_processors else None,
         )
         is_other = done.previous not in (None, done.version)
         before = 0
@@ -116,6 +124,7 @@ def command(
             "existed": done.existed,
             "previous": done.previous,
             "warnings": problems,
+            "left_out": done.left_out,
         }
         facts["signer"] = None if key is None else key.signer
         print_json({**facts, "channel": None if no_promote else channel, "dry_run": dry_run})
@@ -124,6 +133,8 @@ def command(
     console.print(f"{len(done.sent)} files {would}sent." if done.sent else "The bucket already had every file.")
     if done.existed and (note or metrics or golden_file):
         console.print("This release was published before. Its note, metrics and golden examples did not change.")
+    if done.left_out:
+        console.print(f"Left out, because no release has such files: {', '.join(done.left_out)}", soft_wrap=True)
     if key is not None:
         console.print(f"Signed by {key.signer}." if not dry_run else f"It would be signed by {key.signer}.")
     if done.programs:
