@@ -49,7 +49,9 @@ class Imports:
         self.completion: Completion = Completion(plan.root, len(held), first, plan.at_fork)
         self.ready = self.completion.ready
         self.completion.undo.append(self._set_ready)
-        self.placeholders = PlaceholderKeeper(self.completion, held, plan.native, plan.rebound, plan.constants)
+        self.placeholders = PlaceholderKeeper(
+            self.completion, held, plan.native, plan.rebound, plan.constants, plan.separable
+        )
         self.completion.steps.append(self._bind_everything)
         self._plan, self._before = plan, before
         # Module -> statements that wait, each with the names that it binds.
@@ -157,7 +159,7 @@ class Imports:
         for name in names:
             # The statement would put its value over what is there: a submodule of this name, which the import system has bound.
             namespace.pop(name, None)
-            if self.ready:
+            if self.ready or self.completion.is_completing():
                 self._bind(module, name)
 
     def defer_statement(self, module: str, statement: Callable[[], None], *names: str) -> None:
@@ -177,7 +179,9 @@ class Imports:
             if name not in namespace:
                 raise AttributeError(f"module {module!r} has no attribute {name!r}")
             return namespace[name]
-        self.completion.touched(*self._plan.deferred_names[module][name])
+        origin, attribute = self._plan.deferred_names[module][name]
+        if origin in self.placeholders.held and not self.placeholders.run_separately(origin):
+            self.completion.touched(origin, attribute)
         # While the import completes, its own modules ask too.
         return namespace[name] if name in namespace else self._bind(module, name)
 
@@ -186,7 +190,9 @@ class Imports:
 
         `isinstance(x, ())` is false, and so is what it stands for: of a class that was never made there are no instances.
         """
-        return () if self.completion.is_idle() else getattr(import_module(module), name)
+        if self.completion.is_idle() and not self.placeholders.has_run(module):
+            return ()
+        return getattr(import_module(module), name)
 
     # -- completing --------------------------------------------------------------------------------------------------------
 
