@@ -49,7 +49,9 @@ TASKS = (
     Task("torch.jit.load, and a call", "torch.jit.load(f'{folder}/script.pt')(torch.ones(2, 3))"),
     Task("torch.export.load, and a call", "torch.export.load(f'{folder}/program.pt2').module()(torch.ones(2, 3))"),
     Task("model.half()", "nn.Linear(3, 4).half()"),
-    Task("model.to(bfloat16), and a call", "nn.Linear(3, 4).to(torch.bfloat16)(torch.ones(2, 3, dtype=torch.bfloat16))"),
+    Task(
+        "model.to(bfloat16), and a call", "nn.Linear(3, 4).to(torch.bfloat16)(torch.ones(2, 3, dtype=torch.bfloat16))"
+    ),
     Task(
         "dynamic quantisation",
         "torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(3, 4)), {nn.Linear})(torch.ones(2, 3))",
@@ -78,7 +80,10 @@ TASKS = (
         "with sdpa_kernel(SDPBackend.MATH):\n    F.scaled_dot_product_attention(*[torch.ones(1, 2, 4, 8)] * 3)",
     ),
     Task("sample a token", "torch.multinomial(torch.softmax(torch.ones(10), -1), 1)"),
-    Task("beam search", "scores = torch.ones(3, 50).log_softmax(-1)\nbest = scores.view(-1).topk(3).indices\nscores[best // 50]"),
+    Task(
+        "beam search",
+        "scores = torch.ones(3, 50).log_softmax(-1)\nbest = scores.view(-1).topk(3).indices\nscores[best // 50]",
+    ),
     Task("torch.distributions", "torch.distributions.Categorical(logits=torch.ones(4)).sample()"),
     Task("torch.fft", "torch.fft.rfft(torch.ones(8))"),
     Task("a spectrogram", "torch.stft(torch.ones(400), 100, return_complex=True, window=torch.hann_window(100))"),

@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import (
@@ -137,7 +138,7 @@ def separable(tree: str, order: str) -> dict[str, Any]:
     names = finder.separable_modules()[:: 1 if order == "first" else -1]
     if order == "first":
         for name in names:
-            reason = _in_child(lambda name=name: _completed_by(name))
+            reason = _in_child(partial(_completed_by, name))
             if reason:
                 raise SystemExit(f"{name} is no separable module: to touch it first completes the import: {reason}")
     for name in names:
@@ -279,16 +280,20 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m builder.attributes", description="List what torch's modules hold.")
     parser.add_argument("output", type=Path, help="the JSON file to write")
     parser.add_argument("--held", action="store_true", help="before the layer's import is complete")
-    parser.add_argument("--separable", choices=["first", "last"], help="run separable modules before all others, in this order")
+    parser.add_argument(
+        "--separable", choices=["first", "last"], help="run separable modules before all others, in this order"
+    )
     arguments = parser.parse_args(argv)
     import numpy  # noqa: F401
     import torch
 
     tree = re.sub(r"/torch/__init__\.py$", "", str(torch.__file__))
-    if arguments.separable:
+    if arguments.held:
+        found = held(tree)
+    elif arguments.separable:
         found = separable(tree, arguments.separable)
     else:
-        found = held(tree) if arguments.held else complete(tree)
+        found = complete(tree)
     arguments.output.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 

@@ -28,6 +28,8 @@ from torch_layer.placeholders import (
 )
 from torch_layer.plan import Plan
 
+Waiting = tuple[Callable[[], None], tuple[str, ...]]  # a statement, and the names that it binds
+
 
 class Imports:
     """How the modules of one package are imported.
@@ -54,8 +56,7 @@ class Imports:
         )
         self.completion.steps.append(self._bind_everything)
         self._plan, self._before = plan, before
-        # Module -> statements that wait, each with the names that it binds.
-        self._statements: dict[str, list[tuple[Callable[[], None], tuple[str, ...]]]] = {}
+        self._statements: dict[str, list[Waiting]] = {}  # by module
         self._copies: list[tuple[str, str]] = []  # module, and name in it that a copied function has meanwhile
 
     # -- importing ---------------------------------------------------------------------------------------------------------
@@ -209,7 +210,7 @@ class Imports:
                     self._bind(module, each)
         for module, statements in self._statements.items():
             while statements:
-                self._run_statement(module, *statements[0])
+                _run_statement(module, *statements[0])
                 del statements[0]
 
     def _bind(self, module: str, name: str) -> Any:
@@ -223,18 +224,18 @@ class Imports:
         with self.completion.lock:
             for each in self._statements.get(module, ()):
                 if name in each[1]:
-                    self._run_statement(module, *each)
+                    _run_statement(module, *each)
                     # If it has completed the import, it is gone.
                     if each in self._statements[module]:
                         self._statements[module].remove(each)
                     break
 
-    @staticmethod
-    def _run_statement(module: str, statement: Callable[[], None], names: Iterable[str]) -> None:
-        namespace = sys.modules[module].__dict__
-        given = {name: namespace[name] for name in names if name in namespace}
-        statement()
-        namespace.update(given)  # what a program has set meanwhile, a test's mock, say
+
+def _run_statement(module: str, statement: Callable[[], None], names: Iterable[str]) -> None:
+    namespace = sys.modules[module].__dict__
+    given = {name: namespace[name] for name in names if name in namespace}
+    statement()
+    namespace.update(given)  # what a program has set meanwhile, a test's mock, say
 
 
 class ModuleHooks:

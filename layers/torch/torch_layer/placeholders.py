@@ -16,20 +16,10 @@ from torch_layer.completion import Completion
 
 plain = ModuleType.__getattribute__
 # What the import system and `inspect` ask every module for without meaning to use it.
-_PROBES = frozenset(
-    [
-        "__class__",
-        "__spec__",
-        "__path__",
-        "__name__",
-        "__loader__",
-        "__file__",
-        "__package__",
-        "__cached__",
-        "__wrapped__",
-        "__warningregistry__",
-    ]
-)
+_PROBES = frozenset([
+    "__class__", "__spec__", "__path__", "__name__", "__loader__", "__file__", "__package__", "__cached__", "__wrapped__",
+    "__warningregistry__",
+])  # fmt: skip
 # What a module has before it runs, and what it will have is something else.
 _UNKNOWN = frozenset(["__dict__", "__doc__"])
 

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[3]
 MODULES = {
     "torch/__init__.py": (
         "ORDER.append('torch')\nimport logging\nimport torch._C, torch._ops\n"
-        "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.same, torch.pack\nimport torch.apart, torch.user"
+        "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.same, torch.pack, torch.apart\n"
+        "import torch.user"
     ),
     # Fills a module inside the extension module, or makes it, as PyImport_AddModule does.
     "torch/a.py": (
@@ -99,7 +100,10 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 import torch
 """
-STOCK = ["torch", "a", "lone", "b", "c", "deep", "other", "inner", "twin", "pack", "pair", "gone", "apart", "half", "user", "later"]
+STOCK = [
+    *("torch", "a", "lone", "b", "c", "deep", "other", "inner", "twin", "pack", "pair", "gone", "apart", "half"),
+    *("user", "later"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +248,8 @@ def test_a_class_of_a_separable_module_has_instances_once_it_ran(tree: Path) -> 
 def test_threads_that_touch_a_separable_module_see_it_complete(tree: Path) -> None:
     """Eight threads that touch separable modules at once all get right answers; each module runs once, and nothing else."""
     program = """
-    uses = [lambda: torch.apart.number, lambda: torch.apart.half.number, lambda: torch.apart.half.back(), lambda: torch.apart.Kind.__name__] * 2
+    apart = torch.apart
+    uses = [lambda: apart.number, lambda: apart.half.number, lambda: apart.half.back(), lambda: apart.Kind.__name__] * 2
     barrier, found = threading.Barrier(8), [None] * 8
     def work(number):
         barrier.wait()

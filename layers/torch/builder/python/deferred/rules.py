@@ -85,7 +85,9 @@ CLASSES_WITHOUT_INSTANCES = (
     ClassWithoutInstances("torch._subclasses.schema_check_mode", "SchemaCheckMode", "printing asks for it"),
     ClassWithoutInstances("torch.fx.experimental.proxy_tensor", "ProxyTorchDispatchMode", "printing asks for it"),
     ClassWithoutInstances(
-        "torch._library.fake_class_registry", "FakeScriptObject", "operators on script objects ask for it: record_function"
+        "torch._library.fake_class_registry",
+        "FakeScriptObject",
+        "operators on script objects ask for it: record_function",
     ),
     ClassWithoutInstances(
         "torch.nested._internal.nested_tensor", "NestedTensor", "backward asks whether its roots are nested"
@@ -313,9 +315,8 @@ COMPLETING = (
     CompletingGroup(
         "weight-norm", "parametrizations register themselves with torch.utils._pytree and all that it takes"
     ),
-    CompletingGroup("save-and-load", "a default device lists every function that makes tensors, in all of torch"),
-    CompletingGroup("torchscript", "its programs are compiled"),
-    CompletingGroup("data-loader", "training's own way to feed a model"),
+    CompletingGroup("save-and-load", "it also makes a model on the meta device, whose kernels held modules register"),
+    CompletingGroup("torchscript", "it also traces a module, which takes TorchScript's compiler"),
 )
 
 # Keys of the dispatcher whose kernels may be missing until the import is completed.
