@@ -116,6 +116,9 @@ layer-record: ## Record the shipped workload again and build the layer (for a ne
 bench-layer: $(VENV)/.ready ## Measure the layer and its peers; results in build/bench/layer.json (needs make layer)
 	@$(BIN)/python -m benchmarks.layer
 
+bench-everyday: $(VENV)/.ready ## Measure everyday things on the layer and on stock PyTorch; results in build/bench/everyday.json (needs make layer)
+	@$(BIN)/python -m benchmarks.everyday
+
 bench-coldstart: $(VENV)/.ready ## Measure the time to the first answer, and that of the peers; results in build/bench/coldstart.json (needs make layer)
 	@$(BIN)/python -m benchmarks.coldstart
 
