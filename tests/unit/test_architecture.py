@@ -88,6 +88,10 @@ BUILDER: dict[str, tuple[set[str], str]] = {
         {"errors", "inputs", "native", "profile", "python", "stage"},
         "it says what each byte of the result is for, so it reads the formats of both halves",
     ),
+    "doctor": (
+        {"account", "errors", "native", "profile", "python", "stage"},
+        "it holds the rules of all steps against a wheel, and runs none of them",
+    ),
     "options": ({"account", "errors", "inputs", "paths", "stage"}, "what a build is asked for"),
     "staging": ({"account", "console", "options", "stage"}, "the first steps, which a recording needs too"),
     "pipeline": (

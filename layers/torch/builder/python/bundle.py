@@ -16,6 +16,7 @@ from builder import paths
 from builder.python import archive_writer, bytecode, source_changes
 from builder.python.archive_writer import Blob, BlobGroup
 from builder.python.deferred import planning as plans
+from builder.python.deferred.sources import SourceTree
 from builder.python.import_table import import_table
 from builder.python.records import write_records
 from builder.python.tiers import PACKED, RecordedModules, Tiers, classify, module_name
@@ -102,9 +103,9 @@ class _Deferral:
     """The plans by which modules of torch and of NumPy wait, made from the staged tree's sources."""
 
     def __init__(self, staged: Path, held: plans.HeldModules) -> None:
-        self._sources = plans.SourceTree(staged)
+        self._sources = SourceTree(staged)
         self._torch = plans.make(self._sources, held)
-        self._numpy = plans.of_numpy(plans.SourceTree(staged, ["numpy"]), held.numpy)
+        self._numpy = plans.of_numpy(SourceTree(staged, ["numpy"]), held.numpy)
 
     @property
     def modules(self) -> frozenset[str]:
