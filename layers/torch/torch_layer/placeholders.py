@@ -130,6 +130,12 @@ class PlaceholderKeeper:
         finally:
             spec.__dict__["running"] = False
 
+    def placeholder(self, name: str) -> ModuleType | None:
+        """A held module, though nothing but held modules may import it; None if it has run."""
+        if name in self.held:
+            import_module(name)
+        return self.waiting.get(name)
+
     def look(self, module: ModuleType, attribute: str) -> Any:
         """An attribute of a held module, beyond what the import system asks for."""
         name, namespace = plain(module, "__name__"), plain(module, "__dict__")

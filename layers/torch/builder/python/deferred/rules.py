@@ -356,6 +356,9 @@ MISSING_KERNELS = {
     "CUDA": "there is no such device in a CPU build",
     "MPS": "there is no such device in a CPU build",
     "XPU": "there is no such device in a CPU build",
+    "FuncTorchDynamicLayerFrontMode": "it is in force inside the transforms of torch.func only, and these complete the import",
+    "PythonTLSSnapshot": "it is in force inside dispatch modes of Python only; torch's own kernels for it (since 2.15) are "
+    "for fake and functional tensors, which complete the import, and hand all others on",
 }
 
 
