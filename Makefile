@@ -55,6 +55,14 @@ test-fast: $(VENV)/.ready ## Run the unit tests on every core: less than two min
 test-matrix: $(VENV)/.ready ## Build, verify and try the layer on other Pythons (MATRIX="--python 3.13"; needs patchelf and gcc)
 	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m runtimes.matrix $(MATRIX)
 
+matrix-table: $(VENV)/.ready ## Write the last results of make test-matrix into docs/testing.md
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m runtimes.matrix --document
+
+# VERSION=2.15.0 examines that version, and no VERSION the newest. The wheel stays in build/wheels.
+VERSION ?= newest
+torch-update: $(VENV)/.ready ## Say what of the layer's rules does not fit a new torch, row by row (VERSION=...; builds nothing)
+	@$(BIN)/lambda-torch layer doctor --fetch $(VERSION)
+
 check: $(VENV)/.ready ## Check style, types and shell scripts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -157,5 +165,5 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test test-matrix test-fast check fuzz hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
+.PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
 	bench-coldstart bench-releases bench-serving bench-chat lock clean

@@ -193,16 +193,27 @@ class Comparison(NamedTuple):
     differences: list[str]
 
 
-def compare(stock: Path, layer: Path) -> Comparison:
+Keep = Callable[[Callable[[], bytes]], bytes]
+"""Gives the bytes that a function makes, or those that it made before."""
+
+
+def compare(stock: Path, layer: Path, of_stock: Keep = lambda make: make()) -> Comparison:
     """Compare what importing leaves in two trees: with modules held, when they have run in any order, and where all run at once.
 
     Args:
         stock: folder of packages before anything was split or moved.
         layer: folder of packages that the layer will have as `/opt/python`.
+        of_stock: keeps what was listed of the stock tree.
 
     Raises:
         BuildError: torch cannot be imported in one of them.
     """
+
+    def listed(job: tuple[Path, str, list[str], dict[str, str]]) -> dict[str, Any]:
+        run = partial(_run, Path(folder), *job)
+        found: dict[str, Any] = json.loads(of_stock(run) if job[1] == "stock" else run())
+        return found
+
     with tempfile.TemporaryDirectory(prefix="layer-attributes-") as folder, ThreadPoolExecutor(2) as pool:
         jobs: list[tuple[Path, str, list[str], dict[str, str]]] = [
             (stock, "stock", [], {}),
@@ -215,7 +226,7 @@ def compare(stock: Path, layer: Path) -> Comparison:
                 (layer, "separable first", ["--separable", "first"], {}),
                 (layer, "separable last", ["--separable", "last"], {}),
             ]
-        found = dict(zip([job[1] for job in jobs], pool.map(lambda job: _run(Path(folder), *job), jobs), strict=True))
+        found = dict(zip([job[1] for job in jobs], pool.map(listed, jobs), strict=True))
     expected = found.pop("stock")
     held = found.pop("held", None)
     lines = [f"{line} ({name})" for name, actual in found.items() for line in differences(expected, actual)]
@@ -223,7 +234,7 @@ def compare(stock: Path, layer: Path) -> Comparison:
     return Comparison(len(expected["modules"]), sum(map(len, expected["modules"].values())), lines)
 
 
-def _run(folder: Path, tree: Path, name: str, options: list[str], variables: dict[str, str]) -> dict[str, Any]:
+def _run(folder: Path, tree: Path, name: str, options: list[str], variables: dict[str, str]) -> bytes:
     file = folder / name
     done = clean.run(tree, "-m", "builder.attributes", str(file), *options, extra=variables)
     if done.returncode:
@@ -232,8 +243,7 @@ def _run(folder: Path, tree: Path, name: str, options: list[str], variables: dic
             f"the modules of {tree} could not be listed ({name}):\n{said}",
             f"Run `python -m builder.attributes {' '.join(['FILE', *options])}` on the tree by hand.",
         )
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+    return file.read_bytes()
 
 
 def differences(stock: dict[str, Any], complete_layer: dict[str, Any]) -> list[str]:

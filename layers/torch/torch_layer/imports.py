@@ -143,8 +143,8 @@ class Imports:
             return own(*arguments, **options)
 
         copied.__module__, copied.__name__, copied.__qualname__ = module, name, name
-        if module in self.placeholders.waiting:
-            plain(self.placeholders.waiting[module], "__dict__")[name] = copied
+        if (waiting := self.placeholders.placeholder(module)) is not None:
+            plain(waiting, "__dict__")[name] = copied
         for other, names in self._plan.deferred_names.items():
             for each, taken in names.items():
                 if taken == origin and other in sys.modules:

@@ -144,6 +144,12 @@ class PlaceholderKeeper:
         """Whether a held module has run by itself, or is running."""
         return name in sys.modules and name not in self.waiting
 
+    def placeholder(self, name: str) -> ModuleType | None:
+        """A held module, though nothing but held modules may import it; None if it has run."""
+        if name in self.held:
+            import_module(name)
+        return self.waiting.get(name)
+
     def look(self, module: ModuleType, attribute: str) -> Any:
         """An attribute of a held module, beyond what the import system asks for."""
         name, namespace = plain(module, "__name__"), plain(module, "__dict__")

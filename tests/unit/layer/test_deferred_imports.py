@@ -26,7 +26,7 @@ MODULES = {
         "torch._C.made = made\nvalue = 1\ndef answer():\n    return 42"
     ),
     # Only a held module imports it.
-    "torch/lone.py": "ORDER.append('lone')\nvalue = 'lone'",
+    "torch/lone.py": "ORDER.append('lone')\nvalue = 'lone'\ndef kept():\n    return 'own'",
     "torch/b.py": "ORDER.append('b')\nfrom torch.c import late\ndef early():\n    return 'b' + late()",
     "torch/c.py": "ORDER.append('c')\nimport torch.b\ndef late():\n    return 'c'",
     "torch/deep/__init__.py": "ORDER.append('deep')\nfrom torch.deep.other import thing",
@@ -84,6 +84,8 @@ plan = Plan(
         "torch.apart": {{"early": ("torch.b", "early")}},
     }},
     deferred_statements={{"torch.user": ("number",)}},
+    eager_code="def kept():\\n    return 'copy'",
+    copied_functions=(("torch.lone", "kept"),),
     native=("torch._C.made",),
     submodules={{"torch": ("a", "b", "c", "lone")}},
     rebound=("torch.same.twin", "torch.pack.pair", "torch.pack.gone"),
@@ -150,11 +152,20 @@ def result(tree: Path, program: str, eager: bool = False) -> Any:
         "dir(torch.user), dir(torch.same)",
         "torch.lone",
         "assert 'lone' in dir(torch)",
+        "assert torch.lone.kept() == 'copy'",
+        "from torch.lone import kept; assert kept() == 'copy'",
     ],
 )
 def test_importing_is_not_using(tree: Path, program: str) -> None:
     """A held module that is only imported or named does not run."""
     assert result(tree, f"{program}\nprint(json.dumps(ORDER))") == ["torch", "user"]
+
+
+def test_a_copied_function_makes_room_for_the_real_one(tree: Path) -> None:
+    """A copy answers though nothing but held modules imports its module; after the touch the module's own function does."""
+    program = "from torch.lone import kept\nbefore = kept()\ntorch.a.value\n"
+    program += "print(json.dumps([before, kept(), torch.lone.kept()]))"
+    assert result(tree, program) == ["copy", "own", "own"]
 
 
 @pytest.mark.parametrize(

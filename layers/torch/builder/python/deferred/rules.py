@@ -1,11 +1,56 @@
-"""What the builder must know about torch to hold modules back. Each rule has its reason. A new torch version needs other rows.
+"""What the builder must know about torch to hold modules back. Each rule has its reason.
 
-The builder checks every rule. `planning.make` refuses one that does not fit the sources. The search ends only when ordinary
-inference works without the held modules. The verification of a build compares all operators and attributes with stock torch.
+A row that is right for some versions of torch only says for which (`Versions`). `fitting` holds every row against the sources of
+a torch. The search ends only when ordinary inference works without the held modules. The verification of a build compares all
+operators and attributes with stock torch.
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, TypeVar
+
+
+class Versions(NamedTuple):
+    """Versions of torch, each by its major and minor number: from `since` on, and before `before`."""
+
+    since: tuple[int, int] = (0, 0)
+    before: tuple[int, int] | None = None
+
+    def has(self, torch: tuple[int, int]) -> bool:
+        """Whether a version is one of them."""
+        return self.since <= torch and (self.before is None or torch < self.before)
+
+    def __str__(self) -> str:
+        """For a table: `2.14 and later`."""
+        since, before = (".".join(map(str, each)) if each else "" for each in (self.since, self.before))
+        if self == EVERY:
+            return "every version"
+        return (
+            f"{since} and later"
+            if not before
+            else f"before {before}"
+            if not any(self.since)
+            else f"{since} to before {before}"
+        )
+
+
+EVERY = Versions()
+NEWEST = (9999, 0)
+"""After every version that a row names."""
+
+
+class _VersionedRow(Protocol):
+    @property
+    def versions(self) -> Versions: ...
+
+
+_AnyRow = TypeVar("_AnyRow", bound=_VersionedRow)
+
+
+def applying(rows: Iterable[_AnyRow], torch: tuple[int, int]) -> tuple[_AnyRow, ...]:
+    """The rows of a table that are about this version of torch."""
+    return tuple(row for row in rows if row.versions.has(torch))
+
 
 # Modules of these packages can be held. `import torch` spends most of its time on them.
 PACKAGES = ("torch", "torchgen")
@@ -73,6 +118,7 @@ class ClassWithoutInstances(NamedTuple):
     module: str
     name: str
     reason: str
+    versions: Versions = EVERY
 
 
 CLASSES_WITHOUT_INSTANCES = (
@@ -104,6 +150,7 @@ class EagerStatement(NamedTuple):
     module: str
     lines: tuple[str, ...]
     reason: str
+    versions: Versions = EVERY
 
 
 EAGER_STATEMENTS = (
@@ -111,6 +158,16 @@ EAGER_STATEMENTS = (
         "torch._prims.rng_prims",
         ("from torch._opaque_base import OpaqueBaseMeta", "torch._C._set_generator_metaclass(OpaqueBaseMeta)"),
         "torch.Generator() is an error before",
+        Versions(since=(2, 13), before=(2, 14)),
+    ),
+    EagerStatement(
+        "torch._prims.rng_prims",
+        (
+            "from torch._custom_class_base import CustomClassBaseMeta",
+            "torch._C._set_generator_metaclass(CustomClassBaseMeta)",
+        ),
+        "the same, since torch 2.14 under this name",
+        Versions(since=(2, 14)),
     ),
     EagerStatement(
         "torch.jit._script",
@@ -141,13 +198,15 @@ class CopiedFunction(NamedTuple):
     """A function of a held module that does not need its module.
 
     A copy of it answers until the import is completed, made of its own source and of `lines`, which must stand in the module.
-    Flags among them have their first value: setting one from outside is a touch.
+    Flags among them have their first value: setting one from outside is a touch. A question whether something is an instance of
+    a class of CLASSES_WITHOUT_INSTANCES is answered with no.
     """
 
     module: str
     function: str
     lines: tuple[str, ...]
     reason: str
+    versions: Versions = EVERY
 
 
 COPIED_FUNCTIONS = (
@@ -164,6 +223,13 @@ COPIED_FUNCTIONS = (
         "calling a module with hooks asks it; its package brings in the higher-order operators",
     ),
     CopiedFunction("torch.compiler", "is_exporting", ("_is_exporting_flag: bool = False",), "attention asks it"),
+    CopiedFunction(
+        "torch._subclasses.fake_tensor",
+        "is_fake_tensor",
+        ("from torch import Tensor",),
+        "printing and copying a tensor ask it; its module is tracing",
+        Versions(since=(2, 14)),
+    ),
 )
 
 
@@ -178,6 +244,7 @@ class StubbedAnswer(NamedTuple):
     value: str
     reason: str
     when: str = ""
+    versions: Versions = EVERY
 
 
 STUBBED_ANSWERS = (
@@ -222,6 +289,7 @@ class DeferredStatement(NamedTuple):
     module: str
     line: str
     reason: str
+    versions: Versions = EVERY
 
 
 DEFERRED_STATEMENTS = (
@@ -238,7 +306,19 @@ DEFERRED_STATEMENTS = (
         "quantized_lstm = ops.aten.quantized_lstm",
         "makes TorchScript's table of operators; a name kept for old programs",
     ),
+    DeferredStatement(
+        "torch._library.fake_class_registry",
+        "from torch._library.utils import parse_namespace",
+        "stock torch runs torch.utils._pytree before torch._library; in the order that is left, the two import each other",
+        Versions(since=(2, 14)),
+    ),
     DeferredStatement("torch", "quantized_gru = ops.aten.quantized_gru", "as the line before it"),
+    DeferredStatement(
+        "torch",
+        "if hasattr(torch._C, '_c10d_init'):",
+        "tells tracing of process groups; it runs torch.distributed.distributed_c10d, and nothing else of that package",
+        Versions(since=(2, 14)),
+    ),
     *(
         DeferredStatement(
             module, f"import {library}", "a library of Python's own that only functions of the module use"
@@ -325,6 +405,9 @@ MISSING_KERNELS = {
     "CUDA": "there is no such device in a CPU build",
     "MPS": "there is no such device in a CPU build",
     "XPU": "there is no such device in a CPU build",
+    "FuncTorchDynamicLayerFrontMode": "it is in force inside the transforms of torch.func only, and these complete the import",
+    "PythonTLSSnapshot": "it is in force inside dispatch modes of Python only; torch's own kernels for it (since 2.15) are "
+    "for fake and functional tensors, which complete the import, and hand all others on",
 }
 
 
