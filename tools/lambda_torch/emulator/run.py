@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 HANDLER = "app.lambda_handler"
 MEMORY_MB = 3008
 TIMEOUT_SECONDS = 30
+STORAGE_MB = 512
 
 BUCKET = "models"
 FOLDER = project.BUILD / "emulator"
@@ -121,7 +122,14 @@ def running(options: RunOptions, first_event: bytes | None, reports: Reports) ->
                 options.software,
                 memory_mb=options.memory_mb,
                 timeout_seconds=options.timeout_seconds,
-                variables={"MODEL_BUCKET": BUCKET, "AWS_ENDPOINT_URL_S3": storage.url, **options.variables},
+                variables={
+                    "MODEL_BUCKET": BUCKET,
+                    "AWS_ENDPOINT_URL_S3": storage.url,
+                    # As the template does: the function's waits and the room for releases follow from them.
+                    "FUNCTION_TIMEOUT": str(options.timeout_seconds),
+                    "EPHEMERAL_STORAGE": str(STORAGE_MB),
+                    **options.variables,
+                },
             )
 
             def make(number: int) -> Environment:
