@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Self
 
-from lambda_torch.aws_errors import explained
 from lambda_torch.errors import BucketError
+from lambda_torch.releases.deployed import described_stack
 from serving.releases.room import MEGABYTE, PROCESS_BYTES, WORKING_BYTES
 
 
@@ -29,10 +29,7 @@ class StackSizes:
         Raises:
             BucketError: the stack cannot be read, or does not have these parameters.
         """
-        import boto3
-
-        with explained(stack, "stack"):
-            found = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+        found = described_stack(stack)
         values = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
         try:
             return cls(int(values["MemorySize"]), int(values["EphemeralStorage"]), f"the stack {stack}")
