@@ -133,12 +133,12 @@ bench-serving: $(VENV)/.ready ## Measure the function under load beside FastAPI,
 bench-local: $(VENV)/.ready ## Measure `make serve` beside AWS's emulator, and ten minutes of clients that go away; results in build/bench/local.json (SOAK_SECONDS=...)
 	@$(BIN)/python -m benchmarks.load.local --soak-seconds $(SOAK_SECONDS)
 
-# llama.cpp has no wheel on PyPI. It is compiled for this processor, without what reads pictures.
+# llama.cpp has no wheel on PyPI. It is compiled for this processor: the library and what it needs, and no tools.
 LLAMA := build/llama-venv
-$(LLAMA)/.ready: benchmarks/chat/requirements-llama.txt
-	@echo "Compiling llama.cpp into $(LLAMA): some 20 minutes on two processors; what pip says is in build/llama.log"
+$(LLAMA)/.ready: benchmarks/chat/requirements-llama.txt benchmarks/chat/library_only.cmake
+	@echo "Compiling llama.cpp into $(LLAMA): some 8 minutes on two free processors; what pip says is in build/llama.log"
 	@$(PYTHON) -m venv --clear $(LLAMA)
-	@CMAKE_ARGS="-DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=2 $(LLAMA)/bin/python -m pip --disable-pip-version-check install --verbose \
+	@CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/benchmarks/chat/library_only.cmake" CMAKE_BUILD_PARALLEL_LEVEL=2 $(LLAMA)/bin/python -m pip --disable-pip-version-check install --verbose \
 		--no-binary llama-cpp-python --requirement $< >build/llama.log 2>&1 \
 		|| { tail -20 build/llama.log >&2; echo "llama.cpp could not be compiled. Next: install gcc, g++ and make, and run this again" >&2; exit 1; }
 	@touch $@

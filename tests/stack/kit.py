@@ -77,6 +77,7 @@ class Stack:
     def __init__(self, **choices: str) -> None:
         document = copy.deepcopy(_transformed(tuple(sorted(choices.items()))))
         self._parameters = {name: str(value) for name, value in _parameters(document, choices).items()}
+        self._mappings: dict[str, Any] = document.get("Mappings", {})
         self._conditions: dict[str, Any] = document.get("Conditions", {})
         self._types = {name: resource["Type"] for name, resource in document["Resources"].items()}
         self.resources: dict[str, Any] = {
@@ -147,6 +148,9 @@ class Stack:
             if function == "Fn::Select":
                 position, choices = argument
                 return self._resolve(choices)[int(position)]
+            if function == "Fn::FindInMap":
+                table, row, column = (self._resolve(each) for each in argument)
+                return self._mappings[table][row][column]
             if function == "Fn::If":
                 condition, yes, no = argument
                 return self._resolve(yes if self._holds(condition) else no)
