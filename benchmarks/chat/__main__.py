@@ -7,6 +7,7 @@ slows both. What is reported is the median over the rounds, and each ratio is th
 """
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -179,6 +180,8 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f"This benchmark needs Lambda's limits: {reason}")
     if not (LLAMA / "bin" / "python").exists():
         raise SystemExit(f"There is no llama.cpp in {LLAMA}. Next: make bench-chat, which compiles it")
+    # As in the function's package, which has bytecode.
+    compileall.compile_dir(project.ROOT / "examples" / "chat" / "model", quiet=1)
     if not options.release.exists():
         maker = project.ROOT / "examples" / "chat" / "make_release.py"
         subprocess.run([sys.executable, str(maker), "--output", str(options.release)], check=True, stdout=sys.stderr)

@@ -34,6 +34,7 @@ ARNS = {
     "AWS::StepFunctions::StateMachine": f"arn:aws:states:{REGION_AND_ACCOUNT}:stateMachine:models-bulk",
     "AWS::SNS::Topic": f"arn:aws:sns:{REGION_AND_ACCOUNT}:{{name}}",
     "AWS::IAM::Role": "arn:aws:iam::123456789012:role/{name}",
+    "AWS::KMS::Key": f"arn:aws:kms:{REGION_AND_ACCOUNT}:key/{{name}}",
     "AWS::Events::Rule": f"arn:aws:events:{REGION_AND_ACCOUNT}:rule/{{name}}",
 }
 REFERRED_BY_ARN = ("AWS::Lambda::Version", "AWS::Lambda::Alias", "AWS::StepFunctions::StateMachine", "AWS::SNS::Topic")

@@ -129,7 +129,7 @@ def _serve(
 ) -> None:
     import os
 
-    from lambda_torch.emulator import run
+    from lambda_torch.emulator import readiness, run
     from lambda_torch.emulator.gateway import Gateway
     from lambda_torch.emulator.invoke_api import InvokeApi
     from lambda_torch.emulator.payloads import PAYLOADS, GatewayRequest
@@ -150,12 +150,15 @@ def _serve(
             run.RunNote(invoke_url, identity, os.getpid()).left(),
             run.serving(gateway, taken) as url,
         ):
+            reports.step("Asking the function whether it serves the release")
+            if reason := readiness.refusal(running.pool, health, reports.step):
+                raise EmulatorError(readiness.not_ready(reason, options))
             init = f", of which the function's start-up took {running.init_ms:.0f} ms" if running.init_ms else ""
             reports.step(f"Ready after {time.monotonic() - started:.1f} s{init}. Release {running.version}")
             console.print(f"Lambda's Invoke API, which lambda-torch invoke uses: {invoke_url}", soft_wrap=True)
-            console.print(
-                f"To publish another release here: {_publish_command(running.storage, options.model)}", soft_wrap=True
-            )
+            console.print("To publish a release here after a change of its files:")
+            # Alone in its line, without a style and without a break, so that it can be copied and pasted.
+            console.file.write(f"{_publish_command(running.storage, options)}\n")
             with contextlib.ExitStack() as stack:
                 watch = None
                 if reload:
@@ -171,12 +174,15 @@ def _serve(
                     if watch is None:
                         time.sleep(0.5)
                     elif changed := watch.changed(0.5):
-                        _start_again(running, changed, reports)
+                        _start_again(running, changed, reports, health, options)
             raise EmulatorError(f"The S3 server ended unexpectedly. Its last lines:\n{running.storage.tail()}")
 
 
-def _start_again(running: "LocalRun", changed: set[Path], reports: "Reports") -> None:
-    """Restart the function with its new code. If it does not start, the next save tries again."""
+def _start_again(
+    running: "LocalRun", changed: set[Path], reports: "Reports", health: bytes, options: "RunOptions"
+) -> None:
+    """Restart the function with its new code. If it does not start or does not serve, the next save tries again."""
+    from lambda_torch.emulator import readiness
     from lambda_torch.emulator.software import FUNCTION_REQUIREMENTS
 
     names = sorted(path.name for path in changed)
@@ -185,18 +191,26 @@ def _start_again(running: "LocalRun", changed: set[Path], reports: "Reports") ->
     if FUNCTION_REQUIREMENTS in changed:
         reports.note("New requirements need a new start of lambda-torch serve. Next: make setup, then start it again.")
     started = time.monotonic()
-    if running.pool.renew().result() is None:
-        reports.step(f"Ready again after {time.monotonic() - started:.1f} s")
-    else:
+    if running.pool.renew().result() is not None:
         reports.note("The next save tries again.")
+    elif reason := readiness.refusal(running.pool, health, reports.step):
+        reports.note(f"{readiness.not_ready(reason, options)}\nThe next save tries again.")
+    else:
+        reports.step(f"Ready again after {time.monotonic() - started:.1f} s")
 
 
-def _publish_command(storage: "Storage", model: Path | None) -> str:
-    from lambda_torch.emulator.storage import CREDENTIALS
+def _publish_command(storage: "Storage", options: "RunOptions") -> str:
+    """The command that publishes the release again, for a shell in any folder."""
+    from lambda_torch.emulator.storage import CREDENTIALS, REGION
 
+    words = [str(Path(sys.argv[0]).absolute()), "publish", str(options.release.absolute())]
+    if options.model is not None:
+        words += ["--model", str(options.model.absolute())]
+    if options.golden is not None and options.golden.parent != options.model:
+        words += ["--golden", str(options.golden.absolute())]
+    words += ["--no-try-processors", "--bucket", storage.bucket, "--endpoint-url", storage.url]
     credentials = " ".join(f"{name}={value}" for name, value in CREDENTIALS.items())
-    other = f" --model {shlex.quote(str(model))}" if model is not None else ""
-    return f"{credentials} lambda-torch publish FOLDER{other} --bucket {storage.bucket} --endpoint-url {storage.url}"
+    return f"{credentials} AWS_REGION={REGION} {shlex.join(words)}"
 
 
 def _access_log(console: "Console") -> "Callable[[Handled], None]":

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 HANDLER = "app.lambda_handler"
 MEMORY_MB = 3008
 TIMEOUT_SECONDS = 30
+STORAGE_MB = 512
 
 BUCKET = "models"
 FOLDER = project.BUILD / "emulator"
@@ -136,6 +137,9 @@ def running(options: RunOptions, first_event: bytes | None, reports: Reports) ->
                     "MODEL_BUCKET": BUCKET,
                     "AWS_ENDPOINT_URL_S3": storage.url,
                     **({} if options.shipped_emulator else {"RESPONSE_STREAMING": "both"}),
+                    # As the template does: the function's waits and the room for releases follow from them.
+                    "FUNCTION_TIMEOUT": str(options.timeout_seconds),
+                    "EPHEMERAL_STORAGE": str(STORAGE_MB),
                     **options.variables,
                 },
             )
