@@ -97,6 +97,7 @@ def command(
         try:
             payload = None if event is None else _checked(event)
             if function is None:
+                measure.require_box()
                 options = options_of(context, console, **running)
                 measuring = measure.in_boxes(options, payload, reports_to(console).step)
             else:
