@@ -55,6 +55,14 @@ test-fast: $(VENV)/.ready ## Run the unit tests on every core: less than two min
 test-matrix: $(VENV)/.ready ## Build, verify and try the layer on other Pythons (MATRIX="--python 3.13"; needs patchelf and gcc)
 	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m runtimes.matrix $(MATRIX)
 
+matrix-table: $(VENV)/.ready ## Write the last results of make test-matrix into docs/testing.md
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m runtimes.matrix --document
+
+# VERSION=2.15.0 examines that version, and no VERSION the newest. The wheel stays in build/wheels.
+VERSION ?= newest
+torch-update: $(VENV)/.ready ## Say what of the layer's rules does not fit a new torch, row by row (VERSION=...; builds nothing)
+	@$(BIN)/lambda-torch layer doctor --fetch $(VERSION)
+
 check: $(VENV)/.ready ## Check style, types and shell scripts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -104,6 +112,9 @@ audit-packages: $(VENV)/.ready ## Look for known vulnerabilities in the packages
 fuzz: $(VENV)/.ready ## Change programs and weights at random and hold the checks to their promise (SECONDS=600)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m fuzz.programs --seconds $(SECONDS)
 
+soak: $(VENV)/.ready ## 32 clients, two environments, a swap every second, an environment killed every few seconds (SECONDS=180)
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m soak.swaps --seconds $(if $(filter file,$(origin SECONDS)),180,$(SECONDS))
+
 bench: $(VENV)/.ready ## Run the benchmarks of the serving path; results in build/bench/
 	@$(BIN)/python -m benchmarks.serving
 
@@ -115,6 +126,9 @@ layer-record: ## Record the shipped workload again and build the layer (for a ne
 
 bench-layer: $(VENV)/.ready ## Measure the layer and its peers; results in build/bench/layer.json (needs make layer)
 	@$(BIN)/python -m benchmarks.layer
+
+bench-everyday: $(VENV)/.ready ## Measure everyday things on the layer and on stock PyTorch; results in build/bench/everyday.json (needs make layer)
+	@$(BIN)/python -m benchmarks.everyday
 
 bench-coldstart: $(VENV)/.ready ## Measure the time to the first answer, and that of the peers; results in build/bench/coldstart.json (needs make layer)
 	@$(BIN)/python -m benchmarks.coldstart
@@ -131,12 +145,12 @@ bench-releases: $(VENV)/.ready ## Measure swaps under load, the download of 1 GB
 bench-serving: $(VENV)/.ready ## Measure the function under load beside FastAPI, a bulk file, and ten minutes without a break; results in build/bench/serving.json (SOAK_SECONDS=...)
 	@$(BIN)/python -m benchmarks.load --soak-seconds $(SOAK_SECONDS)
 
-# llama.cpp has no wheel on PyPI. It is compiled for this processor, without what reads pictures.
+# llama.cpp has no wheel on PyPI. It is compiled for this processor: the library and what it needs, and no tools.
 LLAMA := build/llama-venv
-$(LLAMA)/.ready: benchmarks/chat/requirements-llama.txt
-	@echo "Compiling llama.cpp into $(LLAMA): some 20 minutes on two processors; what pip says is in build/llama.log"
+$(LLAMA)/.ready: benchmarks/chat/requirements-llama.txt benchmarks/chat/library_only.cmake
+	@echo "Compiling llama.cpp into $(LLAMA): some 8 minutes on two free processors; what pip says is in build/llama.log"
 	@$(PYTHON) -m venv --clear $(LLAMA)
-	@CMAKE_ARGS="-DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=2 $(LLAMA)/bin/python -m pip --disable-pip-version-check install --verbose \
+	@CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/benchmarks/chat/library_only.cmake" CMAKE_BUILD_PARALLEL_LEVEL=2 $(LLAMA)/bin/python -m pip --disable-pip-version-check install --verbose \
 		--no-binary llama-cpp-python --requirement $< >build/llama.log 2>&1 \
 		|| { tail -20 build/llama.log >&2; echo "llama.cpp could not be compiled. Next: install gcc, g++ and make, and run this again" >&2; exit 1; }
 	@touch $@
@@ -154,5 +168,5 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test test-matrix test-fast check fuzz hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
-	bench-coldstart bench-releases bench-serving bench-chat lock clean
+.PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
+	bench-coldstart bench-everyday bench-releases bench-serving bench-chat lock clean

@@ -31,7 +31,7 @@ from serving.releases.loader import Loader, example_of
 from serving.releases.reading import ChannelReader, ReadAhead
 from serving.releases.reporting import ReleaseLog
 from serving.releases.slot import Slot
-from serving.releases.store import open_store
+from serving.releases.store import open_store, room_of
 from serving.releases.swapper import Swapper
 from serving.settings import Settings, limit_threads
 from serving.telemetry.emf import Metrics
@@ -48,7 +48,7 @@ with start.recording():
     import model
 
     slot, release_log = Slot(), ReleaseLog(log, metrics)
-    loader = Loader(model, settings.memory_mb * 1024 * 1024, DeathMarks(settings.cache))
+    loader = Loader(model, room_of(settings), DeathMarks(settings.cache), settings.trial_seconds)
     swapper = Swapper(slot, reader, loader, release_log)
     pace = RefreshPace(settings.refresh_seconds, settings.retry_seconds, settings.wait_seconds, settings.lend_seconds)
     follower = Follower(reader, swapper, slot, pace, release_log)

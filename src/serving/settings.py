@@ -24,6 +24,8 @@ INIT_SECONDS = 10.0
 GATEWAY_SECONDS = 29.0
 # A request that waits for a release also has to read the channel and the manifest: each one may take this share.
 DOCUMENT_SHARE = 0.8
+# Functions with a long timeout are for large models, and a trial that hangs holds up the next release.
+LONGEST_TRIAL_SECONDS = 60.0
 
 
 def _comma_separated(value: object) -> object:
@@ -176,6 +178,14 @@ class Settings(BaseModel):
     def document_seconds(self) -> float:
         """How long reading a pointer or a manifest may take in all, so that a request still gets the reason."""
         return self.wait_seconds * DOCUMENT_SHARE
+
+    @property
+    def trial_seconds(self) -> float:
+        """How long the trial of a release with programs may take, while the process runs. No request waits for it.
+
+        A model that needs longer than the function's timeout to be loaded and to answer could not serve.
+        """
+        return min(LONGEST_TRIAL_SECONDS, self.timeout_seconds)
 
     @property
     def threads(self) -> int:

@@ -20,6 +20,8 @@ from serving.errors import HttpError
 
 # Names of results in the bucket: a message's own id, which SQS gives it, or the one that its sender gave it.
 RESULT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# A client that sends this header gets the same release each time while a canary runs.
+CANARY_KEY = "X-Canary-Key"
 # The stage variable by which an event says that its API takes streams: `on`, or `pieces` (see `Transfer`).
 STREAM_MARK = "responseStreaming"
 # A variable in the path of an API Gateway resource: {name}, or {name+} for all that follows.
@@ -179,6 +181,11 @@ def body_of(request: HttpRequest, max_bytes: int) -> str:
         return content.decode()
     except UnicodeDecodeError:
         raise HttpError(400, "invalid_encoding", "The body is not UTF-8 text.") from None
+
+
+def canary_key(request: HttpRequest, text: str) -> bytes:
+    """What decides between the current release and a canary: the client's own key, or else the request's text."""
+    return (request.header(CANARY_KEY.lower()) or text).encode(errors="replace")
 
 
 def _too_large(max_bytes: int) -> HttpError:

@@ -111,4 +111,4 @@ def respond(service: Service, event: Any, invocation: Invocation) -> tuple[HttpR
             # quote.
             service.log.failure("failed", {"request_id": invocation.request_id})
             error = HttpError(500, "internal_error", "The request failed inside the function; its log says why.")
-        return request, responses.failure(error), error.code
+        return request, routes.failure(service, request, error), error.code

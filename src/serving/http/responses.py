@@ -6,12 +6,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from serving.errors import HttpError
+from serving.http.events import CANARY_KEY
 
 if TYPE_CHECKING:
     from serving.telemetry.pieces import PieceCounts
 
-# A client that sends this header gets the same release each time while a canary runs.
-CANARY_KEY = "X-Canary-Key"
 # Scripts of another origin may read these: which release answered, and what the answer took.
 EXPOSED_HEADERS = "X-Model-Version, Server-Timing"
 ALLOWED_HEADERS = f"Content-Type, Authorization, X-Api-Key, X-Amz-Date, X-Amz-Security-Token, {CANARY_KEY}"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from serving.contract import ModelPackage
+from serving.contract import ModelPackage, Task
 from serving.http.events import HttpRequest
 from serving.http.responses import Cors, HttpResponse
 from serving.releases.follower import Follower
@@ -84,6 +84,7 @@ class Route(NamedTuple):
         summary: what it gives, for people.
         preflight: whether scripts of other pages call it with headers or a body, so that browsers send a preflight
             first. API Gateway lets preflights of such paths through; the function itself answers those of every path.
+        tasks: the tasks of models that have this route (`serving.contract.Task`). Empty: every model has it.
     """
 
     method: str
@@ -92,3 +93,4 @@ class Route(NamedTuple):
     name: str
     summary: str
     preflight: bool = False
+    tasks: tuple[Task, ...] = ()

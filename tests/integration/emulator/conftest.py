@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from lambda_torch.emulator import software
+from lambda_torch.emulator.crew import Pooled
 from lambda_torch.emulator.environment import Environment
 from lambda_torch.emulator.function import Function, InvokeResult
-from lambda_torch.emulator.pool import Pool, Pooled
+from lambda_torch.emulator.pool import Pool
 from lambda_torch.emulator.processes import Processes
 from lambda_torch.emulator.rie_environment import RieEnvironment, RieInPool
 

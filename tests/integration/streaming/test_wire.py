@@ -1,5 +1,6 @@
 import base64
 import json
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,3 +262,44 @@ def test_where_streams_cannot_be_sent_they_are_collected(api: RuntimeApi, start_
     assert (name, told["finish_reason"]) == ("end", "stop")
     (line,) = function.wait_for("answers are not streamed")
     assert line["reason"] == "SAM's emulator cannot stream"
+
+
+def resources(process: int) -> tuple[int, int, int]:
+    """The sockets, the threads and the resident kilobytes of a process (proc(5))."""
+    folder = Path(f"/proc/{process}")
+    links = [str(each.readlink()) for each in (folder / "fd").iterdir()]
+    status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line)
+    sockets = sum(link.startswith("socket:") for link in links)
+    return sockets, int(status["Threads"]), int(status["VmRSS"].split()[0])
+
+
+def test_clients_that_vanish_leave_nothing_behind(api: RuntimeApi, start_talker: "StartTalker") -> None:
+    """After hundreds of streams, most of them left in the middle or broken, there are no more sockets, threads or megabytes."""
+    function = start_talker(api, LOG_LEVEL="ERROR")
+    draw = random.Random(7)
+
+    def stream(act: str) -> None:
+        api.send(event({"words": ["a", "b", "c"], "act": act, "at": 1, "size": 50_000, "every": 0.001}))
+        post = api.post()
+        post.until(b"\r\n0\r\n\r\n" if act != "endless" else b'"a')
+        if act == "endless":
+            for _ in range(draw.randrange(3)):
+                post.connection.recv(65536)
+            post.close()
+        else:
+            post.accept()
+            assert post.gone()
+
+    def settled() -> tuple[int, int, int]:
+        stream("")  # once it is answered, those before it are done with
+        assert wait_until(lambda: api.calls[-1].startswith("GET"))
+        return resources(function.process.pid)
+
+    for _ in range(30):
+        stream("endless")
+    before = settled()
+    for _ in range(300):
+        stream(draw.choice(["", "raise", "mistype", "endless", "endless", "endless"]))
+    after = settled()
+    assert after[:2] == before[:2]
+    assert after[2] - before[2] < 8 * 1024

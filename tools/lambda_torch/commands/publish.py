@@ -16,6 +16,9 @@ from lambda_torch.commands._bucket import (
 )
 from lambda_torch.commands._model import golden_of, model_option
 
+# What `--sign` without a value stands for. It is no name of a file.
+KEY_OF_STACK = "\0"
+
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
@@ -42,14 +45,17 @@ from lambda_torch.commands._model import golden_of, model_option
 @click.option(
     "--sign",
     "key_name",
-    metavar="FILE|awskms:KEY",
+    metavar="[FILE|awskms:KEY]",
+    is_flag=False,
+    flag_value=KEY_OF_STACK,
     help="Sign the release with the private key in this file (lambda-torch key new FILE), or with an Ed25519 key of AWS KMS, "
-    "named by its id, ARN or alias.",
+    "named by its id, ARN or alias. Without a key: with that of --stack (parameter SigningKey).",
 )
 @click.option(
     "--stack",
     metavar="NAME",
-    help="Compare the release's size with /tmp and memory of this deployed stack. Default: with those of a new stack.",
+    help="Compare the release's size with /tmp and memory of this deployed stack, and sign with its key if --sign names none. "
+    "Default: with those of a new stack.",
 )
 @click.option(
     "--try-processors/--no-try-processors",
@@ -85,10 +91,15 @@ def command(
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from lambda_torch.errors import BucketError
+    from lambda_torch.releases.deployed import key_of_stack
     from lambda_torch.releases.fitting import StackSizes
     from lambda_torch.releases.keys import open_key
     from lambda_torch.releases.publishing import publish
 
+    if key_name == KEY_OF_STACK:
+        if stack is None:
+            raise click.UsageError("--sign without a key takes that of a stack. Next: add --stack NAME, or name a key.")
+        key_name = key_of_stack(stack)
     key = None if key_name is None else open_key(key_name)
     sizes = StackSizes() if stack is None else StackSizes.of_stack(stack)
     figures = dict(map(_metric, metrics))

@@ -26,6 +26,7 @@ from lambda_torch.errors import EmulatorError
 BODY_LIMIT = 10_485_760  # "Quotas for configuring and running a REST API": payload size, bytes
 INTEGRATION_SECONDS = 29.0  # the same table: integration timeout; it includes the wait for an environment
 STREAM_SECONDS = 900.0  # "Stream the integration response": the longest stream
+CLIENT_GONE = 499  # as nginx writes it into its log
 DISCARD_LIMIT = 10 * BODY_LIMIT  # after so many bytes of a too large body, the connection is closed
 
 
@@ -34,6 +35,7 @@ class Handled:
     """One answered request, for the access log.
 
     Attributes:
+        status: of the answer, or CLIENT_GONE.
         milliseconds: from its arrival to the end of its answer.
         problem: why the gateway answered instead of the function, or why a streamed answer broke; None if it is the
             function's whole answer.
@@ -80,16 +82,23 @@ class Gateway:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request. An exception in the function is an answer too."""
         started = time.perf_counter()
-        request_id = str(uuid.uuid4())
         path, query = _target(request)
+        status = CLIENT_GONE
+        problem: str | None = "the client has gone"
+        try:
+            response, problem = await self._handle(request, path, query)
+            status = response.status
+            return response
+        finally:
+            milliseconds = (time.perf_counter() - started) * 1000
+            self._on_handled(Handled(request.method, path, status, milliseconds, problem))
+
+    async def _handle(self, request: web.BaseRequest, path: str, query: str) -> tuple[web.StreamResponse, str | None]:
+        request_id = str(uuid.uuid4())
         answer, problem = await self._answer(request, path, query, request_id)
         if isinstance(answer, AnswerStream):
-            response, problem = await self._stream(request, answer, request_id)
-        else:
-            response = self._response(answer, request_id)
-        milliseconds = (time.perf_counter() - started) * 1000
-        self._on_handled(Handled(request.method, path, response.status, milliseconds, problem))
-        return response
+            return await self._stream(request, answer, request_id)
+        return self._response(answer, request_id), problem
 
     def _response(self, answer: GatewayResponse, request_id: str) -> web.Response:
         headers = CIMultiDict(answer.headers)

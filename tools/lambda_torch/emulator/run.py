@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lambda_torch import project
+from lambda_torch.emulator.crew import Pooled
 from lambda_torch.emulator.environment import Environment
 from lambda_torch.emulator.function import Function
 from lambda_torch.emulator.invoke_api import IDENTITY_PATH
 from lambda_torch.emulator.loop_thread import LoopThread
-from lambda_torch.emulator.pool import Pool, Pooled
+from lambda_torch.emulator.pool import Pool
 from lambda_torch.emulator.processes import Processes
 from lambda_torch.emulator.rie_environment import RieInPool
 from lambda_torch.emulator.software import Software
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 HANDLER = "app.lambda_handler"
 MEMORY_MB = 3008
 TIMEOUT_SECONDS = 30
+STORAGE_MB = 512
 
 BUCKET = "models"
 FOLDER = project.BUILD / "emulator"
@@ -135,6 +137,9 @@ def running(options: RunOptions, first_event: bytes | None, reports: Reports) ->
                     "MODEL_BUCKET": BUCKET,
                     "AWS_ENDPOINT_URL_S3": storage.url,
                     **({} if options.shipped_emulator else {"RESPONSE_STREAMING": "both"}),
+                    # As the template does: the function's waits and the room for releases follow from them.
+                    "FUNCTION_TIMEOUT": str(options.timeout_seconds),
+                    "EPHEMERAL_STORAGE": str(STORAGE_MB),
                     **options.variables,
                 },
             )
