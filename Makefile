@@ -119,6 +119,7 @@ bench: $(VENV)/.ready ## Run the benchmarks of the serving path; results in buil
 	@$(BIN)/python -m benchmarks.serving
 
 layer: $(VENV)/.ready ## Build the torch layer: build/layer (the content of /opt on Lambda), layer.zip, report.json, layer.html
+	@$(BIN)/python -c 'import sys; sys.exit(sys.platform != "linux")' || { echo "make layer needs Linux: a layer has libraries of Linux, and a compiler makes one of them. Next: sam build --use-container builds the layer in AWS's image, or use Linux (WSL, a virtual machine). make serve LAYER=stock needs no layer." >&2; exit 1; }
 	@cd layers/torch && ../../$(BIN)/python -m builder --output ../../build/layer --zip ../../build/layer.zip --report ../../build/report.json --treemap ../../build/layer.html $(LAYER_OPTIONS)
 
 layer-record: ## Record the shipped workload again and build the layer (for a new torch version; commit layers/torch/profiles)
