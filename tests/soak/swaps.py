@@ -25,7 +25,7 @@ from typing import Any
 from integration.releases.samples import folder_of
 from lambda_torch import project
 from lambda_torch.emulator import software
-from lambda_torch.emulator.environment import InvokeResult
+from lambda_torch.emulator.function import InvokeResult
 from lambda_torch.emulator.pool import Pool
 from lambda_torch.emulator.run import BUCKET, Reports, RunOptions, running
 from lambda_torch.releases import channels
@@ -170,31 +170,42 @@ class SoakClient(threading.Thread):
             self._outcome.wrong.append(what)
 
 
-def functions_of(environment: int) -> list[int]:
-    """The function's processes of an emulator with this process id."""
-    found = []
+def functions() -> list[int]:
+    """The function's processes, which are descendants of this one."""
+    parents, found = {}, []
     for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
         try:
-            if entry.name.isdecimal() and os.getsid(int(entry.name)) == environment and int(entry.name) != environment:
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"bootstrap.py" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
         except OSError:
             continue
-    return found
+    return [process for process in found if _descends(process, parents)]
 
 
-def kill_one(pool: Pool, chance: random.Random) -> bool:
+def _descends(process: int, parents: Mapping[int, int]) -> bool:
+    while process > 1:
+        if process == os.getpid():
+            return True
+        process = parents.get(process, 0)
+    return False
+
+
+def kill_one(chance: random.Random) -> bool:
     """Kill an environment, or in every second case only the function's process in it. Returns whether there was one."""
-    environments = list(pool._environments.values())
-    if not environments:
+    found = functions()
+    if not found:
         return False
-    emulator = chance.choice(environments)._child.process.pid
-    victims = functions_of(emulator) if chance.random() < 0.5 else [emulator]
-    for victim in victims[:1]:
-        try:
-            os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
-            return False
-    return bool(victims)
+    victim = chance.choice(found)
+    try:
+        # The emulator begins a session, which is the environment.
+        emulator = os.getsid(victim)
+        os.kill(emulator if chance.random() < 0.5 and emulator != os.getsid(0) else victim, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def soak(seconds: float, seed: int) -> SoakOutcome:
@@ -211,6 +222,7 @@ def soak(seconds: float, seed: int) -> SoakOutcome:
             ENVIRONMENTS,
             variables={"RELEASE_REFRESH_SECONDS": "0.2", "LOG_LEVEL": "ERROR"},
             all_at_once=True,
+            shipped_emulator=True,
         )
         first = json.dumps({"httpMethod": "GET", "path": "/health", "headers": {}}).encode()
         with running(options, first, Reports(lambda _: None, lambda _: None, lambda _: None)) as run:
@@ -235,7 +247,7 @@ def soak(seconds: float, seed: int) -> SoakOutcome:
                     channels.promote(bucket, "live", published[outcome.swaps % RELEASES])
                 if now >= kill_at:
                     kill_at = now + chance.uniform(*KILL_EVERY_SECONDS)
-                    outcome.kills += kill_one(run.pool, chance)
+                    outcome.kills += kill_one(chance)
                 time.sleep(0.05)
             for client in clients:
                 client.join(120)

@@ -1,10 +1,12 @@
 """What the local run takes for granted is what the template deploys."""
 
+from pathlib import Path
+
 from samcli.yamlhelper import yaml_parse
 
 from lambda_torch import project
 from lambda_torch.commands import serve
-from lambda_torch.emulator import run
+from lambda_torch.emulator import run, software
 
 
 def test_the_local_function_is_configured_as_in_the_template() -> None:
@@ -17,6 +19,20 @@ def test_the_local_function_is_configured_as_in_the_template() -> None:
     assert template["Parameters"]["Timeout"]["Default"] == run.TIMEOUT_SECONDS
     variables = template["Globals"]["Function"]["Environment"]["Variables"] | function["Environment"]["Variables"]
     assert {"MODEL_BUCKET", "AWS_ENDPOINT_URL_S3"} <= variables.keys()
+    assert template["Parameters"]["EphemeralStorage"]["Default"] == run.STORAGE_MB
+    # What the template takes from its parameters, the local run takes from its options.
+    given = run.variables_of(run.RunOptions(software.stock(), Path("release"), timeout_seconds=7), "http://s3")
+    assert (variables["FUNCTION_TIMEOUT"], given["FUNCTION_TIMEOUT"]) == ({"Ref": "Timeout"}, "7")
+    assert (variables["EPHEMERAL_STORAGE"], given["EPHEMERAL_STORAGE"]) == (
+        {"Ref": "EphemeralStorage"},
+        str(run.STORAGE_MB),
+    )
+
+
+def test_a_users_own_variables_come_last() -> None:
+    """A variable that the user gives replaces what follows from the options."""
+    options = run.RunOptions(software.stock(), Path("release"), variables={"FUNCTION_TIMEOUT": "3"})
+    assert run.variables_of(options, "http://s3")["FUNCTION_TIMEOUT"] == "3"
 
 
 def test_the_options_offer_the_same_defaults() -> None:
