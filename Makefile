@@ -112,6 +112,9 @@ audit-packages: $(VENV)/.ready ## Look for known vulnerabilities in the packages
 fuzz: $(VENV)/.ready ## Change programs and weights at random and hold the checks to their promise (SECONDS=600)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m fuzz.programs --seconds $(SECONDS)
 
+fuzz-operators: $(VENV)/.ready ## Call every operator that programs may call with random arguments, and list those that end a process (half an hour)
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m fuzz.operators
+
 soak: $(VENV)/.ready ## 32 clients, two environments, a swap every second, an environment killed every few seconds (SECONDS=180)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m soak.swaps --seconds $(if $(filter file,$(origin SECONDS)),180,$(SECONDS))
 
@@ -172,5 +175,5 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
+.PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz fuzz-operators soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
 	bench-coldstart bench-everyday bench-releases bench-serving bench-local bench-chat lock clean
