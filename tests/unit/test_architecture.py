@@ -27,11 +27,14 @@ FORBIDDEN = {
 }
 
 # Two modules of the process that tries a release with programs ask torch what it read, and have torch start its threads.
+# Arrays and samples are NumPy's, which is imported when the first one is decoded.
 # And one file reads what the layer reports about itself, where there is a layer.
 ALLOWED = {
     "src/serving/releases/programs/seen.py": {"torch"},
     "src/serving/releases/probe_process.py": {"torch"},
     "src/serving/telemetry/layer.py": {"torch_layer"},
+    "src/serving/types/array.py": {"numpy"},
+    "src/serving/types/audio.py": {"numpy"},
 }
 
 # The packages and modules of src/serving, and why each imports no more of the others than this.
@@ -39,6 +42,7 @@ SERVING: dict[str, tuple[set[str], str]] = {
     "errors": (set(), "every other module raises them"),
     "contract": (set(), "it is the interface to src/model, and has no code"),
     "settings": ({"errors"}, "the environment is read once, before anything else exists"),
+    "types": (set(), "a model imports it, so it knows pydantic, and nothing of how requests arrive"),
     "snapshot": (set(), "its hooks are functions that app.py gives it"),
     "telemetry": (set(), "it measures all others, so that any module may import it"),
     "storage": ({"errors", "settings"}, "it reads objects, and does not know that they are releases"),
