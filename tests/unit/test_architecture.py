@@ -42,16 +42,21 @@ SERVING: dict[str, tuple[set[str], str]] = {
     "errors": (set(), "every other module raises them"),
     "contract": (set(), "it is the interface to src/model, and has no code"),
     "settings": ({"errors"}, "the environment is read once, before anything else exists"),
+    "answers": ({"errors"}, "clients, golden examples and bulk files get the same text of an answer"),
+    "uploads": (
+        {"errors", "settings", "storage", "types"},
+        "it signs and reads objects; the types say what the bytes become",
+    ),
     "types": (set(), "a model imports it, so it knows pydantic, and nothing of how requests arrive"),
     "snapshot": (set(), "its hooks are functions that app.py gives it"),
     "telemetry": (set(), "it measures all others, so that any module may import it"),
     "storage": ({"errors", "settings"}, "it reads objects, and does not know that they are releases"),
     "releases": (
-        {"contract", "errors", "settings", "storage", "telemetry"},
+        {"answers", "contract", "errors", "settings", "storage", "telemetry"},
         "jobs, the check before a deploy and the tools use releases too, so releases know no HTTP",
     ),
     "http": (
-        {"contract", "errors", "releases", "settings", "telemetry"},
+        {"answers", "contract", "errors", "releases", "settings", "telemetry", "types", "uploads"},
         "its Service is the list of the started function's parts; storage and jobs are not among them",
     ),
     "jobs": (

@@ -61,6 +61,11 @@ class ContentRules(ABC):
     def media_types(self) -> tuple[str, ...]:
         """The media types that are taken, the usual one first. `*/*` takes any."""
 
+    @property
+    def answer_type(self) -> str:
+        """The media type of an answer."""
+        return self.media_types[0]
+
     @abstractmethod
     def from_python(self, value: Any) -> Any:
         """The field's value from a value that Python code gives, such as an answer; None where it is not of this type."""
@@ -90,9 +95,10 @@ class ContentRules(ABC):
     def json_schema(self, mode: Literal["validation", "serialization"]) -> JsonSchemaValue:
         """The field's JSON schema in a request (`validation`) or in an answer."""
         known = {"kind": self.noun, "mediaTypes": list(self.media_types), "maxBytes": self.max_bytes}
-        usual = self.media_types[0] if "*" not in self.media_types[0] else "application/octet-stream"
         if mode == "serialization":
-            return {"type": "string", "format": "uri", "contentMediaType": usual, "x-file": known}
+            answer = {"type": "string", "format": "uri", "x-file": known}
+            return answer if "*" in self.answer_type else {**answer, "contentMediaType": self.answer_type}
+        usual = self.media_types[0] if "*" not in self.media_types[0] else "application/octet-stream"
         text = {
             "type": "string",
             "contentEncoding": "base64",

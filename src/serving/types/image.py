@@ -48,12 +48,10 @@ class ImageRules(ContentRules):
         """As `ContentRules.media_types`."""
         return tuple(MEDIA_TYPES[name] for name in self.formats)
 
-    def json_schema(self, mode: Any) -> dict[str, Any]:
-        """As `ContentRules.json_schema`; an answer has the media type of `answer_format`."""
-        schema = super().json_schema(mode)
-        if mode == "serialization":
-            schema["contentMediaType"] = MEDIA_TYPES[self.answer_format]
-        return schema
+    @property
+    def answer_type(self) -> str:
+        """As `ContentRules.answer_type`: that of `answer_format`."""
+        return MEDIA_TYPES[self.answer_format]
 
     def from_python(self, value: Any) -> "Picture | None":
         """A PIL image as it is, or the image of a NumPy array (height, width, channels) of uint8."""
