@@ -90,7 +90,10 @@ def _form(kind: type[BaseModel], request: HttpRequest, body: bytes) -> ReadBody:
                 texts.append((part.name, part.value))
             else:
                 name = part.filename.replace("\\", "/").rpartition("/")[2]
-                parts[_field_of(kind, part.name)] = Content(part.raw, _kind_of(part.content_type), name or None)
+                field = _field_of(kind, part.name)
+                if field in parts:
+                    raise HttpError(400, "invalid_form", f"The form has two files for the field {field[:100]}.")
+                parts[field] = Content(part.raw, _kind_of(part.content_type), name or None)
             part.close()
     except (MultipartError, UnicodeDecodeError, LookupError) as error:
         raise HttpError(400, "invalid_form", f"The body is not the form that its Content-Type says: {error}.") from None
