@@ -87,7 +87,8 @@ def _form(kind: type[BaseModel], request: HttpRequest, body: bytes) -> ReadBody:
             memory_limit=len(body),
         ):
             if part.filename is None:
-                texts.append((part.name, part.value))
+                # Browsers send each line break of a form's text as CR LF (HTML standard, "multipart form data").
+                texts.append((part.name, part.value.replace("\r\n", "\n")))
             else:
                 name = part.filename.replace("\\", "/").rpartition("/")[2]
                 field = _field_of(kind, part.name)
