@@ -145,6 +145,24 @@ def test_the_curl_command_works(browser: Chromium, site: str, png: Path) -> None
     assert json.loads(done.stdout) == shown
 
 
+def test_the_local_gateway_passes_files_on(site: str, png: Path) -> None:
+    """The file as the body, and an upload to the local S3, give what the page's form gives, under Lambda's own emulator."""
+
+    def curl(*arguments: str) -> Any:
+        done = subprocess.run(["curl", "-s", *arguments], cwd=png.parent, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    rows = "rows=%5B%5B1,2,3%5D%5D"
+    answer = curl("--data-binary", f"@{png.name}", "-H", "Content-Type: image/png", f"{site}/predict?{rows}")
+    assert answer["doubled"] == [[2, 4, 6]]
+    assert curl("-F", f"file=@{png.name}", "-F", "rows=[[1,2,3]]", f"{site}/predict") == answer
+    room = curl("-X", "POST", f"{site}/uploads")
+    fields = [part for name, value in room["fields"].items() for part in ("-F", f"{name}={value}")]
+    subprocess.run(["curl", "-sf", *fields, "-F", f"file=@{png.name}", room["url"]], cwd=png.parent, check=True)
+    named = json.dumps({"image": {"upload": room["upload"]}, "rows": [[1, 2, 3]]})
+    assert curl("-d", named, f"{site}/predict") == answer
+
+
 def test_the_copied_command_has_the_key(browser: Chromium, names: LocalRun, serve: Serve) -> None:
     """The page shows a placeholder for the key; the copy button copies the key that was typed."""
     browser.open(f"{serve(asking_for('secret', gateway(names)))}/")

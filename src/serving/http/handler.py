@@ -22,7 +22,11 @@ def handle(service: Service, event: Any, context: Any) -> dict[str, Any]:
     request, response, code = respond(service, event, invocation)
     entry = service.request_log.entry(invocation.receipt, code, service.slot.age_seconds())
     answer = responses.proxy_form(response)
-    answer["headers"].update(service.cors.headers(request.header("origin")))
+    cors = service.cors.headers(request.header("origin"))
+    varies = [each["Vary"] for each in (response.headers, cors) if "Vary" in each]
+    answer["headers"].update(cors)
+    if varies:
+        answer["headers"]["Vary"] = ", ".join(varies)
     answer["headers"]["Server-Timing"] = entry.server_timing
     service.log.write(
         "INFO",
@@ -34,11 +38,34 @@ def handle(service: Service, event: Any, context: Any) -> dict[str, Any]:
             "status": response.status,
             "release": response.headers.get("X-Model-Version"),
             **entry.facts,
-            **({"asked": request.body, "answered": response.body} if service.settings.log_requests else {}),
+            **(_contents(request, response) if service.settings.log_requests else {}),
         },
         entry.metrics,
     )
     return answer
+
+
+def _contents(request: HttpRequest, response: HttpResponse) -> dict[str, str]:
+    """Request and answer for the log, as text; API Gateway brings text as base64 too. Of other bytes, how many."""
+    return {
+        "asked": _readable(request.body, request.is_base64),
+        "answered": _readable(response.body, response.is_base64),
+    }
+
+
+def _readable(body: str, is_base64: bool) -> str:
+    if not is_base64:
+        return body
+    import base64
+
+    try:
+        content = base64.b64decode(body)
+    except ValueError:
+        return body
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return f"{len(content)} bytes"
 
 
 def respond(service: Service, event: Any, invocation: Invocation) -> tuple[HttpRequest, HttpResponse, str | None]:

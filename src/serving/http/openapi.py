@@ -6,6 +6,7 @@ Powertools can generate such documents too, but it describes only routes whose b
 `serving.http.validation` reads the bodies.
 """
 
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,6 +20,9 @@ from serving.http.service import Route
 
 # The version of this HTTP interface, not of the model's types: it grows when something changes that clients rely on.
 API_VERSION = "1"
+
+# An example may hold a file, and each reader of the document would fetch it: larger ones stay out.
+MAX_EXAMPLE_CHARACTERS = 256 * 1024
 
 # Status to when it is the answer, as docs/api.md says it. The function's own refusals all have the form `Error`.
 REFUSALS = {
@@ -237,7 +241,9 @@ def _add_knowledge(schema: dict[str, Any], model: ServedModel | None) -> None:
         properties[field].update(keywords)
     example = getattr(model, "example", None)
     if example is not None and "examples" not in schema:
-        schema["examples"] = [example().model_dump(mode="json", exclude_unset=True)]
+        text = example().model_dump_json(exclude_unset=True)
+        if len(text) <= MAX_EXAMPLE_CHARACTERS:
+            schema["examples"] = [json.loads(text)]
 
 
 def _post(route: Route, takes: dict[str, Any], gives: dict[str, Any], max_items: int | None) -> dict[str, Any]:

@@ -376,6 +376,13 @@ def test_an_upload_is_named_by_a_request(looking: Any, bucket: Bucket) -> None:
     assert room["fields"]["x-amz-algorithm"] == "AWS4-HMAC-SHA256"
 
 
+def test_a_body_that_is_too_large_has_another_way(looking: Any) -> None:
+    """413 says that a file may come by an upload."""
+    status, answer = post(looking, b"x" * 4_194_305, "image/png")
+    assert (status, answer["error"]["code"]) == (413, "body_too_large")
+    assert "POST /uploads" in answer["error"]["message"]
+
+
 def test_an_upload_has_limits(looking: Any, bucket: Bucket) -> None:
     """An upload with more bytes than its field takes is refused before it is read; one that never came is unknown."""
     status, room = send(looking, GatewayRequest("POST", "/uploads"))

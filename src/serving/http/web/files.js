@@ -39,7 +39,7 @@ function fileWidget(id, known) {
   const accept = known.mediaTypes.includes("*/*") ? undefined : known.mediaTypes.join(",");
   const input = element("input", { id, type: "file", accept });
   const shown = element("div", { class: "preview" });
-  const drop = element("div", { class: "drop" }, input, element("p", { class: "help" }, `Choose a file, or drop one here (at most ${bytesInWords(known.maxBytes)}).`), shown);
+  const drop = element("div", { class: "drop" }, input, element("p", { class: "help" }, "Choose a file, or drop one here."), shown);
   let held = null;
 
   function hold(file) {

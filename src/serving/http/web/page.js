@@ -42,7 +42,7 @@
 
   function showTerminal(sent, body) {
     const key = at("api-key").value;
-    at("json").textContent = JSON.stringify(body, null, 2);
+    at("json").textContent = readableJson(body);
     at("curl").textContent = curlCommand(sent, `${base}predict`, key && "YOUR_KEY");
     at("copy").onclick = async () => {
       await copyText(curlCommand(sent, `${base}predict`, key));

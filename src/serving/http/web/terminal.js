@@ -22,6 +22,13 @@ function bodyOf(request) {
   return { body: form, headers: {}, curl: curl.join(" ") };
 }
 
+/** An answer as JSON for people to read: long data: URLs are cut. */
+function readableJson(value) {
+  const cut = (_, each) => (typeof each === "string" && each.length > 1000 && each.startsWith("data:")
+    ? `${each.slice(0, 60)}… (${bytesInWords(each.length)} in all)` : each);
+  return JSON.stringify(value, cut, 2);
+}
+
 /** The command for people to read: a key is not shown. */
 function curlCommand(sent, address, key) {
   const header = key ? `-H ${quoted(`X-Api-Key: ${key}`)} ` : "";
