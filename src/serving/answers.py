@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from serving.errors import ServingError
 
 
-class AnswerError(ServingError):
+class AnswerError(ServingError, ValueError):
     """A response cannot be sent as it is: a defect of the model. The message says which field, and what to change."""
 
 

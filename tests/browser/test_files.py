@@ -12,11 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
 from PIL import Image as Pillow
-from werkzeug.wrappers import Request, Response
 
 from browser.chromium import Chromium
-from browser.conftest import Serve, asking_for, command, gateway
+from browser.conftest import Front, Serve, asking_for, command, gateway
 from browser.test_page import luminance
 from lambda_torch.emulator.run import LocalRun
 
@@ -195,13 +195,12 @@ def test_a_403_says_what_it_was(
     """A missing key, a missing signature and anything else are told apart; a key is asked for where one helps."""
     app = gateway(names)
 
-    def refusing(environ: Any, start_response: Any) -> Any:
-        if Request(environ).method == "POST":
-            refusal = Response(json.dumps({"message": message}), 403, content_type="application/json")
-            return refusal(environ, start_response)
-        return app(environ, start_response)
+    async def refusing(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "POST":
+            return web.json_response({"message": message}, status=403)
+        return await app.handle(request)
 
-    browser.open(f"{serve(refusing)}/")
+    browser.open(f"{serve(Front(app, refusing))}/")
     browser.find("#ask").click()
     assert words in browser.find("#problem").text
     assert f"403 {message}" in browser.find("#problem").text

@@ -50,13 +50,14 @@ SERVING: dict[str, tuple[set[str], str]] = {
     "types": (set(), "a model imports it, so it knows pydantic, and nothing of how requests arrive"),
     "snapshot": (set(), "its hooks are functions that app.py gives it"),
     "telemetry": (set(), "it measures all others, so that any module may import it"),
+    "runtime": ({"settings", "telemetry"}, "it sends bytes to Lambda's Runtime API, whatever they are"),
     "storage": ({"errors", "settings"}, "it reads objects, and does not know that they are releases"),
     "releases": (
         {"answers", "contract", "errors", "settings", "storage", "telemetry"},
         "jobs, the check before a deploy and the tools use releases too, so releases know no HTTP",
     ),
     "http": (
-        {"answers", "contract", "errors", "releases", "settings", "telemetry", "types", "uploads"},
+        {"answers", "contract", "errors", "releases", "runtime", "settings", "telemetry", "types", "uploads"},
         "its Service is the list of the started function's parts; storage and jobs are not among them",
     ),
     "jobs": (
@@ -81,13 +82,14 @@ BUILDER: dict[str, tuple[set[str], str]] = {
     ),
     "attributes": ({"clean", "errors"}, "it compares modules in processes of their own"),
     "verify": (
-        {"attributes", "clean", "errors", "outputs"},
+        {"attributes", "clean", "errors", "memo", "outputs", "paths"},
         "it compares two trees, and knows nothing of how they were made",
     ),
+    "memo": (set(), "it keeps bytes, whatever they are"),
     "stage": ({"clean", "errors"}, "the tree of installed packages comes first"),
-    "native": ({"errors", "paths", "stage"}, "libraries are split without a look at Python modules"),
+    "native": ({"errors", "memo", "paths", "stage"}, "libraries are split without a look at Python modules"),
     "python": (
-        {"clean", "errors", "paths", "stage", "workload"},
+        {"clean", "errors", "memo", "paths", "stage", "workload"},
         "modules are packed without a look at libraries; the search for what can wait runs the workload",
     ),
     "workload": ({"outputs"}, "it needs torch and NumPy alone, since it runs in any tree"),
@@ -97,10 +99,14 @@ BUILDER: dict[str, tuple[set[str], str]] = {
         {"errors", "inputs", "native", "profile", "python", "stage"},
         "it says what each byte of the result is for, so it reads the formats of both halves",
     ),
+    "doctor": (
+        {"account", "errors", "native", "profile", "python", "stage"},
+        "it holds the rules of all steps against a wheel, and runs none of them",
+    ),
     "options": ({"account", "errors", "inputs", "paths", "stage"}, "what a build is asked for"),
     "staging": ({"account", "console", "options", "stage"}, "the first steps, which a recording needs too"),
     "pipeline": (
-        {"account", "console", "native", "options", "profile", "python", "stage", "staging", "verify"},
+        {"account", "console", "memo", "native", "options", "profile", "python", "stage", "staging", "verify"},
         "the whole build in order; nothing but the command line imports it",
     ),
     "__main__": ({"account", "console", "errors", "options", "paths", "pipeline", "stage"}, "the command line"),

@@ -112,9 +112,14 @@ def check(model: ServedModel, request: BaseModel) -> None:
     try:
         checker(request)
     except PydanticCustomError as error:
-        # Whatever the model puts into the context becomes JSON: a refusal must not fail.
-        details = from_json(to_json(error.context or {}, inf_nan_mode="strings", fallback=str))
-        raise HttpError(400, error.type, error.message(), details) from None
+        raise refusal(error) from None
+
+
+def refusal(error: PydanticCustomError) -> HttpError:
+    """The refusal that a model's error stands for: 400 with its code, message and context."""
+    # Whatever the model puts into the context becomes JSON: a refusal must not fail.
+    details = from_json(to_json(error.context or {}, inf_nan_mode="strings", fallback=str))
+    return HttpError(400, error.type, error.message(), details)
 
 
 def _shortened(text: str) -> str:

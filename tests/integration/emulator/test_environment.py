@@ -9,7 +9,7 @@ import pytest
 
 from integration.emulator.conftest import PROBE, MakeEnvironment, event, said, wait_until
 from lambda_torch.emulator import software
-from lambda_torch.emulator.environment import PAYLOAD_LIMIT
+from lambda_torch.emulator.function import PAYLOAD_LIMIT
 from lambda_torch.emulator.guardian import members
 from lambda_torch.errors import EnvironmentLostError, InitError
 

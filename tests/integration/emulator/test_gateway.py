@@ -139,13 +139,14 @@ def test_a_late_answer_is_given_up(serve: Serve, form: str, status: int, message
     assert (answer.status_code, answer.json()) == (status, {"message": message})
 
 
-def test_too_large_requests_are_refused(serve: Serve, pool: Pool) -> None:
+def test_too_large_requests_are_refused(serve: Serve, handled: list[Handled]) -> None:
     """Over API Gateway's limit for bodies, or Lambda's for events, a request is a 413 that never reaches the function."""
     url = serve("v1")
     for size in (BODY_LIMIT + 1, 7 * 1024 * 1024):
         answer = requests.post(f"{url}/x", data=b"x" * size, timeout=60)
         assert (answer.status_code, answer.json()) == (413, {"message": "Request Too Long"})
-    assert pool.init_ms() is None
+    problems = ["the body is larger than 10485760 bytes", "Request must be smaller than 6291456 bytes"]
+    assert [each.problem and each.problem.startswith(problem) for each, problem in zip(handled, problems, strict=True)]
 
 
 def test_many_requests_at_the_same_time(serve: Serve, pool: Pool) -> None:

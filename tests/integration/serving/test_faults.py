@@ -280,10 +280,12 @@ def test_no_room_for_another_release(
     bucket: Bucket,
     release: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A release for which /tmp has no room beside the old one is refused before a byte of its files is read."""
+    """A release for which neither /tmp nor memory has room is refused before a byte of its files is read."""
     app = start_through(EPHEMERAL_STORAGE="1")
     assert predict(app) == (200, good.version)
+    monkeypatch.setattr("serving.releases.room.memory_in_use", lambda: 10**15)
     large = variant(release, tmp_path / "large", 10)
     (large / "more.bin").write_bytes(bytes(1024 * 1024))
     better = publish(large, bucket)
@@ -296,7 +298,7 @@ def test_too_little_memory_for_two_models(
     app: ModuleType, good: Published, bucket: Bucket, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where two models do not fit, the swap happens in place: requests wait for it, none fails."""
-    monkeypatch.setattr("serving.releases.loader.resident_bytes", lambda: 10**15)
+    monkeypatch.setattr("serving.releases.room.memory_in_use", lambda: 10**15)
     better = publish(variant(release, tmp_path / "better", 10), bucket)
     heals(app, good, better)
     assert app.service.follower.counters.failures == 0
@@ -306,7 +308,7 @@ def test_a_failed_swap_in_place_brings_the_old_release_back(
     app: ModuleType, good: Published, bucket: Bucket, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where two models do not fit and the new one fails, the old one is built again before any request goes on."""
-    monkeypatch.setattr("serving.releases.loader.resident_bytes", lambda: 10**15)
+    monkeypatch.setattr("serving.releases.room.memory_in_use", lambda: 10**15)
     golden = tmp_path / "golden.json"
     golden.write_text(json.dumps([{"request": PREDICT, "response": ["R", "U", "X"]}]))
     monkeypatch.setattr("lambda_torch.releases.publishing.check_golden", lambda model, manifest: None)

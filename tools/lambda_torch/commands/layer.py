@@ -1,4 +1,4 @@
-"""`lambda-torch layer`: show what is in a layer, record what your own model uses of torch, and publish the layer."""
+"""`lambda-torch layer`: show what is in a layer, record what your own model uses of torch, publish it, update torch."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lambda_torch import project
-from lambda_torch.commands import layer_publish
+from lambda_torch.commands import layer_doctor, layer_publish
 from lambda_torch.commands._model import model_option
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ REPORT = project.BUILD / "report.json"
 
 @click.group()
 def command() -> None:
-    """Show what is in a layer, record what your own model uses of torch, and publish the layer.
+    """Show what is in a layer, record what your own model uses of torch, publish the layer, and prepare a new torch.
 
     `make layer` builds the layer.
     """
@@ -29,6 +29,7 @@ def command() -> None:
 
 
 command.add_command(layer_publish.publish)
+command.add_command(layer_doctor.doctor)
 
 
 @command.command()
@@ -81,7 +82,7 @@ def _complete(report: "LayerReport", path: Path) -> None:
 @click.option(
     "--release",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The release folder that the handler serves. Default: build/release, which is trained first if it does not exist.",
+    help="The release folder that the handler serves. Default: build/release if it exists, else the trained sample.",
 )
 @model_option
 @click.pass_context

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from lambda_torch.emulator import rie
-from lambda_torch.emulator.environment import INVOKE_PATH, InvokeResult, outcome_of
+from lambda_torch.emulator.function import InvokeResult
 from lambda_torch.emulator.processes import Child, LineSink, Processes
+from lambda_torch.emulator.rie_environment import INVOKE_PATH, outcome_of
 from lambda_torch.emulator.storage import CREDENTIALS, REGION
 from lambda_torch.errors import BoxError, EmulatorError
 from lambda_torch.testbox import sandbox

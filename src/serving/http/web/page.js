@@ -52,6 +52,22 @@
     at("raw").hidden = false;
   }
 
+  /** Show a streamed answer while it arrives. An error after its beginning leaves the pieces before it. */
+  async function showStream(answer, start) {
+    at("result").replaceChildren();
+    at("result").classList.remove("waiting");
+    at("status").textContent = "The answer arrives";
+    const streamed = await followStream(answer, start, at("result"), at("stop"));
+    const { kind, error, reason, finish_reason: finished } = streamed.ending;
+    if (kind === "error") refuse(error ? error.message : "The model failed in the middle of its answer.", error && error.code);
+    if (kind === "broken") refuse("The answer broke off. Its connection ended before its last piece.", reason);
+    const ended = kind === "stopped" ? "stopped by you" : finished && finished !== "stop" && `ended by ${finished}`;
+    at("pace").textContent = [streamed.pace, ended].filter(Boolean).join(", ");
+    at("pace").hidden = !at("pace").textContent;
+    if (document.activeElement === document.body) at("ask").focus(); // the button to stop has gone
+    return streamed;
+  }
+
   async function ask() {
     const request = readRequest(fields);
     if (request === undefined) return;
@@ -62,10 +78,13 @@
     const headers = { ...sent.headers };
     if (at("api-key").value) headers["X-Api-Key"] = at("api-key").value;
     const stopClock = runClock(at("clock"));
+    headers.Accept = ACCEPTED_ANSWERS;
+    at("pace").hidden = true;
     const start = performance.now();
     try {
       const answer = await fetch(`${base}predict`, { method: "POST", headers, body: sent.body });
-      const body = await answer.text();
+      const streamed = isStream(answer) && (await showStream(answer, start));
+      const body = streamed ? JSON.stringify(streamed.pieces) : await answer.text();
       const spent = performance.now() - start;
       let value;
       try {
@@ -73,15 +92,17 @@
       } catch {
         value = undefined;
       }
-      at("result").replaceChildren();
-      if (answer.ok && value !== undefined) {
+      if (!streamed) at("result").replaceChildren();
+      if (streamed) {
+        at("status").textContent = endingWords(streamed);
+      } else if (answer.ok && value !== undefined) {
         at("result").replaceChildren(show(value));
         at("status").textContent = `Answered in ${milliseconds(spent)}: ${JSON.stringify(value).slice(0, 300)}`;
       } else {
         at("status").textContent = "";
         showRefusal(answer.status, value);
       }
-      showReceipt(spent, readServerTiming(answer.headers.get("Server-Timing")), answer.headers.get("X-Model-Version"));
+      showReceipt(spent, readServerTiming(answer.headers.get("Server-Timing")), answer.headers.get("X-Model-Version"), streamed);
       showTerminal(sent, value);
     } catch (error) {
       at("status").textContent = "";

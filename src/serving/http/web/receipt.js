@@ -33,7 +33,7 @@ function coloured(index) {
 }
 
 /** Show the time of one answer: `spent` is the round trip in milliseconds, and the metrics name its parts. */
-function showReceipt(spent, metrics, release) {
+function showReceipt(spent, metrics, release, streamed = false) {
   const cold = showStart(metrics, "A new environment started for this answer.");
   const found = metrics.filter((each) => each.name in REQUEST_PHASES && each.duration !== null);
   const inside = found.filter((each) => each.name !== "total");
@@ -44,7 +44,8 @@ function showReceipt(spent, metrics, release) {
     parts.push({ label: "other work in the function", took: total.duration - known, look: coloured(inside.length) });
   }
   const outside = spent - Math.max(known, total ? total.duration : 0);
-  const network = cold ? "start and network" : "network";
+  // The header of a streamed answer left with its first piece.
+  const network = [cold && "start", streamed && "later pieces", "network"].filter(Boolean).join(" and ");
   if (outside > 0) parts.push({ label: parts.length ? network : "network and function", took: outside, look: "outside" });
 
   document.getElementById("time").textContent = `Round trip ${milliseconds(spent)}`;

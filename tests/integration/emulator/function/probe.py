@@ -12,6 +12,8 @@ if os.environ.get("FAIL_AT_START"):
     raise ValueError("the start-up of the probe fails")
 if os.environ.get("EXIT_AT_START"):
     os._exit(3)
+if os.environ.get("SLEEP_AT_START"):
+    time.sleep(float(os.environ["SLEEP_AT_START"]))
 
 
 def handler(event: Any, context: Any) -> Any:
