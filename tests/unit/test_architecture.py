@@ -42,7 +42,7 @@ SERVING: dict[str, tuple[set[str], str]] = {
     "errors": (set(), "every other module raises them"),
     "contract": (set(), "it is the interface to src/model, and has no code"),
     "settings": ({"errors"}, "the environment is read once, before anything else exists"),
-    "answers": ({"errors"}, "clients, golden examples and bulk files get the same text of an answer"),
+    "response_json": ({"errors"}, "clients, golden examples and bulk files get the same text of an answer"),
     "uploads": (
         {"errors", "settings", "storage", "types"},
         "it signs and reads objects; the types say what the bytes become",
@@ -53,11 +53,11 @@ SERVING: dict[str, tuple[set[str], str]] = {
     "runtime": ({"settings", "telemetry"}, "it sends bytes to Lambda's Runtime API, whatever they are"),
     "storage": ({"errors", "settings"}, "it reads objects, and does not know that they are releases"),
     "releases": (
-        {"answers", "contract", "errors", "settings", "storage", "telemetry"},
+        {"response_json", "contract", "errors", "settings", "storage", "telemetry"},
         "jobs, the check before a deploy and the tools use releases too, so releases know no HTTP",
     ),
     "http": (
-        {"answers", "contract", "errors", "releases", "runtime", "settings", "telemetry", "types", "uploads"},
+        {"response_json", "contract", "errors", "releases", "runtime", "settings", "telemetry", "types", "uploads"},
         "its Service is the list of the started function's parts; storage and jobs are not among them",
     ),
     "jobs": (

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from serving import answers
+from serving import response_json
 from serving.errors import HttpError
 from serving.http import responses
 
@@ -89,7 +89,7 @@ def piece_json(piece: Piece) -> bytes:
         ValueError: the piece cannot be written as JSON.
     """
     if isinstance(piece, BaseModel):
-        return answers.to_json(piece).encode()
+        return response_json.to_json(piece).encode()
     try:
         return json.dumps(piece, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can escape

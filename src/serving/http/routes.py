@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from serving import answers
+from serving import response_json
 from serving.contract import ModelPackage, ServedModel
 from serving.errors import HttpError, ReleaseUnavailableError
 from serving.http import events, responses, validation
@@ -117,7 +117,7 @@ def _answer(service: Service, request: HttpRequest, response: Any, version: str)
         file = files.wanted(service.model.Response, response, str(accept), version)
         if file is not None:
             return file
-    return responses.success(answers.to_json(response), version)
+    return responses.success(response_json.to_json(response), version)
 
 
 def _may_ask_for_pieces(request: HttpRequest, parsed: BaseModel) -> bool:

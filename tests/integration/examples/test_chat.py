@@ -24,7 +24,7 @@ from unit.chat import tiny
 EXAMPLE = project.ROOT / "examples" / "chat"
 # transformers' answers to dequantised weights, in float32 and bfloat16 (examples/chat/make_reference.py).
 REFERENCE = json.loads(Path(__file__).with_name("chat_reference.json").read_text())
-ANSWERS = REFERENCE["answers"]
+ANSWERS = REFERENCE["response_json"]
 
 
 def make_release(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":

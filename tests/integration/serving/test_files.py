@@ -16,10 +16,12 @@ import boto3
 import numpy as np
 import pytest
 import requests
+from click.testing import CliRunner
 from openapi_spec_validator import validate
 from PIL import Image as Pillow
 from pydantic import BaseModel, ConfigDict, Field
 
+from lambda_torch.cli import main
 from lambda_torch.emulator.payloads import PAYLOADS, GatewayRequest
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.publishing import publish
@@ -393,6 +395,23 @@ def test_an_upload_has_limits(looking: Any, bucket: Bucket) -> None:
     assert requests.post(room["url"], room["fields"], files={"file": b"x" * 1_000_001}, timeout=20).ok
     status, answer = post(looking, request)
     assert (status, answer["error"]["details"]["problems"][0]["code"]) == (400, "file_too_large")
+
+
+@pytest.mark.parametrize("payload", ["v1", "v2"])
+def test_the_command_makes_an_event_of_a_file(payload: str, looking: Any, tmp_path: Path) -> None:
+    """`lambda-torch event` writes what API Gateway would send, and the function answers it."""
+    (tmp_path / "cat.png").write_bytes(CAT)
+    (tmp_path / "request.json").write_text(json.dumps({"image": IMAGE, "label": "a = b"}))
+    for name, fields in (("cat.png", ["--field", "label=a = b"]), ("request.json", [])):
+        written = tmp_path / "event.json"
+        words = ["event", str(tmp_path / name), *fields, "--payload", payload, "--output", str(written)]
+        done = CliRunner().invoke(main, words)
+        assert (done.exit_code, done.output) == (0, f"Next: lambda-torch invoke {written}\n")
+        answer = looking.lambda_handler(json.loads(written.read_text()), CONTEXT)
+        assert json.loads(answer["body"])["label"] == "a = b"
+    done = CliRunner().invoke(main, ["event", str(tmp_path / "cat.png"), "--field", "label"])
+    assert done.exit_code == 2
+    assert "NAME=VALUE" in done.output
 
 
 def test_a_model_without_files_takes_no_uploads(app: ModuleType) -> None:
