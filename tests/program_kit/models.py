@@ -251,7 +251,7 @@ SAMPLES = {
     "causal": Sample(Causal, lambda: (torch.randint(0, 30, (2, 9)),), ({0: BATCH, 1: STEPS},), script=False),
     "autoencoder": Sample(AutoEncoder, lambda: (torch.randn(2, 1, 16, 16),), ({0: BATCH},)),
     "signal": Sample(Signal, lambda: (torch.randn(2, 2, 10),)),
-    "response_json": Sample(Answers, lambda: (torch.randn(3, 4),), script=False, trace=False),
+    "answers": Sample(Answers, lambda: (torch.randn(3, 4),), script=False, trace=False),
     "branch": Sample(Branch, lambda: (torch.randn(3, 4),), script=False, trace=False),
     "frozen": Sample(Frozen, lambda: (torch.randn(3, 4),), script=False),
     "joined": Sample(

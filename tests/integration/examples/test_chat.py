@@ -24,7 +24,7 @@ from unit.chat import tiny
 EXAMPLE = project.ROOT / "examples" / "chat"
 # transformers' answers to dequantised weights, in float32 and bfloat16 (examples/chat/make_reference.py).
 REFERENCE = json.loads(Path(__file__).with_name("chat_reference.json").read_text())
-ANSWERS = REFERENCE["response_json"]
+ANSWERS = REFERENCE["answers"]
 
 
 def make_release(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
@@ -94,8 +94,8 @@ def test_greedy_tokens_are_those_of_transformers(models: dict[str, Model], entry
     assert greedy(models["float32"], entry["prompt"], len(entry["float32"])) == entry["float32"]
 
 
-# One step of bfloat16 between 32 and 64, where the best scores lie. Which of two tokens that are so near transformers itself takes
-# depends on how it rounds.
+# One step of bfloat16 between 32 and 64, where the best scores lie. Which of two tokens that are so near transformers itself
+# takes depends on how it rounds.
 STEP = 0.25
 
 
