@@ -110,13 +110,16 @@ def options_of(
     """The options of the run. Trains the sample model if there is no release to publish yet."""
     from lambda_torch.emulator import software
     from lambda_torch.emulator.run import RunOptions
+    from lambda_torch.packages import local
 
     if context.meta.get(ALLOW_PROGRAMS):
         variables = {**variables, "ALLOW_PROGRAMS": "true"}
     software.emulator_binary()  # fails on an unsupported machine, before the long work
     chosen = software.choose(layer, reports_to(console).step)
+    if model is not None and (packages := local.installed(model, reports_to(console).step)) is not None:
+        chosen = chosen.after(packages)
     if release is None and model is not None:
-        release = _release_of(model, console)
+        release = release_of(model, console)
     if release is None:
         release = project.RELEASE
         if not release.exists():
@@ -127,16 +130,21 @@ def options_of(
     return RunOptions(chosen, release, concurrency, memory, timeout, variables, model, golden_of(model))
 
 
-def _release_of(model: Path, console: "Console") -> Path:
-    """The release of a model in its own folder. Makes it first if there is none.
+def release_of(model: Path, console: "Console") -> Path:
+    """The release of a model in its own folder: `release` beside its package, or build/releases/NAME.
+
+    Makes it first if there is none.
 
     Raises:
         EmulatorError: there is no release, and no make_release.py, or it failed.
     """
     from lambda_torch.errors import EmulatorError
 
+    beside = model / "release"
     release = project.BUILD / "releases" / model.resolve().name
     maker = model / "make_release.py"
+    if beside.is_dir() or model == project.OWN:
+        release = beside
     if release.exists():
         return release
     if not maker.is_file():
