@@ -27,11 +27,14 @@ FORBIDDEN = {
 }
 
 # Two modules of the process that tries a release with programs ask torch what it read, and have torch start its threads.
+# Arrays and samples are NumPy's, which is imported when the first one is decoded.
 # And one file reads what the layer reports about itself, where there is a layer.
 ALLOWED = {
     "src/serving/releases/programs/seen.py": {"torch"},
     "src/serving/releases/probe_process.py": {"torch"},
     "src/serving/telemetry/layer.py": {"torch_layer"},
+    "src/serving/types/array.py": {"numpy"},
+    "src/serving/types/audio.py": {"numpy"},
 }
 
 # The packages and modules of src/serving, and why each imports no more of the others than this.
@@ -39,15 +42,21 @@ SERVING: dict[str, tuple[set[str], str]] = {
     "errors": (set(), "every other module raises them"),
     "contract": (set(), "it is the interface to src/model, and has no code"),
     "settings": ({"errors"}, "the environment is read once, before anything else exists"),
+    "answers": ({"errors"}, "clients, golden examples and bulk files get the same text of an answer"),
+    "uploads": (
+        {"errors", "settings", "storage", "types"},
+        "it signs and reads objects; the types say what the bytes become",
+    ),
+    "types": (set(), "a model imports it, so it knows pydantic, and nothing of how requests arrive"),
     "snapshot": (set(), "its hooks are functions that app.py gives it"),
     "telemetry": (set(), "it measures all others, so that any module may import it"),
     "storage": ({"errors", "settings"}, "it reads objects, and does not know that they are releases"),
     "releases": (
-        {"contract", "errors", "settings", "storage", "telemetry"},
+        {"answers", "contract", "errors", "settings", "storage", "telemetry"},
         "jobs, the check before a deploy and the tools use releases too, so releases know no HTTP",
     ),
     "http": (
-        {"contract", "errors", "releases", "settings", "telemetry"},
+        {"answers", "contract", "errors", "releases", "settings", "telemetry", "types", "uploads"},
         "its Service is the list of the started function's parts; storage and jobs are not among them",
     ),
     "jobs": (

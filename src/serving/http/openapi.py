@@ -6,6 +6,7 @@ Powertools can generate such documents too, but it describes only routes whose b
 `serving.http.validation` reads the bodies.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,9 +23,10 @@ API_VERSION = "1"
 # Status to when it is the answer, as docs/api.md says it. The function's own refusals all have the form `Error`.
 REFUSALS = {
     "400": "The request cannot be read, or the model does not accept it. The message says what to change.",
-    "404": "There is no such route.",
+    "404": "There is no such route, or the model takes no uploads.",
     "405": "The route does not have this method. The Allow header lists its methods.",
     "413": "The body is larger than MAX_BODY_BYTES.",
+    "415": "The body has a type that is not taken. The message and the header Accept name those that are.",
     "500": "A defect. The function's log has its cause under the request id.",
     "503": "There is no usable release yet. The message says why. Retry-After says when to ask again, in seconds.",
 }
@@ -65,6 +67,19 @@ _GATEWAY_ERROR = {
     "description": "A refusal by API Gateway itself.",
     "properties": {"message": {"type": ["string", "null"]}},
 }
+_UPLOAD = {
+    "type": "object",
+    "title": "Upload",
+    "description": "Room for one file. Send a form to the URL by POST: all of the fields, and then the file as `file`.",
+    "required": ["upload", "url", "fields", "max_bytes", "expires"],
+    "properties": {
+        "upload": {"type": "string", "description": 'The id, which a request names: {"upload": "<id>"}.'},
+        "url": {"type": "string", "format": "uri"},
+        "fields": {"type": "object", "additionalProperties": {"type": "string"}},
+        "max_bytes": {"type": "integer"},
+        "expires": {"type": "string", "format": "date-time"},
+    },
+}
 _HEALTH = {
     "type": "object",
     "title": "Health",
@@ -103,7 +118,7 @@ def document(
     takes, gives = references[request, "validation"], references[response, "serialization"]
     items = max_batch_items if validation.takes_lists(request) else None
     _add_knowledge(schemas[_name(takes)], model)
-    schemas |= {"Error": _ERROR, "GatewayError": _GATEWAY_ERROR, "Health": _HEALTH}
+    schemas |= {"Error": _ERROR, "GatewayError": _GATEWAY_ERROR, "Health": _HEALTH, "Upload": _UPLOAD}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -118,7 +133,7 @@ def document(
             {"name": "service", "description": "About this deployment"},
             {"name": "preflights", "description": "Requests that a browser sends before it calls from another origin"},
         ],
-        "paths": _paths(routes, takes, gives, items),
+        "paths": _paths(routes, takes, gives, items, _other_bodies(request), _other_answers(response)),
         "components": {
             "schemas": schemas,
             "responses": {
@@ -145,17 +160,71 @@ _GETS: Mapping[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 
 
 def _paths(
-    routes: Iterable[Route], takes: dict[str, Any], gives: dict[str, Any], max_items: int | None
+    routes: Iterable[Route],
+    takes: dict[str, Any],
+    gives: dict[str, Any],
+    max_items: int | None,
+    bodies: dict[str, Any],
+    answers: dict[str, Any],
 ) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in routes:
         operations = paths.setdefault(route.path, {})
-        operations[route.method.lower()] = (
-            _get(route) if route.method == "GET" else _post(route, takes, gives, max_items)
-        )
+        if route.method == "GET":
+            operations["get"] = _get(route)
+        elif route.name == "upload":
+            operations["post"] = _upload(route)
+        else:
+            operations["post"] = _post(route, takes, gives, max_items)
+            operations["post"]["requestBody"]["content"] |= bodies
+            operations["post"]["responses"]["200"]["content"] |= answers
         if route.preflight:
             operations["options"] = _preflight(route.path)
     return paths
+
+
+def _other_bodies(request: type[BaseModel]) -> dict[str, Any]:
+    """The content of bodies that are no JSON (`serving.http.bodies`), where the request has fields with bytes."""
+    if "serving.types" not in sys.modules:
+        return {}
+    from serving.http import bodies
+    from serving.types.finding import content_fields
+
+    fields = content_fields(request)
+    types = bodies.taken(request)[1:]
+    if not fields:
+        return {}
+    schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
+    properties = {
+        name: {"contentMediaType": fields[name].media_types[0]} if name in fields else each
+        for name, each in schema["properties"].items()
+    }
+    form = {"type": "object", "properties": properties, "required": schema.get("required", [])}
+    # The file itself: a body without a schema is bytes (OpenAPI 3.1, "Considerations for File Uploads").
+    return {each: {"schema": form} if each == bodies.FORM else {} for each in types}
+
+
+def _other_answers(response: type[BaseModel]) -> dict[str, Any]:
+    """The content of answers that are no JSON (`serving.http.files`)."""
+    if "serving.types" not in sys.modules:
+        return {}
+    from serving.types.finding import only_content
+
+    field = only_content(response)
+    return {} if field is None else {field[1].answer_type: {}}
+
+
+def _upload(route: Route) -> dict[str, Any]:
+    return {
+        "operationId": route.name,
+        "tags": ["model"],
+        "summary": route.summary,
+        "description": "For models whose request has a field that holds a file. Others answer 404.",
+        "responses": {
+            "200": _answer("Where to send the file", "application/json", _schema("Upload")),
+            **_refusals("404", "500", "503"),
+        },
+    }
 
 
 def _add_knowledge(schema: dict[str, Any], model: ServedModel | None) -> None:
@@ -193,7 +262,7 @@ def _post(route: Route, takes: dict[str, Any], gives: dict[str, Any], max_items:
         "requestBody": {"required": True, "content": {"application/json": {"schema": takes}}},
         "responses": {
             "200": _answer("The response", "application/json", gives),
-            **_refusals("400", "413", "500", "503"),
+            **_refusals("400", "413", "415", "500", "503"),
         },
     }
 

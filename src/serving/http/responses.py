@@ -27,12 +27,13 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class HttpResponse(NamedTuple):
-    """What a route answers. `content_type` is that of the body, if there is one."""
+    """What a route answers. `content_type` is that of the body, if there is one. A body of bytes is base64."""
 
     status: int
     body: str = ""
     headers: Mapping[str, str] = _NO_HEADERS
     content_type: str = "application/json"
+    is_base64: bool = False
 
 
 class Cors:
@@ -86,7 +87,7 @@ def proxy_form(response: HttpResponse) -> dict[str, Any]:
         "statusCode": response.status,
         "headers": {**kind, **response.headers},
         "body": response.body,
-        "isBase64Encoded": False,
+        "isBase64Encoded": response.is_base64,
     }
 
 
