@@ -60,7 +60,8 @@ def _trial(folder: Path, release: Path, packages: Path | None) -> Iterator[Tick]
         command += ["--release", str(release), "--output", str(output)]
         command += ["--packages", str(packages)] if packages else []
         tools = str(Path(__file__).parents[2])
-        environment = {**os.environ, "PYTHONPATH": tools}
+        # One thread, as a function of up to 1,769 MB has one processor: the answers do not depend on this machine's load.
+        environment = {**os.environ, "PYTHONPATH": tools, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         lines = output.read_text(encoding="utf-8").splitlines() if output.is_file() else []
     seen = [Tick(**json.loads(line)) for line in lines]

@@ -1,6 +1,7 @@
 """`lambda-torch init`: make a project of the user's own."""
 
 import shlex
+import tempfile
 from pathlib import Path
 
 import click
@@ -13,8 +14,7 @@ from lambda_torch.scaffold.blueprints import KINDS
 @click.option(
     "--kind",
     type=click.Choice(KINDS),
-    help="What the model takes: a picture, a text, a row of numbers, or a text to go on with. "
-    "With --from, the kind follows from the model where it can. [default: tabular]",
+    help="What the model takes: a picture, a text, a row of numbers, or a text to go on with. [default: tabular]",
 )
 @click.option(
     "--from",
@@ -54,15 +54,20 @@ def command(folder: Path, kind: str | None, source: str | None, module: str | No
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     target = folder.resolve()
     making.require_empty(target)
-    if source is None:
-        if module or shape:
-            raise click.UsageError("--module and --input describe a model that --from names.")
-        blueprint = of_kind(kind or "tabular")
-    else:
-        from lambda_torch.scaffold import existing
+    with tempfile.TemporaryDirectory() as scratch:
+        if source is None:
+            if module or shape:
+                raise click.UsageError("--module and --input describe a model that --from names.")
+            blueprint = of_kind(kind or "tabular")
+        else:
+            from lambda_torch.scaffold import existing
 
-        blueprint = existing.blueprint(source, existing.Hints(kind, module, existing.shape_of(shape)))
-    making.make(target, blueprint, lambda text: console.print(text, style="bold"))
+            if kind is not None:
+                raise click.UsageError("--from and --kind cannot be used together: the model decides.")
+            hints = existing.Hints(module, existing.shape_of(shape))
+            with console.status(f"Reading {source}"):
+                blueprint = existing.blueprint(source, hints, Path(scratch))
+        making.make(target, blueprint, lambda text: console.print(text, style="bold"))
     console.print(f"{folder} is ready. README.md in it explains each file. Next:")
     click.echo(f"cd {shlex.quote(str(folder))}")
     click.echo("lambda-torch serve")

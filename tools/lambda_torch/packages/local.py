@@ -49,12 +49,13 @@ def requirements_of(folder: Path) -> Path:
     return project.model_package(folder) / resolving.FILE_NAME
 
 
-def installed(folder: Path, report: Report) -> Path | None:
+def installed(folder: Path, report: Report, build: Path = project.BUILD) -> Path | None:
     """The folder with the model's own packages, installed now if it is not there. None if the model needs none.
 
     Args:
         folder: the folder with the package `model`.
         report: called with one sentence before pip works.
+        build: the folder for what commands make.
 
     Raises:
         PackagesError: pip cannot install them.
@@ -62,7 +63,7 @@ def installed(folder: Path, report: Report) -> Path | None:
     file = requirements_of(folder)
     if not resolving.lines_of(file):
         return None
-    target = project.BUILD / "emulator" / f"model-{resolving.key_of(file)}"
+    target = build / "emulator" / f"model-{resolving.key_of(file)}"
     if target.is_dir():
         return target
     report(f"Installing what {_shown(file)} names (once)")

@@ -1,8 +1,12 @@
 """What a new project consists of, before any file is written."""
 
+import base64
 import json
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 KINDS = ("image", "text", "tabular", "chat")
@@ -68,4 +72,27 @@ _EXAMPLES: dict[str, dict[str, object]] = {
 
 def of_kind(kind: str) -> Blueprint:
     """A project with a small model of this kind, which trains in some seconds."""
+    if kind == "image":
+        return Blueprint(kind, {"image": png_of("red")}, requirements=(requirement("pillow"),))
     return Blueprint(kind, _EXAMPLES[kind])
+
+
+def requirement(distribution: str, otherwise: str = "") -> str:
+    """A line of requirements.txt: the version that is installed here, or else a version that is known to work."""
+    try:
+        return f"{distribution}=={metadata.version(distribution)}"
+    except metadata.PackageNotFoundError:
+        return f"{distribution}{otherwise}"
+
+
+def png_of(colour: str, side: int = 32) -> str:
+    """A square of one colour as a PNG file in base64, made without Pillow (PNG specification, chapters 5 and 11)."""
+    red_green_blue = {"red": b"\xff\x00\x00", "grey": b"\x80\x80\x80"}[colour]
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    rows = zlib.compress((b"\x00" + red_green_blue * side) * side)
+    file = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return base64.b64encode(file).decode()

@@ -14,6 +14,7 @@ from pathlib import Path
 from lambda_torch import project
 from lambda_torch.emulator.payloads import PAYLOADS, GatewayRequest
 from lambda_torch.errors import ProjectError
+from lambda_torch.packages import local
 from lambda_torch.scaffold import build_files, files, stack, version
 from lambda_torch.scaffold.blueprints import Blueprint
 from lambda_torch.scaffold.version import WHEELS, Pin
@@ -40,8 +41,9 @@ def make(target: Path, blueprint: Blueprint, say: Say) -> None:
     try:
         _write(scratch, target.name, blueprint, say)
         if (scratch / "make_release.py").is_file():
-            say("Training a small stand-in for your model")
-            train(scratch)
+            packages = local.installed(scratch, say, scratch / "build")
+            say("Making the release: small or random weights, in place of your own")
+            train(scratch, packages)
         target.mkdir(exist_ok=True)
         for entry in scratch.iterdir():
             shutil.move(entry, target / entry.name)
@@ -67,13 +69,15 @@ def require_empty(target: Path) -> None:
         )
 
 
-def train(folder: Path) -> None:
+def train(folder: Path, packages: Path | None) -> None:
     """Run the project's make_release.py.
 
     Raises:
         ProjectError: it failed. The message has its last lines.
     """
-    environment = {**os.environ, "PYTHONPATH": str(project.SRC)}
+    path = os.pathsep.join(map(str, (project.SRC, *([packages] if packages else []))))
+    # The stand-ins are small: on a busy machine, several threads would mostly wait for each other.
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-B", "make_release.py", "--output", "release"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
