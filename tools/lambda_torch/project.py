@@ -25,7 +25,6 @@ TEMPLATE = ROOT / "template.yaml"
 LAYER_SOURCE = ROOT / "layers" / "torch"
 
 
-
 def own_folder(folder: Path) -> Path | None:
     """The folder itself if it is a user's own project, else None."""
     is_own = (folder / "model" / "__init__.py").is_file() and (folder / TEMPLATE.name).is_file()
@@ -110,6 +109,12 @@ def model_package(folder: Path) -> Path:
         beside = f" Did you mean {folder.parent}?" if folder.name == "model" else ""
         raise ValueError(f"{folder} has no package model (model/__init__.py with Model, Request and Response).{beside}")
     return package
+
+
+def model_in_use() -> Path:
+    """The folder of the package `model` that an import gives."""
+    finder = next((each for each in sys.meta_path if isinstance(each, _ModelFinder)), None)
+    return SRC / "model" if finder is None else finder.package
 
 
 def _first_on_path(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """A defect in the user's own code, told by its file and line, without the lines of our code and of libraries."""
 
 import linecache
-import os
 import traceback
 from pathlib import Path
 
@@ -35,6 +34,6 @@ def told(error: BaseException, package: Path) -> str:
 def shown(file: Path, package: Path) -> str:
     """The path of a file as the user knows it: from the folder that has the package."""
     try:
-        return os.path.join(package.name, file.resolve().relative_to(package.resolve()))
+        return str(Path(package.name) / file.resolve().relative_to(package.resolve()))
     except ValueError:
         return str(file)

@@ -1,6 +1,8 @@
 """How large function and layer will be, without a build: what is installed here, times what the builder has measured."""
 
+import shutil
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -25,10 +27,14 @@ def tick(folder: Path, packages: Path | None) -> Tick:
     from builder.stage import policy
 
     def with_bytecode(files: list[Path]) -> int:
-        return round(sum(file.stat().st_size * (SOURCE_AS_FILE.likely if file.suffix == ".py" else 1) for file in files))
+        return round(
+            sum(file.stat().st_size * (SOURCE_AS_FILE.likely if file.suffix == ".py" else 1) for file in files)
+        )
 
     package = project.model_package(folder)
-    model = [path for path in _files(package) if not any(part.startswith(".") for part in path.parts[len(package.parts) :])]
+    model = [
+        path for path in _files(package) if not any(part.startswith(".") for part in path.parts[len(package.parts) :])
+    ]
     function = with_bytecode([*_files(project.SRC / "serving"), project.SRC / "app.py", *model])
     function += with_bytecode(_installed_files())
     base, noted = _layer(policy.BUDGET_BYTES)
@@ -63,7 +69,11 @@ def _in_layer(packages: Path) -> int:
     """The builder's forecast for the packages. Its own part, which a layer has anyway, does not count again."""
     from builder.account.forecast import RUN_TIME_BYTES, forecast
 
-    return max(forecast(packages, None).likely - RUN_TIME_BYTES, 0)
+    with tempfile.TemporaryDirectory() as scratch:
+        # The forecast adds bytecode itself, so it must not see that of this machine.
+        plain = Path(scratch) / "python"
+        shutil.copytree(packages, plain, ignore=shutil.ignore_patterns("__pycache__"))
+        return max(forecast(plain, None).likely - RUN_TIME_BYTES, 0)
 
 
 def _installed_files() -> list[Path]:

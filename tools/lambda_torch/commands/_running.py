@@ -1,5 +1,6 @@
 """What `serve`, `invoke`, `bulk` and `tune` share: options, the release to publish, output, and the end by signals."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -111,8 +112,9 @@ def options_of(
     from lambda_torch.emulator import software
     from lambda_torch.emulator.run import RunOptions
     from lambda_torch.packages import local
+    from lambda_torch.scaffold import parameters
 
-    if context.meta.get(ALLOW_PROGRAMS):
+    if context.meta.get(ALLOW_PROGRAMS) or (model is not None and parameters.of(model).allow_programs):
         variables = {**variables, "ALLOW_PROGRAMS": "true"}
     software.emulator_binary()  # fails on an unsupported machine, before the long work
     chosen = software.choose(layer, reports_to(console).step)
@@ -153,7 +155,13 @@ def release_of(model: Path, console: "Console") -> Path:
             "Next: name a release folder with --release."
         )
     console.print(f"{release} has no release yet: running {maker}")
-    if subprocess.run([sys.executable, str(maker), "--output", str(release)], check=False).returncode:
+    from lambda_torch.packages import local
+
+    packages = local.installed(model, lambda text: console.print(text))
+    folders = [project.SRC, *([packages] if packages else [])]
+    path = os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, str(maker), "--output", str(release)]
+    if subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode:
         raise EmulatorError(f"{maker} failed. The lines above say why.")
     return release
 

@@ -24,7 +24,9 @@ _MARKS = {"ok": ("\N{CHECK MARK}", "green"), "failed": ("\N{BALLOT X}", "red"), 
     type=click.Path(path_type=Path),
     help="The release folder. Default: DIR/release, or build/releases/NAME; DIR/make_release.py makes it if there is none.",
 )
-@click.option("--memory", type=click.IntRange(128, 10_240), help="The function's memory in MB. Default: as in samconfig.toml.")
+@click.option(
+    "--memory", type=click.IntRange(128, 10_240), help="The function's memory in MB. Default: as in samconfig.toml."
+)
 @json_option
 def command(folder: Path, release: Path | None, memory: int | None, as_json: bool) -> None:
     """Go through the model in DIR (default: the current folder): code, answers, packages, sizes.

@@ -6,6 +6,7 @@ import shlex
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Restart the function when a file of its code is saved.",
 )
+@click.option(
+    "--verbose", is_flag=True, help="Show the function's log as it is: JSON, with the phases of each request."
+)
 @run_options
 @memory_option
 @click.pass_context
@@ -56,6 +60,7 @@ def command(
     concurrency: int,
     payload: str,
     reload: bool,
+    verbose: bool,
     model: Path | None,
     release: Path | None,
     layer: str,
@@ -76,6 +81,7 @@ def command(
     """
     from rich.console import Console
 
+    from lambda_torch.emulator import log_lines
     from lambda_torch.emulator.run import listen
 
     console = Console(stderr=True, highlight=False)
@@ -94,7 +100,9 @@ def command(
                     variables=variables,
                     concurrency=concurrency,
                 )
-                _serve(options, taken, payload, console, serving, reload=reload)
+                reports = reports_to(console)
+                reports = replace(reports, log=log_lines.writer(reports.log, verbose=verbose))
+                _serve(options, taken, payload, console, reports, serving, reload=reload)
         except (KeyboardInterrupt, click.Abort):
             console.print("Stopped.")
             sys.exit(0 if serving.is_set() else 130)
@@ -105,6 +113,7 @@ def _serve(
     taken: "socket.socket",
     payload: str,
     console: "Console",
+    reports: "Reports",
     serving: threading.Event,
     *,
     reload: bool,
@@ -120,7 +129,6 @@ def _serve(
 
     started = time.monotonic()
     form = PAYLOADS[payload]
-    reports = reports_to(console)
     health = json.dumps(form.event(GatewayRequest("GET", "/health"))).encode()
     with run.running(options, health, reports) as running, run.listen("127.0.0.1", 0) as invocations:
         identity = run.new_identity()
@@ -145,7 +153,11 @@ def _serve(
                         watch = stack.enter_context(Watch(running.sources))
                     except EmulatorError as error:
                         reports.note(str(error))
-                saving = "Save a file in src/ to restart the function. " if watch else ""
+                saving = (
+                    f"Save a file in {'src' if options.model is None else 'model'}/ to restart the function. "
+                    if watch
+                    else ""
+                )
                 console.print(f"{saving}Ctrl-C ends everything. Try:")
                 click.echo(f"curl -d {shlex.quote(running.example)} {url}/predict")
                 serving.set()

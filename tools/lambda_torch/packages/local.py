@@ -101,7 +101,9 @@ def missing(folder: Path, packages: Path | None) -> list[MissingModule]:
             continue
         distribution = modules.distribution_of(place.module)
         found.append(
-            MissingModule(place, file, distribution + _version_here(distribution), place.module in modules.DISTRIBUTIONS)
+            MissingModule(
+                place, file, distribution + _version_here(distribution), place.module in modules.DISTRIBUTIONS
+            )
         )
     return found
 

@@ -119,7 +119,9 @@ def _wheel(item: dict[str, dict[str, str]]) -> ModelWheel:
 
 
 def _problem(file: Path, said: str) -> str:
-    lines = [line.removeprefix("ERROR: ") for line in said.strip().splitlines() if line.startswith(("ERROR", "error", " "))]
+    lines = [
+        line.removeprefix("ERROR: ") for line in said.strip().splitlines() if line.startswith(("ERROR", "error", " "))
+    ]
     quoted = "\n".join(f"  {line}" for line in (lines or said.strip().splitlines())[-8:])
     return (
         f"pip cannot install what {file} names, beside the layer's torch and NumPy:\n{quoted}\n"

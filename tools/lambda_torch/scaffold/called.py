@@ -46,7 +46,9 @@ def signature(network: "torch.nn.Module", shape: tuple[int, ...], dtype: "torch.
             "Next: give the shape of one input, without the batch, as --input, such as --input 3,224,224."
         ) from error
     if not isinstance(output, torch.Tensor) or output.shape[:1] != (1,):
-        given = f"a tensor of the shape {list(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+        given = (
+            f"a tensor of the shape {list(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+        )
         raise ProjectError(
             f"{source} gives {given}, not one tensor with the batch first. "
             "Next: export a network that returns one tensor, or use lambda-torch init --kind and write Model.predict."
@@ -96,15 +98,22 @@ def blueprint(
     count = 1
     for length in seen.shape:
         count *= length
-    common = {"release": release, "modules": modules or {}, "allow_programs": allow_programs}
     if count > MOST_NUMBERS and len(seen.shape) == 3 and seen.shape[0] in _MODES and seen.dtype == "float32":
         mode, height, width = _MODES[seen.shape[0]], *seen.shape[1:]
         values |= {"MODE": mode, "HEIGHT": str(height), "WIDTH": str(width)}
-        return Blueprint("picture", {"image": png_of("red")}, values, (requirement("pillow"),), **common)
+        return Blueprint(
+            "picture",
+            {"image": png_of("red")},
+            values,
+            (requirement("pillow"),),
+            release,
+            modules or {},
+            allow_programs,
+        )
     example: object = 0.0 if seen.dtype.startswith("float") else 0
     for length in reversed(seen.shape):
         example = [example] * length
-    return Blueprint("array", {"input": example}, values, **common)
+    return Blueprint("array", {"input": example}, values, (), release, modules or {}, allow_programs)
 
 
 def _name(dtype: "torch.dtype") -> str:

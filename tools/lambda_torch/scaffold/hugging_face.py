@@ -49,7 +49,9 @@ def blueprint(folder: Path) -> Blueprint:
     Raises:
         ProjectError: it is no such folder, or holds a model of another kind.
     """
-    config = _read(folder / "config.json", f"{folder} is no folder from Hugging Face: it has no config.json that can be read.")
+    config = _read(
+        folder / "config.json", f"{folder} is no folder from Hugging Face: it has no config.json that can be read."
+    )
     task = _task(folder, config)
     if config.get("auto_map"):
         raise ProjectError(
@@ -79,9 +81,7 @@ def blueprint(folder: Path) -> Blueprint:
     tokens = min(config.get("max_position_embeddings") or MOST_TOKENS, MOST_TOKENS)
     # RoBERTa's positions begin after the number of the padding.
     tokens -= config["pad_token_id"] + 1 if config.get("model_type") in ("roberta", "xlm-roberta", "camembert") else 0
-    return Blueprint(
-        task.kind, example, {"MAX_TOKENS": str(tokens)}, requirements=tuple(requirements), release=release
-    )
+    return Blueprint(task.kind, example, {"MAX_TOKENS": str(tokens)}, requirements=tuple(requirements), release=release)
 
 
 def _task(folder: Path, config: Mapping[str, Any]) -> _Task:

@@ -41,7 +41,9 @@ def blueprint(path: Path, kind: ProgramKind, shape: tuple[int, ...] | None, scra
         load = f'return cls(torch.export.load(release / "{name}").module())'
     else:
         if shape is None:
-            raise ProjectError(f"{path} is TorchScript, which has no shapes. Next: add --input, such as --input 3,224,224.")
+            raise ProjectError(
+                f"{path} is TorchScript, which has no shapes. Next: add --input, such as --input 3,224,224."
+            )
         network = torch.jit.load(str(copy)).eval()
         load = f'return cls(torch.jit.load(str(release / "{name}")).eval())'
     return called.blueprint(

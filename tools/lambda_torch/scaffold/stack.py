@@ -11,7 +11,9 @@ HEADER = """\
 # lines OWN RESOURCES. Settings of the stack are parameters: set them in samconfig.toml (parameter_overrides).
 # Content: {digest}
 """
-OWN_BEGIN = "  # ------------------------------------------------- OWN RESOURCES: begin. Yours: upgrade keeps what is here."
+OWN_BEGIN = (
+    "  # ------------------------------------------------- OWN RESOURCES: begin. Yours: upgrade keeps what is here."
+)
 OWN_END = "  # ------------------------------------------------- OWN RESOURCES: end."
 _DIGEST = re.compile(r"^# Content: ([0-9a-f]{16})$", re.MULTILINE)
 _OWN = re.compile(f"{re.escape(OWN_BEGIN)}\n(.*?){re.escape(OWN_END)}\n", re.DOTALL)
@@ -26,7 +28,12 @@ CHANGES = (
         1,
         "its code is in no folder of the project, so SAM's own build cannot find it",
     ),
-    ("lambda-torch publish build/release ", "lambda-torch publish release ", 1, "the release is a folder of the project"),
+    (
+        "lambda-torch publish build/release ",
+        "lambda-torch publish release ",
+        1,
+        "the release is a folder of the project",
+    ),
     ("      # src/Makefile installs", "      # model/Makefile installs", 1, "the same Makefile"),
 )
 
