@@ -6,7 +6,7 @@ test compares `template.yaml` with it. Powertools' event handler has routes too,
 """
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -16,6 +16,7 @@ from serving.http import events, responses, validation
 from serving.http.events import HttpRequest
 from serving.http.responses import HttpResponse
 from serving.http.service import Invocation, Route, Service
+from serving.releases.slot import LoadedRelease
 from serving.telemetry import receipts
 
 if TYPE_CHECKING:
@@ -89,10 +90,21 @@ def predict(service: Service, request: HttpRequest, invocation: Invocation) -> H
         else:
             validation.check(release.model, parsed)
             with receipts.phase("predict"):
-                (response,) = release.model.predict([parsed])
+                response = _predict_one(release, parsed, invocation)
             body = response.model_dump_json()
     responses.check_size(body)
     return responses.success(body, release.version)
+
+
+def _predict_one(release: LoadedRelease, parsed: BaseModel, invocation: Invocation) -> BaseModel:
+    """The model's response. A `predict` that takes a deadline is told how long the client's answer may take."""
+    response: BaseModel
+    if release.takes_deadline and invocation.reader is not None:
+        predict: Any = release.model.predict
+        (response,) = predict([parsed], deadline=invocation.reader.model_seconds)
+    else:
+        (response,) = release.model.predict([parsed])
+    return response
 
 
 def _may_ask_for_pieces(request: HttpRequest, parsed: BaseModel) -> bool:
