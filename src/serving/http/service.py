@@ -4,9 +4,10 @@
 global variable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from serving.contract import ModelPackage, Task
 from serving.http.events import HttpRequest
@@ -21,6 +22,7 @@ from serving.telemetry.request_log import RequestLog
 
 # What remains of the function's time for the last piece, the log and Lambda itself. A model is told that much less.
 RESERVE_SECONDS = 0.5
+_NO_PARTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,15 @@ class Service:
     request_log: RequestLog
     cors: Cors
     streams: frozenset[str] = frozenset()
+
+    def context(self, parts: Mapping[str, Any] = _NO_PARTS) -> dict[str, Any]:
+        """What the types of `serving.types` read bytes from: the parts of this body, by name, and uploads."""
+        return {"parts": parts, "uploads": self._upload}
+
+    def _upload(self, identity: str, max_bytes: int) -> Any:
+        from serving import uploads  # few requests name one
+
+        return uploads.read(self.settings, identity, max_bytes)
 
 
 class Reader(NamedTuple):
