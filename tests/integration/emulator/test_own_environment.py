@@ -141,8 +141,7 @@ def test_it_needs_neither_proc_nor_the_emulator(make: Make, monkeypatch: pytest.
     asked = make()
     pid, started = said(asked.invoke(event()))["pid"], said(asked.invoke(event(do="spawn")))
     asked.wait_for(asked.environment.stop())
-    for process in (pid, started):
-        assert wait_until(lambda process=process: not run._runs(process))
+    assert wait_until(lambda: not any(run._runs(process) for process in (pid, started)))
 
 
 @pytest.mark.parametrize(
