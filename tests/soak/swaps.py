@@ -196,6 +196,7 @@ def soak(seconds: float, seed: int) -> SoakOutcome:
             ENVIRONMENTS,
             variables={"RELEASE_REFRESH_SECONDS": "0.2", "LOG_LEVEL": "ERROR"},
             all_at_once=True,
+            shipped_emulator=True,
         )
         first = json.dumps({"httpMethod": "GET", "path": "/health", "headers": {}}).encode()
         with running(options, first, Reports(lambda _: None, lambda _: None, lambda _: None)) as run:

@@ -28,6 +28,7 @@ COMMANDS = {
     "serve": ("serve", "Serve the function on this machine, without Docker and without an AWS account."),
     "local": ("local", "Serve the function in AWS's own container, with sam local start-api."),
     "invoke": ("invoke", "Send one event to the function and print its answer."),
+    "event": ("event", "Make an event from a file, such as an image, for invoke and for sam local invoke."),
     "bench": ("bench", "Measure the function beside other ways to serve PyTorch."),
     "openapi": ("openapi", "Print the OpenAPI document of the API."),
     "bulk": ("bulk", "Answer every line of a file, with the deployed stack or on this machine."),
