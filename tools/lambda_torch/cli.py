@@ -48,6 +48,8 @@ EXTRAS = {
     "faker": "train",
     "anyascii": "train",
     "samcli": "serve",
+    "aiohttp": "serve",
+    "httptools": "serve",
     "moto": "serve",
     "watchdog": "serve",
     "werkzeug": "serve",
