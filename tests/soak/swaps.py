@@ -4,7 +4,7 @@
     a bad request is refused with a status of its own, and never with 5xx
     a request fails only where its environment was killed
 
-The function runs in Lambda's emulator, and S3 is moto's server. `make soak` runs this for three minutes.
+The function runs as under `make serve`, and S3 is moto's server. `make soak` runs this for three minutes.
 """
 
 import argparse
@@ -170,39 +170,13 @@ class SoakClient(threading.Thread):
             self._outcome.wrong.append(what)
 
 
-def functions() -> list[int]:
-    """The function's processes, which are descendants of this one."""
-    parents, found = {}, []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if b"bootstrap.py" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return [process for process in found if _descends(process, parents)]
-
-
-def _descends(process: int, parents: Mapping[int, int]) -> bool:
-    while process > 1:
-        if process == os.getpid():
-            return True
-        process = parents.get(process, 0)
-    return False
-
-
-def kill_one(chance: random.Random) -> bool:
-    """Kill an environment, or in every second case only the function's process in it. Returns whether there was one."""
-    found = functions()
-    if not found:
+def kill_one(pool: Pool, chance: random.Random) -> bool:
+    """Kill the process of an environment. Returns whether there was one."""
+    processes = pool.processes()
+    if not processes:
         return False
-    victim = chance.choice(found)
     try:
-        # The emulator begins a session, which is the environment.
-        emulator = os.getsid(victim)
-        os.kill(emulator if chance.random() < 0.5 and emulator != os.getsid(0) else victim, signal.SIGKILL)
+        os.kill(chance.choice(processes), signal.SIGKILL)
     except ProcessLookupError:
         return False
     return True
@@ -247,7 +221,7 @@ def soak(seconds: float, seed: int) -> SoakOutcome:
                     channels.promote(bucket, "live", published[outcome.swaps % RELEASES])
                 if now >= kill_at:
                     kill_at = now + chance.uniform(*KILL_EVERY_SECONDS)
-                    outcome.kills += kill_one(chance)
+                    outcome.kills += kill_one(run.pool, chance)
                 time.sleep(0.05)
             for client in clients:
                 client.join(120)

@@ -94,8 +94,8 @@ def test_greedy_tokens_are_those_of_transformers(models: dict[str, Model], entry
     assert greedy(models["float32"], entry["prompt"], len(entry["float32"])) == entry["float32"]
 
 
-# One step of bfloat16 between 32 and 64, where the best scores lie. Which of two tokens that are so near transformers itself takes
-# depends on how it rounds.
+# One step of bfloat16 between 32 and 64, where the best scores lie. Which of two tokens that are so near transformers itself
+# takes depends on how it rounds.
 STEP = 0.25
 
 

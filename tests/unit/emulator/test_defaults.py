@@ -7,6 +7,9 @@ from samcli.yamlhelper import yaml_parse
 from lambda_torch import project
 from lambda_torch.commands import serve
 from lambda_torch.emulator import run, software
+from lambda_torch.emulator.function import Function
+from lambda_torch.emulator.sandbox_variables import SANDBOX_VARIABLES
+from lambda_torch.emulator.software import Software
 
 
 def test_the_local_function_is_configured_as_in_the_template() -> None:
@@ -33,6 +36,16 @@ def test_a_users_own_variables_come_last() -> None:
     """A variable that the user gives replaces what follows from the options."""
     options = run.RunOptions(software.stock(), Path("release"), variables={"FUNCTION_TIMEOUT": "3"})
     assert run.variables_of(options, "http://s3")["FUNCTION_TIMEOUT"] == "3"
+
+
+def test_libraries_find_the_same_places_as_on_lambda() -> None:
+    """The variables that libraries read are those of the template, with the run's own folder in the place of /tmp."""
+    template = yaml_parse((project.ROOT / "template.yaml").read_text())
+    deployed = template["Resources"]["PredictFunction"]["Properties"]["Environment"]["Variables"]
+    assert all(reason for _, reason in SANDBOX_VARIABLES.values())
+    assert {name: value for name, (value, _) in SANDBOX_VARIABLES.items()}.items() <= deployed.items()
+    local = Function(Path("/task"), "a.b", Software("none", ()), variables={"HF_HOME": "/mine"}).environment(Path("/s"))
+    assert (local["TORCH_HOME"], local["HF_HUB_OFFLINE"], local["HF_HOME"]) == ("/s/torch", "1", "/mine")
 
 
 def test_the_options_offer_the_same_defaults() -> None:

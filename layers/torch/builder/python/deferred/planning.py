@@ -61,7 +61,7 @@ def make(sources: SourceTree, held: HeldModules) -> Plan:
     if missing:
         raise BuildError(f"the profile names modules that torch does not have: {', '.join(missing[:5])}", NEXT)
     waiting = frozenset(held.modules)
-    separable = _separable(held.modules)
+    separable = _separable(sources, held.modules)
     # A separable module runs while others wait, as those do that `import torch` runs.
     rewritten = (*held.running, *separable)
     deferred: DeferredNames = {name: {} for name in rewritten}
@@ -91,13 +91,13 @@ def make(sources: SourceTree, held: HeldModules) -> Plan:
     )
 
 
-def _separable(held: Iterable[str]) -> tuple[str, ...]:
+def _separable(sources: SourceTree, held: Iterable[str]) -> tuple[str, ...]:
     """The held modules that run by themselves, in the order in which stock torch begins to run them."""
-    found = tuple(name for name in held if rules.is_separable(name))
+    found = tuple(name for name in held if rules.is_separable(name, sources.torch))
     for rule in rules.COPIED_FUNCTIONS:
         if rule.module in found:
             # Its flags would be two: the copy's, and the module's.
-            raise BuildError(f"{rule.module} is separable, and a function of it is copied", _NEXT)
+            raise BuildError(f"{rule.module} is separable, and a function of it is copied", NEXT)
     return found
 
 

@@ -344,29 +344,45 @@ DEFERRED_STATEMENTS = (
 )
 
 
-# Held modules that run by themselves when something touches them, while the others go on waiting. Each must do with the modules
-# that run and with those of this table: a build fails if one of them completes the import, or if the order shows afterwards.
+class SeparableModules(NamedTuple):
+    """Held modules, by name, that run by themselves when something touches them, while the others go on waiting.
+
+    Each must do with the modules that run and with those of this table. A build fails if one of them completes the import, or if
+    the order shows afterwards. So `versions` are those with which that was seen.
+    """
+
+    pattern: str
+    reason: str
+    versions: Versions = Versions((2, 13), (2, 14))
+
+
 SEPARABLE = (
-    Pattern(r"torch\.sparse(\..*)?", "torch.load asks whether sparse tensors are to be checked"),
-    Pattern(r"torch\.fft", "spectrograms, and filters of audio models"),
-    Pattern(r"torch\.nn\.attention(\._registry)?", "a model chooses the kernel of its attention"),
-    Pattern(
+    SeparableModules(r"torch\.sparse(\..*)?", "torch.load asks whether sparse tensors are to be checked"),
+    SeparableModules(r"torch\.fft", "spectrograms, and filters of audio models"),
+    SeparableModules(r"torch\.nn\.attention(\._registry)?", "a model chooses the kernel of its attention"),
+    SeparableModules(
         r"torch\.nn\.utils(\.(?!_named_member_accessor|parametriz|stateless|prune).*)?|torch\.utils\._foreach_utils",
         "weight normalisation and its removal, gradient clipping",
     ),
-    Pattern(r"torch\.nested(\._internal(\.(nested_tensor|nested_int))?)?", "a default device lists its functions"),
-    Pattern(r"torch\.fx\.experimental\._constant_symnode|torch\.utils\.weak", "torch.nested takes them"),
-    Pattern(r"torch\.utils\.(data(\..*)?|_import_utils)", "batches made by the data loader in the same process"),
-    Pattern(r"torch\.autograd\.profiler(_util)?", "the data loader, and torch.profiler, time their steps with it"),
-    Pattern(
+    SeparableModules(
+        r"torch\.nested(\._internal(\.(nested_tensor|nested_int))?)?", "a default device lists its functions"
+    ),
+    SeparableModules(r"torch\.fx\.experimental\._constant_symnode|torch\.utils\.weak", "torch.nested takes them"),
+    SeparableModules(
+        r"torch\.utils\.(data(\..*)?|_import_utils)", "batches made by the data loader in the same process"
+    ),
+    SeparableModules(
+        r"torch\.autograd\.profiler(_util)?", "the data loader, and torch.profiler, time their steps with it"
+    ),
+    SeparableModules(
         r"torch\.distributions(\.(?!von_mises).*)?",
         "sampling from what a model gives; von_mises calls TorchScript's compiler in its body",
     ),
-    Pattern(
+    SeparableModules(
         r"torch\.jit\.(_serialization|_recursive|_check|_state|frontend|_dataclass_impls|_monkeytype_config|_script)",
         "torch.jit.load",
     ),
-    Pattern(r"torch\._sources|torch\.package(\..*)?", "torch.jit.load takes them"),
+    SeparableModules(r"torch\._sources|torch\.package(\..*)?", "torch.jit.load takes them"),
 )
 
 
@@ -416,9 +432,9 @@ def is_left_alone(name: str, source: bytes) -> bool:
     return _SPECIAL.search(source) is not None and not any(re.fullmatch(rule.pattern, name) for rule in PLAIN)
 
 
-def is_separable(name: str) -> bool:
-    """Whether a held module runs by itself when something touches it, while the others go on waiting."""
-    return any(re.fullmatch(rule.pattern, name) for rule in SEPARABLE)
+def is_separable(name: str, torch: tuple[int, int]) -> bool:
+    """Whether a held module of this version of torch runs by itself when something touches it."""
+    return any(re.fullmatch(rule.pattern, name) for rule in applying(SEPARABLE, torch))
 
 
 def is_never_held(name: str, source: bytes) -> bool:
