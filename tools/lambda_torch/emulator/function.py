@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lambda_torch.emulator import sandbox_variables
 from lambda_torch.emulator.software import Software
 from lambda_torch.emulator.storage import CREDENTIALS, REGION
 
@@ -64,6 +65,7 @@ class Function:
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             **CREDENTIALS,
+            **sandbox_variables.variables(str(scratch)),
             **self.variables,
             "LAMBDA_TASK_ROOT": str(self.code),
             "LAMBDA_EMULATOR_PATH": os.pathsep.join(map(str, (self.code, *self.software.folders))),

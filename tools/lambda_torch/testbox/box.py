@@ -23,7 +23,7 @@ from lambda_torch.testbox.rootfs import Rootfs
 def why_not() -> str | None:
     """Why this machine cannot make a test box, in one line with the next step. None if it can."""
     if sys.platform != "linux":
-        return "a test box needs Linux"
+        return "a test box needs Linux."
     reason = sandbox.why_not()
     if reason:
         return reason
