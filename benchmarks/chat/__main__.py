@@ -28,6 +28,8 @@ from examples.chat.make_release import fetch
 from examples.chat.model.config import VOCABULARY_FILE, read_config
 from examples.chat.model.tokenizer import Tokenizer
 
+from benchmarks.load.local import overhead
+from benchmarks.load.served import talking
 from lambda_torch import project, testbox
 from lambda_torch.testbox.limits import Limits
 
@@ -219,15 +221,21 @@ def main(argv: list[str] | None = None) -> None:
             figures = {name: _figures(each) for name, each in found.items()}
             settings[str(memory)] = {"threads": THREADS[memory], **figures, "ratios": ratios(found)}
             # Written after each size, so that a run that is ended has what it found.
-            _write(options, settings)
+            _write(options, settings, {})
+        _say("  from a piece in the model to a byte at the client")
+        with talking(Path(scratch)) as served:
+            found_overhead = overhead(served)
+    _write(options, settings, found_overhead)
     print(table(settings))
     _say(f"written to {options.output}")
 
 
-def _write(options: argparse.Namespace, settings: dict[str, Any]) -> None:
+def _write(options: argparse.Namespace, settings: dict[str, Any], pieces: dict[str, float]) -> None:
     report = {
         # The smallest size: the aims are for one request at 1,769 MB, which is one processor.
         **next(iter(settings.values()))["ratios"],
+        # Milliseconds from a piece that a model makes to its bytes at a client of `lambda-torch serve`.
+        **pieces,
         "settings": settings,
         "prompt_tokens": PROMPT_TOKENS,
         "new_tokens": NEW_TOKENS,
