@@ -5,6 +5,7 @@
       x HttpError                 a request is refused or fails: status, code, message and details for the client
       x ReleaseUnavailableError   no release can serve: code and message
         DeadlyReleaseError        the same, for a release that ends the process while it is loaded
+      x AnswerError               a model's response cannot be sent as JSON
       x GoldenError               a model does not give a recorded response
       x ProgramError              a program of a release may not be loaded
       x ProbeError                a release with programs did not get through its trial
@@ -12,6 +13,7 @@
       x NotModified               the object is the one that the reader has already
       x BatchError                a batch of a bulk file is not answered
       x ResultWriteError          S3 did not take a result
+      x PieceError                what a model's `stream` gave is no piece
       x CheckError                a new version of the function must not get requests
 
 The code of HttpError and ReleaseUnavailableError is for programs and does not change; the message is for people.
@@ -72,3 +74,7 @@ class ReleaseUnavailableError(ServingError):
 
 class DeadlyReleaseError(ReleaseUnavailableError):
     """A release has ended this environment's process while it was loaded, and is not loaded again for now."""
+
+
+class PieceError(ServingError):
+    """What a model's `stream` gave is no piece. The message names its type."""

@@ -24,7 +24,15 @@ LAYER_SOURCE = ROOT / "layers" / "torch"
 # Everything that a command makes goes below this folder; `make clean` removes it.
 BUILD = (ROOT if IN_CHECKOUT else Path.cwd()) / "build"
 RELEASE = BUILD / "release"
+# The trained release of the sample model, which comes with the project, and its golden examples.
+SAMPLE_RELEASE = ROOT / "examples" / "names" / "release"
+SAMPLE_GOLDEN = ROOT / "examples" / "names" / "golden.json"
 LAYER = BUILD / "layer"
+
+
+def has_sample_model() -> bool:
+    """Whether src/model is still the sample model, and no model of the user's own."""
+    return all((SRC / "model" / name).is_file() for name in ("names.py", "network.py", "decoding.py"))
 
 
 def need_checkout(what: str) -> None:

@@ -2,6 +2,7 @@
 
     python -m builder.attributes OUTPUT            # in a process that finds torch where it is to be looked at
     python -m builder.attributes OUTPUT --held     # on the layer, before its import is complete
+    python -m builder.attributes OUTPUT --separable first   # on the layer, when each separable module has run before the others
 
 OUTPUT gets JSON: module -> attribute -> description. A function or class is described by its kind and its qualified name, plain
 data by its value, and any other object by its class. Two trees with the same torch give the same.
@@ -21,6 +22,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import (
     BuiltinFunctionType,
@@ -121,13 +123,51 @@ def held(tree: str) -> dict[str, Any]:
     return {"modules": found, "waiting": waiting, "touched": touched}
 
 
+def separable(tree: str, order: str) -> dict[str, Any]:
+    """All modules and their attributes, when everything has run, and the separable modules have run before all others.
+
+    Args:
+        tree: the folder of the packages.
+        order: which of them is touched first: the `first` in stock order, or the `last`.
+
+    Raises:
+        SystemExit: one of them completes the import, in this order or as the first of all.
+    """
+    from torch_layer import finder
+
+    names = finder.separable_modules()[:: 1 if order == "first" else -1]
+    if order == "first":
+        for name in names:
+            reason = _in_child(partial(_completed_by, name))
+            if reason:
+                raise SystemExit(f"{name} is no separable module: to touch it first completes the import: {reason}")
+    for name in names:
+        if reason := _completed_by(name):
+            raise SystemExit(f"{name} is no separable module: it completes the import: {reason}")
+    return complete(tree)
+
+
+def _completed_by(name: str) -> str:
+    """Touch a module, and say what has completed the import then."""
+    from torch_layer import finder
+
+    dir(import_module(name))
+    reason: str = finder.imports().reason
+    return reason
+
+
 def _touched(module: str, name: str, tree: str) -> str:
     """The description of an attribute in a forked child, in which nothing was touched before."""
+    return _in_child(lambda: describe(getattr(sys.modules[module], name), tree))
+
+
+def _in_child(what: Callable[[], str]) -> str:
+    """What a function returns in a forked child, or the error that it raises."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            text = describe(getattr(sys.modules[module], name), tree)
+            text = what()
         except BaseException as error:
             text = f"error {type(error).__name__}: {error}"
         os.write(writing, text.encode()[:4000])
@@ -158,7 +198,7 @@ Keep = Callable[[Callable[[], bytes]], bytes]
 
 
 def compare(stock: Path, layer: Path, of_stock: Keep = lambda make: make()) -> Comparison:
-    """Compare what importing leaves in two trees: with modules held, when they have run, and where everything runs at once.
+    """Compare what importing leaves in two trees: with modules held, when they have run in any order, and where all run at once.
 
     Args:
         stock: folder of packages before anything was split or moved.
@@ -180,7 +220,12 @@ def compare(stock: Path, layer: Path, of_stock: Keep = lambda make: make()) -> C
             (layer, "complete", [], {}),
         ]
         if (layer / "torch_layer").is_dir():
-            jobs += [(layer, "eager", [], {"TORCH_LAYER_IMPORTS": "eager"}), (layer, "held", ["--held"], {})]
+            jobs += [
+                (layer, "eager", [], {"TORCH_LAYER_IMPORTS": "eager"}),
+                (layer, "held", ["--held"], {}),
+                (layer, "separable first", ["--separable", "first"], {}),
+                (layer, "separable last", ["--separable", "last"], {}),
+            ]
         found = dict(zip([job[1] for job in jobs], pool.map(listed, jobs), strict=True))
     expected = found.pop("stock")
     held = found.pop("held", None)
@@ -245,12 +290,20 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m builder.attributes", description="List what torch's modules hold.")
     parser.add_argument("output", type=Path, help="the JSON file to write")
     parser.add_argument("--held", action="store_true", help="before the layer's import is complete")
+    parser.add_argument(
+        "--separable", choices=["first", "last"], help="run separable modules before all others, in this order"
+    )
     arguments = parser.parse_args(argv)
     import numpy  # noqa: F401
     import torch
 
     tree = re.sub(r"/torch/__init__\.py$", "", str(torch.__file__))
-    found = held(tree) if arguments.held else complete(tree)
+    if arguments.held:
+        found = held(tree)
+    elif arguments.separable:
+        found = separable(tree, arguments.separable)
+    else:
+        found = complete(tree)
     arguments.output.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 

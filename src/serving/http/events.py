@@ -9,6 +9,7 @@ which the stack's state machine sends.
 
 import base64
 import binascii
+import enum
 import json
 import re
 from collections.abc import Mapping
@@ -19,8 +20,46 @@ from serving.errors import HttpError
 
 # Names of results in the bucket: a message's own id, which SQS gives it, or the one that its sender gave it.
 RESULT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_QUERIES = ("rawQueryString", "multiValueQueryStringParameters", "queryStringParameters")
+# A client that sends this header gets the same release each time while a canary runs.
+CANARY_KEY = "X-Canary-Key"
+# The stage variable by which an event says that its API takes streams: `on`, or `pieces` (see `Transfer`).
+STREAM_MARK = "responseStreaming"
 # A variable in the path of an API Gateway resource: {name}, or {name+} for all that follows.
 _PATH_VARIABLE = re.compile(r"\{([^{}+]+)\+?\}")
+
+
+class Transfer(enum.Enum):
+    """How the caller of an HTTP event takes the answer.
+
+    Lambda does not say it: a function that streams to a caller that does not expect it gives that caller the bytes of
+    the stream, and one that does not stream gives API Gateway no answer. So the event has to say it.
+    """
+
+    WHOLE = enum.auto()
+    """In the proxy form."""
+    PIECES = enum.auto()
+    """Answers in pieces as a stream, others in the proxy form."""
+    STREAM = enum.auto()
+    """As a stream, whole answers too."""
+
+
+def transfer(event: Any, streams: frozenset[str]) -> Transfer:
+    """How the caller takes the answer to this event, of those ways that this function has (`Settings.streams`).
+
+    API Gateway tells the function the variables of the stage, and a function URL its own domain. A direct invocation
+    has neither, even with an event of the same form.
+    """
+    context = event.get("requestContext") if isinstance(event, dict) else None
+    if not isinstance(context, dict):
+        return Transfer.WHOLE
+    variables, domain = event.get("stageVariables"), context.get("domainName")
+    mark = variables.get(STREAM_MARK) if isinstance(variables, dict) else None
+    if "api" in streams and mark in ("on", "pieces"):
+        return Transfer.STREAM if mark == "on" else Transfer.PIECES
+    if "url" in streams and isinstance(domain, str) and ".lambda-url." in domain:
+        return Transfer.STREAM
+    return Transfer.WHOLE
 
 
 def kind(event: Any) -> Literal["http", "messages", "batch"]:
@@ -57,6 +96,7 @@ class HttpRequest(NamedTuple):
         headers: as they came, with names in any case. A value of null is no header.
         body: as it came.
         is_base64: whether the body is base64.
+        query: the query string, or what the event has in its place: names with their values or lists of them.
     """
 
     method: str
@@ -64,6 +104,7 @@ class HttpRequest(NamedTuple):
     headers: Mapping[str, Any] = MappingProxyType({})
     body: str = ""
     is_base64: bool = False
+    query: Any = None
 
     def header(self, name: str) -> str | None:
         """The header of this name, which has to be in lower case."""
@@ -130,6 +171,21 @@ def body_of(request: HttpRequest, max_bytes: int) -> str:
         if len(body) > max_bytes or (len(body) * 4 > max_bytes and len(body.encode(errors="replace")) > max_bytes):
             raise _too_large(max_bytes)
         return body
+    try:
+        return bytes_of(request, max_bytes).decode()
+    except UnicodeDecodeError:
+        raise HttpError(400, "invalid_encoding", "The body is not UTF-8 text.") from None
+
+
+def bytes_of(request: HttpRequest, max_bytes: int) -> bytes:
+    """The request's body as bytes.
+
+    Raises:
+        HttpError: 413 `body_too_large`, 400 `invalid_base64`.
+    """
+    body = request.body
+    if not request.is_base64:
+        return body_of(request, max_bytes).encode(errors="replace")
     # Four characters of base64 are three bytes: a body that cannot fit is refused before it is decoded.
     if len(body) // 4 * 3 - 2 > max_bytes:
         raise _too_large(max_bytes)
@@ -139,10 +195,12 @@ def body_of(request: HttpRequest, max_bytes: int) -> str:
         raise HttpError(400, "invalid_base64", "The event says that the body is base64, but it is not.") from None
     if len(content) > max_bytes:
         raise _too_large(max_bytes)
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        raise HttpError(400, "invalid_encoding", "The body is not UTF-8 text.") from None
+    return content
+
+
+def canary_key(request: HttpRequest, text: str) -> bytes:
+    """What decides between the current release and a canary: the client's own key, or else the request's text."""
+    return (request.header(CANARY_KEY.lower()) or text).encode(errors="replace")
 
 
 def _too_large(max_bytes: int) -> HttpError:
@@ -170,7 +228,10 @@ def _http(method: str, path: str, event: Mapping[str, Any]) -> HttpRequest:
     if headers is not None and not isinstance(headers, dict):
         raise HttpError(400, "invalid_event", "The event's headers are not an object.")
     text = "" if body is None else _text(body, "body")
-    return HttpRequest(method.upper(), path.rstrip("/") or "/", headers or {}, text, bool(event.get("isBase64Encoded")))
+    # Format 2.0 has the query string itself. In format 1.0 the first member has all values of a name.
+    query = next(filter(None, map(event.get, _QUERIES)), None)
+    is_base64 = bool(event.get("isBase64Encoded"))
+    return HttpRequest(method.upper(), path.rstrip("/") or "/", headers or {}, text, is_base64, query)
 
 
 def _text(value: Any, name: str) -> str:

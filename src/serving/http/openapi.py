@@ -6,25 +6,31 @@ Powertools can generate such documents too, but it describes only routes whose b
 `serving.http.validation` reads the bodies.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from serving.contract import ServedModel
-from serving.http import validation
+from serving.http import pieces_schema, validation
 from serving.http.service import Route
 
 # The version of this HTTP interface, not of the model's types: it grows when something changes that clients rely on.
 API_VERSION = "1"
 
+# An example may hold a file, and each reader of the document would fetch it: larger ones stay out.
+MAX_EXAMPLE_CHARACTERS = 256 * 1024
+
 # Status to when it is the answer, as docs/api.md says it. The function's own refusals all have the form `Error`.
 REFUSALS = {
     "400": "The request cannot be read, or the model does not accept it. The message says what to change.",
-    "404": "There is no such route.",
+    "404": "There is no such route, or the model takes no uploads.",
     "405": "The route does not have this method. The Allow header lists its methods.",
     "413": "The body is larger than MAX_BODY_BYTES.",
+    "415": "The body has a type that is not taken. The message and the header Accept name those that are.",
     "500": "A defect. The function's log has its cause under the request id.",
     "503": "There is no usable release yet. The message says why. Retry-After says when to ask again, in seconds.",
 }
@@ -65,6 +71,19 @@ _GATEWAY_ERROR = {
     "description": "A refusal by API Gateway itself.",
     "properties": {"message": {"type": ["string", "null"]}},
 }
+_UPLOAD = {
+    "type": "object",
+    "title": "Upload",
+    "description": "Room for one file. Send a form to the URL by POST: all of the fields, and then the file as `file`.",
+    "required": ["upload", "url", "fields", "max_bytes", "expires"],
+    "properties": {
+        "upload": {"type": "string", "description": 'The id, which a request names: {"upload": "<id>"}.'},
+        "url": {"type": "string", "format": "uri"},
+        "fields": {"type": "object", "additionalProperties": {"type": "string"}},
+        "max_bytes": {"type": "integer"},
+        "expires": {"type": "string", "format": "date-time"},
+    },
+}
 _HEALTH = {
     "type": "object",
     "title": "Health",
@@ -86,6 +105,7 @@ def document(
     model: ServedModel | None,
     max_batch_items: int,
     routes: Iterable[Route],
+    stream: Callable[..., object] | None = None,
 ) -> dict[str, Any]:
     """The document.
 
@@ -94,16 +114,28 @@ def document(
         response: the model's `Response`.
         model: the loaded model, which may add what only its release knows (`hints`, `example`); None without one.
         max_batch_items: most requests in one list.
-        routes: the table of routes (`serving.http.routes.ROUTES`).
+        routes: the model's rows of the table of routes (`serving.http.routes.routes_of`).
+        stream: the model's method of that name, if it has one.
     """
+    pieces = [] if stream is None else pieces_schema.piece_models(stream)
+    written: list[tuple[type[BaseModel], JsonSchemaMode]] = [(each, "serialization") for each in (response, *pieces)]
     references, definitions = models_json_schema(
-        [(request, "validation"), (response, "serialization")], ref_template="#/components/schemas/{model}"
+        [(request, "validation"), *written], ref_template="#/components/schemas/{model}"
     )
     schemas = definitions["$defs"]
+    streamed: dict[str, Any] = {}
+    if stream is not None:
+        streamed = pieces_schema.contents(stream, {each: references[each, "serialization"] for each in pieces})
+        schemas["StreamEnd"] = pieces_schema.END
     takes, gives = references[request, "validation"], references[response, "serialization"]
     items = max_batch_items if validation.takes_lists(request) else None
     _add_knowledge(schemas[_name(takes)], model)
-    schemas |= {"Error": _ERROR, "GatewayError": _GATEWAY_ERROR, "Health": _HEALTH}
+    routes = tuple(routes)
+    if any(route.tasks for route in routes):
+        from serving.http.openai import description  # most models have none of OpenAI's routes
+
+        schemas |= description.schemas({route.name for route in routes})
+    schemas |= {"Error": _ERROR, "GatewayError": _GATEWAY_ERROR, "Health": _HEALTH, "Upload": _UPLOAD}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -118,7 +150,7 @@ def document(
             {"name": "service", "description": "About this deployment"},
             {"name": "preflights", "description": "Requests that a browser sends before it calls from another origin"},
         ],
-        "paths": _paths(routes, takes, gives, items),
+        "paths": _paths(routes, takes, gives, items, _other_bodies(request), {**streamed, **_other_answers(response)}),
         "components": {
             "schemas": schemas,
             "responses": {
@@ -133,6 +165,7 @@ def document(
 _RELEASE = {"description": "The version of the release that answered.", "schema": {"type": "string"}}
 _TIMING = {"description": "The time of the answer, phase by phase, in milliseconds.", "schema": {"type": "string"}}
 
+_HEADERS = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Model-Version", "Server-Timing")}
 
 # What a GET answers, by the route's name: the type of the content, its schema, and the statuses of its refusals beside
 # 500.
@@ -145,17 +178,74 @@ _GETS: Mapping[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 
 
 def _paths(
-    routes: Iterable[Route], takes: dict[str, Any], gives: dict[str, Any], max_items: int | None
+    routes: Iterable[Route],
+    takes: dict[str, Any],
+    gives: dict[str, Any],
+    max_items: int | None,
+    bodies: Mapping[str, Any],
+    answers: Mapping[str, Any],
 ) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in routes:
         operations = paths.setdefault(route.path, {})
-        operations[route.method.lower()] = (
-            _get(route) if route.method == "GET" else _post(route, takes, gives, max_items)
-        )
+        if route.tasks:
+            operation = _of_task(route)
+        elif route.name == "upload":
+            operation = _upload(route)
+        elif route.method == "GET":
+            operation = _get(route)
+        else:
+            operation = _post(route, takes, gives, max_items)
+            operation["requestBody"]["content"] |= bodies
+            operation["responses"]["200"]["content"] |= answers
+        operations[route.method.lower()] = operation
         if route.preflight:
             operations["options"] = _preflight(route.path)
     return paths
+
+
+def _other_bodies(request: type[BaseModel]) -> dict[str, Any]:
+    """The content of bodies that are no JSON (`serving.http.bodies`), where the request has fields with bytes."""
+    if "serving.types" not in sys.modules:
+        return {}
+    from serving.http import bodies
+    from serving.types.finding import content_fields
+
+    fields = content_fields(request)
+    types = bodies.taken(request)[1:]
+    if not fields:
+        return {}
+    schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
+    properties = {
+        name: {"contentMediaType": fields[name].media_types[0]} if name in fields else each
+        for name, each in schema["properties"].items()
+    }
+    form = {"type": "object", "properties": properties, "required": schema.get("required", [])}
+    # The file itself: a body without a schema is bytes (OpenAPI 3.1, "Considerations for File Uploads").
+    return {each: {"schema": form} if each == bodies.FORM else {} for each in types}
+
+
+def _other_answers(response: type[BaseModel]) -> dict[str, Any]:
+    """The content of answers that are no JSON (`serving.http.files`)."""
+    if "serving.types" not in sys.modules:
+        return {}
+    from serving.types.finding import only_content
+
+    field = only_content(response)
+    return {} if field is None else {field[1].answer_type: {}}
+
+
+def _upload(route: Route) -> dict[str, Any]:
+    return {
+        "operationId": route.name,
+        "tags": ["model"],
+        "summary": route.summary,
+        "description": "For models whose request has a field that holds a file. Others answer 404.",
+        "responses": {
+            "200": _answer("Where to send the file", "application/json", _schema("Upload")),
+            **_refusals("404", "500", "503"),
+        },
+    }
 
 
 def _add_knowledge(schema: dict[str, Any], model: ServedModel | None) -> None:
@@ -168,7 +258,9 @@ def _add_knowledge(schema: dict[str, Any], model: ServedModel | None) -> None:
         properties[field].update(keywords)
     example = getattr(model, "example", None)
     if example is not None and "examples" not in schema:
-        schema["examples"] = [example().model_dump(mode="json", exclude_unset=True)]
+        text = example().model_dump_json(exclude_unset=True)
+        if len(text) <= MAX_EXAMPLE_CHARACTERS:
+            schema["examples"] = [json.loads(text)]
 
 
 def _post(route: Route, takes: dict[str, Any], gives: dict[str, Any], max_items: int | None) -> dict[str, Any]:
@@ -193,7 +285,7 @@ def _post(route: Route, takes: dict[str, Any], gives: dict[str, Any], max_items:
         "requestBody": {"required": True, "content": {"application/json": {"schema": takes}}},
         "responses": {
             "200": _answer("The response", "application/json", gives),
-            **_refusals("400", "413", "500", "503"),
+            **_refusals("400", "413", "415", "500", "503"),
         },
     }
 
@@ -204,11 +296,20 @@ def _get(route: Route) -> dict[str, Any]:
     return {"operationId": route.name, "tags": ["service"], "summary": route.summary, "responses": answers}
 
 
+def _of_task(route: Route) -> dict[str, Any]:
+    from serving.http.openai import description
+
+    operation = description.operation(route.name)
+    success = {"description": "The answer", "headers": _HEADERS, **operation["responses"].pop("200")}
+    answers = {"200": success, **operation.pop("responses"), **_refusals()}
+    return {"operationId": route.name, "tags": ["model"], "summary": route.summary, **operation, "responses": answers}
+
+
 def _preflight(path: str) -> dict[str, Any]:
     allowed = {"description": "The methods of this route.", "schema": {"type": "string"}}
     answers = {"204": {"description": "What is allowed", "headers": {"Access-Control-Allow-Methods": allowed}}}
     return {
-        "operationId": f"preflight{path.strip('/').capitalize() or 'Root'}",
+        "operationId": f"preflight{''.join(part.capitalize() for part in path.split('/')) or 'Root'}",
         "tags": ["preflights"],
         "summary": "A browser's preflight",
         "responses": answers | _refusals("500"),
@@ -218,7 +319,7 @@ def _preflight(path: str) -> dict[str, Any]:
 def _answer(description: str, kind: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {
         "description": description,
-        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Model-Version", "Server-Timing")},
+        "headers": _HEADERS,
         "content": {kind: {"schema": schema}},
     }
 

@@ -4,11 +4,12 @@
 global variable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from serving.contract import ModelPackage
+from serving.contract import ModelPackage, Task
 from serving.http.events import HttpRequest
 from serving.http.responses import Cors, HttpResponse
 from serving.releases.follower import Follower
@@ -18,6 +19,8 @@ from serving.telemetry.emf import Metrics
 from serving.telemetry.log import Log
 from serving.telemetry.receipts import Receipt
 from serving.telemetry.request_log import RequestLog
+
+_NO_PARTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Service:
         metrics: makes metrics of log lines.
         request_log: the record of each HTTP request.
         cors: the CORS headers of each answer.
+        streams: where answers can be sent in pieces, as `Settings.streams` says it; nowhere, if Lambda's runtime client
+            in this environment cannot do it.
     """
 
     settings: Settings
@@ -43,6 +48,28 @@ class Service:
     metrics: Metrics
     request_log: RequestLog
     cors: Cors
+    streams: frozenset[str] = frozenset()
+
+    def context(self, parts: Mapping[str, Any] = _NO_PARTS) -> dict[str, Any]:
+        """What the types of `serving.types` read bytes from: the parts of this body, by name, and uploads."""
+        return {"parts": parts, "uploads": self._upload}
+
+    def _upload(self, identity: str, max_bytes: int) -> Any:
+        from serving import uploads  # few requests name one
+
+        return uploads.read(self.settings, identity, max_bytes)
+
+
+class Reader(NamedTuple):
+    """Who waits for the answer of an HTTP request.
+
+    Attributes:
+        seconds_left: gives the seconds until Lambda ends the invocation.
+        streams: whether pieces reach the client as they come. If not, they are collected, and sent at the end.
+    """
+
+    seconds_left: Callable[[], float]
+    streams: bool
 
 
 class Invocation(NamedTuple):
@@ -51,10 +78,12 @@ class Invocation(NamedTuple):
     Attributes:
         receipt: takes the phases of this call.
         request_id: Lambda's id of the call, which the log lines carry; None outside Lambda.
+        reader: who waits for the answer; None where only a whole answer is of use.
     """
 
     receipt: Receipt
     request_id: str | None = None
+    reader: Reader | None = None
 
 
 class Route(NamedTuple):
@@ -67,6 +96,7 @@ class Route(NamedTuple):
         summary: what it gives, for people.
         preflight: whether scripts of other pages call it with headers or a body, so that browsers send a preflight
             first. API Gateway lets preflights of such paths through; the function itself answers those of every path.
+        tasks: the tasks of models that have this route (`serving.contract.Task`). Empty: every model has it.
     """
 
     method: str
@@ -75,3 +105,4 @@ class Route(NamedTuple):
     name: str
     summary: str
     preflight: bool = False
+    tasks: tuple[Task, ...] = ()

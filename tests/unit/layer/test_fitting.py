@@ -14,6 +14,7 @@ SINCE_3 = rules.Versions(since=(3, 0))
 TABLES = (
     "NEVER",
     "PLAIN",
+    "SEPARABLE",
     "CLASSES_WITHOUT_INSTANCES",
     "EAGER_STATEMENTS",
     "COPIED_FUNCTIONS",

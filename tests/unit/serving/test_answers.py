@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from serving.http.responses import CANARY_KEY, Cors, HttpResponse, json_text, proxy_form
+from serving.http.events import CANARY_KEY
+from serving.http.responses import Cors, HttpResponse, json_text, proxy_form
 
 
 def test_everybody_may_call_by_default() -> None:

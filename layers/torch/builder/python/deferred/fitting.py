@@ -91,7 +91,7 @@ def _title(rule: object) -> str:
     return f"{module}.{tail}" if tail else module or pattern
 
 
-def _pattern(rule: rules.Pattern, sources: SourceTree) -> Iterator[str]:
+def _pattern(rule: rules.Pattern | rules.SeparableModules, sources: SourceTree) -> Iterator[str]:
     if not any(re.fullmatch(rule.pattern, name) for name in sources):
         yield "no module has such a name"
 
@@ -150,6 +150,7 @@ def _functions(body: list[ast.stmt]) -> set[str]:
 _TABLES: dict[str, Callable[..., Iterator[str]]] = {
     "NEVER": _pattern,
     "PLAIN": _pattern,
+    "SEPARABLE": _pattern,
     "CLASSES_WITHOUT_INSTANCES": _class,
     "EAGER_STATEMENTS": _eager,
     "COPIED_FUNCTIONS": _eager,

@@ -61,12 +61,15 @@ def make(sources: SourceTree, held: HeldModules) -> Plan:
     if missing:
         raise BuildError(f"the profile names modules that torch does not have: {', '.join(missing[:5])}", NEXT)
     waiting = frozenset(held.modules)
-    deferred: DeferredNames = {name: {} for name in held.running}
+    separable = _separable(sources, held.modules)
+    # A separable module runs while others wait, as those do that `import torch` runs.
+    rewritten = (*held.running, *separable)
+    deferred: DeferredNames = {name: {} for name in rewritten}
     # A name may come by way of a module that defers it itself, so this is repeated until nothing is added.
     grown = True
     while grown:
         grown = False
-        for name in held.running:
+        for name in rewritten:
             for bound, (origin, attribute) in sources.deferrable(name).items():
                 if bound not in deferred[name] and (origin in waiting or attribute in deferred.get(origin, {})):
                     deferred[name][bound] = (origin, attribute)
@@ -84,7 +87,18 @@ def make(sources: SourceTree, held: HeldModules) -> Plan:
         rebound=_rebound(sources, held.modules),
         submodules=_submodules(sources, held.modules, held.running),
         at_fork=tuple(rule.module for rule in rules.AT_FORK),
+        separable=separable,
     )
+
+
+def _separable(sources: SourceTree, held: Iterable[str]) -> tuple[str, ...]:
+    """The held modules that run by themselves, in the order in which stock torch begins to run them."""
+    found = tuple(name for name in held if rules.is_separable(name, sources.torch))
+    for rule in rules.COPIED_FUNCTIONS:
+        if rule.module in found:
+            # Its flags would be two: the copy's, and the module's.
+            raise BuildError(f"{rule.module} is separable, and a function of it is copied", NEXT)
+    return found
 
 
 def _rebound(sources: SourceTree, held: Iterable[str]) -> tuple[str, ...]:

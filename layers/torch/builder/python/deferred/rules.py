@@ -83,7 +83,7 @@ CONSTANTS = (
 
 
 class Pattern(NamedTuple):
-    """Modules that are never held, by name."""
+    """Modules, by their names."""
 
     pattern: str
     reason: str
@@ -130,6 +130,11 @@ CLASSES_WITHOUT_INSTANCES = (
     ClassWithoutInstances("torch._subclasses.functional_tensor", "FunctionalTensorMode", "printing asks for it"),
     ClassWithoutInstances("torch._subclasses.schema_check_mode", "SchemaCheckMode", "printing asks for it"),
     ClassWithoutInstances("torch.fx.experimental.proxy_tensor", "ProxyTorchDispatchMode", "printing asks for it"),
+    ClassWithoutInstances(
+        "torch._library.fake_class_registry",
+        "FakeScriptObject",
+        "operators on script objects ask for it: record_function",
+    ),
     ClassWithoutInstances(
         "torch.nested._internal.nested_tensor", "NestedTensor", "backward asks whether its roots are nested"
     ),
@@ -229,7 +234,7 @@ COPIED_FUNCTIONS = (
 
 
 class StubbedAnswer(NamedTuple):
-    """A function of a module that runs, and what it returns as long as the import is not completed.
+    """A function of a module that runs or is separable, and what it returns as long as the import is not completed.
 
     `value` and `when` are Python expressions; where `when` is not true, the function runs as it is.
     """
@@ -252,6 +257,25 @@ STUBBED_ANSWERS = (
         "None",
         "reads and parses the sources of torch's own overloads, which are known to be right",
         when="func.__module__.startswith('torch.')",
+    ),
+    StubbedAnswer(
+        "torch",
+        "_check_with",
+        "None",
+        "attention with a padding mask asks it; symbolic shapes, and SymPy with them, are for conditions that are no bool",
+        when="cond is True",
+    ),
+    StubbedAnswer(
+        "torch.autograd.profiler",
+        "_maybe_cupti_monitor",
+        "None",
+        "the data loader asks it; there is no monitor of a GPU before torch.profiler ran",
+    ),
+    StubbedAnswer(
+        "torch.utils.data.dataloader",
+        "_get_distributed_settings",
+        "(1, 0)",
+        "the data loader asks it; there is no process group before torch.distributed ran",
     ),
 )
 
@@ -320,6 +344,48 @@ DEFERRED_STATEMENTS = (
 )
 
 
+class SeparableModules(NamedTuple):
+    """Held modules, by name, that run by themselves when something touches them, while the others go on waiting.
+
+    Each must do with the modules that run and with those of this table. A build fails if one of them completes the import, or if
+    the order shows afterwards. So `versions` are those with which that was seen.
+    """
+
+    pattern: str
+    reason: str
+    versions: Versions = Versions((2, 13), (2, 14))
+
+
+SEPARABLE = (
+    SeparableModules(r"torch\.sparse(\..*)?", "torch.load asks whether sparse tensors are to be checked"),
+    SeparableModules(r"torch\.fft", "spectrograms, and filters of audio models"),
+    SeparableModules(r"torch\.nn\.attention(\._registry)?", "a model chooses the kernel of its attention"),
+    SeparableModules(
+        r"torch\.nn\.utils(\.(?!_named_member_accessor|parametriz|stateless|prune).*)?|torch\.utils\._foreach_utils",
+        "weight normalisation and its removal, gradient clipping",
+    ),
+    SeparableModules(
+        r"torch\.nested(\._internal(\.(nested_tensor|nested_int))?)?", "a default device lists its functions"
+    ),
+    SeparableModules(r"torch\.fx\.experimental\._constant_symnode|torch\.utils\.weak", "torch.nested takes them"),
+    SeparableModules(
+        r"torch\.utils\.(data(\..*)?|_import_utils)", "batches made by the data loader in the same process"
+    ),
+    SeparableModules(
+        r"torch\.autograd\.profiler(_util)?", "the data loader, and torch.profiler, time their steps with it"
+    ),
+    SeparableModules(
+        r"torch\.distributions(\.(?!von_mises).*)?",
+        "sampling from what a model gives; von_mises calls TorchScript's compiler in its body",
+    ),
+    SeparableModules(
+        r"torch\.jit\.(_serialization|_recursive|_check|_state|frontend|_dataclass_impls|_monkeytype_config|_script)",
+        "torch.jit.load",
+    ),
+    SeparableModules(r"torch\._sources|torch\.package(\..*)?", "torch.jit.load takes them"),
+)
+
+
 class AtFork(NamedTuple):
     """A module of Python's own library that held modules import, and that registers handlers for forks."""
 
@@ -345,9 +411,8 @@ COMPLETING = (
     CompletingGroup(
         "weight-norm", "parametrizations register themselves with torch.utils._pytree and all that it takes"
     ),
-    CompletingGroup("save-and-load", "a default device lists every function that makes tensors, in all of torch"),
-    CompletingGroup("torchscript", "its programs are compiled"),
-    CompletingGroup("data-loader", "training's own way to feed a model"),
+    CompletingGroup("save-and-load", "it also makes a model on the meta device, whose kernels held modules register"),
+    CompletingGroup("torchscript", "it also traces a module, which takes TorchScript's compiler"),
 )
 
 # Keys of the dispatcher whose kernels may be missing until the import is completed.
@@ -365,6 +430,11 @@ MISSING_KERNELS = {
 def is_left_alone(name: str, source: bytes) -> bool:
     """Whether a module does things with itself, so that it can neither be held nor rewritten."""
     return _SPECIAL.search(source) is not None and not any(re.fullmatch(rule.pattern, name) for rule in PLAIN)
+
+
+def is_separable(name: str, torch: tuple[int, int]) -> bool:
+    """Whether a held module of this version of torch runs by itself when something touches it."""
+    return any(re.fullmatch(rule.pattern, name) for rule in applying(SEPARABLE, torch))
 
 
 def is_never_held(name: str, source: bytes) -> bool:

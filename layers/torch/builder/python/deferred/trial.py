@@ -272,6 +272,7 @@ def _read(path: str) -> Plan:
     submodules = {package: tuple(names) for package, names in value["submodules"].items()}
     functions = tuple(tuple(each) for each in value["copied_functions"])
     lists = {name: tuple(value[name]) for name in ("held", "factories", "namespaces", "native", "rebound", "at_fork")}
+    lists["separable"] = tuple(value["separable"])
     changed = {
         "deferred_names": names,
         "deferred_statements": statements,
