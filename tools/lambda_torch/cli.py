@@ -46,6 +46,8 @@ EXTRAS = {
     "cryptography": "sign",
     "faker": "train",
     "anyascii": "train",
+    "aiohttp": "serve",
+    "httptools": "serve",
     "samcli": "serve",
     "moto": "serve",
     "watchdog": "serve",
