@@ -112,6 +112,9 @@ audit-packages: $(VENV)/.ready ## Look for known vulnerabilities in the packages
 fuzz: $(VENV)/.ready ## Change programs and weights at random and hold the checks to their promise (SECONDS=600)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m fuzz.programs --seconds $(SECONDS)
 
+fuzz-operators: $(VENV)/.ready ## Call every operator that programs may call with random arguments, and list those that end a process (half an hour)
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m fuzz.operators
+
 soak: $(VENV)/.ready ## 32 clients, two environments, a swap every second, an environment killed every few seconds (SECONDS=180)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m soak.swaps --seconds $(if $(filter file,$(origin SECONDS)),180,$(SECONDS))
 
@@ -146,6 +149,9 @@ bench-releases: $(VENV)/.ready ## Measure swaps under load, the download of 1 GB
 bench-serving: $(VENV)/.ready ## Measure the function under load beside FastAPI, a bulk file, and ten minutes without a break; results in build/bench/serving.json (SOAK_SECONDS=...)
 	@$(BIN)/python -m benchmarks.load --soak-seconds $(SOAK_SECONDS)
 
+bench-local: $(VENV)/.ready ## Measure `make serve` beside AWS's emulator, and ten minutes of clients that go away; results in build/bench/local.json (SOAK_SECONDS=...)
+	@$(BIN)/python -m benchmarks.load.local --soak-seconds $(SOAK_SECONDS)
+
 # llama.cpp has no wheel on PyPI. It is compiled for this processor: the library and what it needs, and no tools.
 LLAMA := build/llama-venv
 $(LLAMA)/.ready: benchmarks/chat/requirements-llama.txt benchmarks/chat/library_only.cmake
@@ -169,5 +175,5 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
-	bench-coldstart bench-everyday bench-releases bench-serving bench-chat lock clean
+.PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz fuzz-operators soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
+	bench-coldstart bench-everyday bench-releases bench-serving bench-local bench-chat lock clean

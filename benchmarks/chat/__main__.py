@@ -17,10 +17,11 @@ import sys
 import sysconfig
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from examples.chat.make_release import fetch
@@ -54,21 +55,27 @@ class Found:
 
 
 class Process:
-    """A contender in a process of its own, with Lambda's limits of a memory size (MB)."""
+    """A contender in a process of its own, as a context manager."""
 
     def __init__(self, command: list[str], variables: dict[str, str], memory: int) -> None:
-        self._limits = Limits(memory)
-        begin = time.perf_counter()
-        self._process = subprocess.Popen(
-            [*self._limits.__enter__().joining(), *command],
-            env={**os.environ, **variables},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=tempfile.gettempdir(),
-        )
-        self.token = self._read()["token"]
-        self.cold_seconds = time.perf_counter() - begin
+        self._stack = ExitStack()
+        try:
+            limits = self._stack.enter_context(Limits(memory))
+            begin = time.perf_counter()
+            self._process = subprocess.Popen(
+                [*limits.joining(), *command],
+                env={**os.environ, **variables},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=tempfile.gettempdir(),
+            )
+            self._stack.callback(self._process.communicate)
+            self.token = self._read()["token"]
+            self.cold_seconds = time.perf_counter() - begin
+        except BaseException:
+            self._stack.close()
+            raise
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -85,10 +92,12 @@ class Process:
         self._process.stdin.flush()
         return self._read()
 
-    def stop(self) -> None:
-        """End it."""
-        self._process.communicate()
-        self._limits.__exit__()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it: it reads the end of its input."""
+        self._stack.close()
 
 
 def _commands(threads: int, release: Path, gguf: Path, prompt: list[int], layer: Path) -> dict[str, Any]:
@@ -121,23 +130,24 @@ def _measured(commands: dict[str, Any], rounds: int, starts: int, memory: int) -
     # The first start fills the page cache, and the first round the processor's; neither is counted.
     for start in range(starts + 1):
         for name, (command, variables) in commands.items():
-            process = Process(command, variables, memory)
-            process.stop()
-            if start:
-                found[name].cold.append(process.cold_seconds)
+            with Process(command, variables, memory) as process:
+                if start:
+                    found[name].cold.append(process.cold_seconds)
         _say(f"  {title}: start {start} of {starts}")
-    processes = {name: Process(command, variables, memory) for name, (command, variables) in commands.items()}
-    for number in range(rounds + 1):
-        for name, process in processes.items():
-            # The other one's threads wait for work by spinning for a while.
-            time.sleep(0.3)
-            one = process.measure()
-            if number:
-                found[name].prefill.append(one["prefill_s"])
-                found[name].decode.append(one["decode_s"])
-        _say(f"  {title}: round {number} of {rounds}")
-    for process in processes.values():
-        process.stop()
+    with ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(Process(command, variables, memory))
+            for name, (command, variables) in commands.items()
+        }
+        for number in range(rounds + 1):
+            for name, process in processes.items():
+                # The other one's threads wait for work by spinning for a while.
+                time.sleep(0.3)
+                one = process.measure()
+                if number:
+                    found[name].prefill.append(one["prefill_s"])
+                    found[name].decode.append(one["decode_s"])
+            _say(f"  {title}: round {number} of {rounds}")
     return found
 
 
@@ -195,6 +205,13 @@ def main(argv: list[str] | None = None) -> None:
             found = _measured(commands, options.rounds, options.starts, memory)
             figures = {name: _figures(each) for name, each in found.items()}
             settings[str(memory)] = {"threads": THREADS[memory], **figures, "ratios": ratios(found)}
+            # Written after each size, so that a run that is ended has what it found.
+            _write(options, settings)
+    print(table(settings))
+    _say(f"written to {options.output}")
+
+
+def _write(options: argparse.Namespace, settings: dict[str, Any]) -> None:
     report = {
         # The smallest size: the aims are for one request at 1,769 MB, which is one processor.
         **next(iter(settings.values()))["ratios"],
@@ -213,8 +230,6 @@ def main(argv: list[str] | None = None) -> None:
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(table(settings))
-    _say(f"written to {options.output}")
 
 
 def table(settings: dict[str, Any]) -> str:

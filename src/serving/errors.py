@@ -5,6 +5,7 @@
       x HttpError                 a request is refused or fails: status, code, message and details for the client
       x ReleaseUnavailableError   no release can serve: code and message
         DeadlyReleaseError        the same, for a release that ends the process while it is loaded
+      x AnswerError               a model's response cannot be sent as JSON
       x GoldenError               a model does not give a recorded response
       x ProgramError              a program of a release may not be loaded
       x ProbeError                a release with programs did not get through its trial

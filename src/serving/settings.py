@@ -73,14 +73,20 @@ class Settings(BaseModel):
     ] = ("*",)
     """Origins that browsers may call from: `*`, or a list with commas: `https://a.example,https://b.example`."""
 
-    max_body_bytes: Annotated[PositiveInt, Field(alias="MAX_BODY_BYTES")] = 1_048_576
-    """Largest request body in bytes, after base64 decoding. Lambda itself takes 6 MB, and API Gateway 10 MB."""
+    max_body_bytes: Annotated[PositiveInt, Field(alias="MAX_BODY_BYTES")] = 4_194_304
+    """Largest request body in bytes, after base64 decoding. Lambda itself takes 6 MB, which are 4.5 MB as base64."""
 
     max_batch_items: Annotated[PositiveInt, Field(alias="MAX_BATCH_ITEMS")] = 100
     """Most requests in one list.
 
     All of them together must fit into the function's timeout, and into API Gateway's 29 s.
     """
+
+    max_upload_bytes: Annotated[PositiveInt, Field(alias="MAX_UPLOAD_BYTES")] = 33_554_432
+    """Largest file in bytes that `POST /uploads` makes room for. The function reads it into memory as a whole."""
+
+    upload_seconds: Annotated[PositiveInt, Field(alias="UPLOAD_SECONDS", le=43_200)] = 900
+    """Seconds for which the address of an upload takes the file."""
 
     channel: Annotated[str, Field(alias="RELEASE_CHANNEL", pattern="^[a-z0-9][a-z0-9-]{0,62}$")] = "live"
     """The channel whose release serves."""

@@ -4,7 +4,7 @@
     a bad request is refused with a status of its own, and never with 5xx
     a request fails only where its environment was killed
 
-The function runs in Lambda's emulator, and S3 is moto's server. `make soak` runs this for three minutes.
+The function runs as under `make serve`, and S3 is moto's server. `make soak` runs this for three minutes.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from typing import Any
 from integration.releases.samples import folder_of
 from lambda_torch import project
 from lambda_torch.emulator import software
-from lambda_torch.emulator.environment import InvokeResult
+from lambda_torch.emulator.function import InvokeResult
 from lambda_torch.emulator.pool import Pool
 from lambda_torch.emulator.run import BUCKET, Reports, RunOptions, running
 from lambda_torch.releases import channels
@@ -170,31 +170,16 @@ class SoakClient(threading.Thread):
             self._outcome.wrong.append(what)
 
 
-def functions_of(environment: int) -> list[int]:
-    """The function's processes of an emulator with this process id."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdecimal() and os.getsid(int(entry.name)) == environment and int(entry.name) != environment:
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
 def kill_one(pool: Pool, chance: random.Random) -> bool:
-    """Kill an environment, or in every second case only the function's process in it. Returns whether there was one."""
-    environments = list(pool._environments.values())
-    if not environments:
+    """Kill the process of an environment. Returns whether there was one."""
+    processes = pool.processes()
+    if not processes:
         return False
-    emulator = chance.choice(environments)._child.process.pid
-    victims = functions_of(emulator) if chance.random() < 0.5 else [emulator]
-    for victim in victims[:1]:
-        try:
-            os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
-            return False
-    return bool(victims)
+    try:
+        os.kill(chance.choice(processes), signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def soak(seconds: float, seed: int) -> SoakOutcome:
@@ -211,6 +196,7 @@ def soak(seconds: float, seed: int) -> SoakOutcome:
             ENVIRONMENTS,
             variables={"RELEASE_REFRESH_SECONDS": "0.2", "LOG_LEVEL": "ERROR"},
             all_at_once=True,
+            shipped_emulator=True,
         )
         first = json.dumps({"httpMethod": "GET", "path": "/health", "headers": {}}).encode()
         with running(options, first, Reports(lambda _: None, lambda _: None, lambda _: None)) as run:

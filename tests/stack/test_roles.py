@@ -10,9 +10,9 @@ FUNCTION = f"arn:aws:lambda:{REGION_AND_ACCOUNT}:function:PredictFunction"
 
 # Everything that the function may do, and nothing else.
 PREDICT = {
-    "s3:GetObject": {f"{BUCKET}/channels/*", f"{BUCKET}/releases/*"},
+    "s3:GetObject": {f"{BUCKET}/channels/*", f"{BUCKET}/releases/*", f"{BUCKET}/uploads/*"},
     "s3:ListBucket": {BUCKET},
-    "s3:PutObject": {f"{BUCKET}/results/*"},
+    "s3:PutObject": {f"{BUCKET}/results/*", f"{BUCKET}/uploads/*"},
     "sqs:ReceiveMessage": {QUEUE},
     "sqs:DeleteMessage": {QUEUE},
     "sqs:GetQueueAttributes": {QUEUE},
@@ -24,6 +24,7 @@ REFUSED = [
     ("s3:PutObject", f"{BUCKET}/releases/1/model.json"),
     ("s3:PutObject", f"{BUCKET}/channels/live.json"),
     ("s3:DeleteObject", f"{BUCKET}/results/1.json"),
+    ("s3:DeleteObject", f"{BUCKET}/uploads/1"),
     ("s3:GetObject", f"{BUCKET}/results/1.json"),
     ("s3:GetObject", f"{BUCKET}/inbox/input.jsonl"),
     ("s3:GetObject", f"{BUCKET}-of-somebody-else/releases/1/model.json"),

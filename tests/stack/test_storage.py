@@ -33,22 +33,22 @@ def test_bucket_and_queues_take_tls_only() -> None:
 
 
 def test_what_clients_sent_and_got_is_removed() -> None:
-    """Inputs and results expire after ResultDays; releases and channels never do."""
+    """Inputs and results expire after ResultDays, uploads after a day; releases and channels never do."""
     rules = Stack(ResultDays="3").properties("ModelBucket")["LifecycleConfiguration"]["Rules"]
     expiring = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
-    assert expiring == {"inbox/": "3", "bulk/": "3", "results/": "3"}
+    assert expiring == {"inbox/": "3", "bulk/": "3", "results/": "3", "uploads/": 1}
     assert all(rule["Status"] == "Enabled" for rule in rules)
 
 
 def test_old_versions_and_broken_uploads_are_removed() -> None:
-    """Old versions go after 30 days, those of inputs and results after one, and parts of unfinished uploads after two."""
+    """Old versions go after 30 days, those of what clients sent and got after one, and parts of unfinished uploads after two."""
     rules = Stack().properties("ModelBucket")["LifecycleConfiguration"]["Rules"]
     days = {
         rule.get("Prefix", ""): rule["NoncurrentVersionExpiration"]["NoncurrentDays"]
         for rule in rules
         if "NoncurrentVersionExpiration" in rule
     }
-    assert days == {"": 30, "inbox/": 1, "bulk/": 1, "results/": 1}
+    assert days == {"": 30, "inbox/": 1, "bulk/": 1, "results/": 1, "uploads/": 1}
     assert [rule["AbortIncompleteMultipartUpload"] for rule in rules if "AbortIncompleteMultipartUpload" in rule] == [
         {"DaysAfterInitiation": 2}
     ]

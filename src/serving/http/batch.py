@@ -3,10 +3,11 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from serving import response_json
 from serving.contract import ServedModel
 from serving.errors import HttpError
 from serving.http import events, responses, validation
@@ -71,7 +72,12 @@ def _items(text: str) -> Iterator[str]:
         raise json.JSONDecodeError("Extra data", text, rest)
 
 
-def answer(items: Sequence[str | HttpError], kind: type[BaseModel], model: ServedModel) -> list[ItemOutcome]:
+def answer(
+    items: Sequence[str | HttpError],
+    kind: type[BaseModel],
+    model: ServedModel,
+    context: dict[str, Any] | None = None,
+) -> list[ItemOutcome]:
     """Answer every item, in order, by one call of `model.predict` with all valid ones.
 
     Where that call raises, the valid items go through the model one by one. Only those that it cannot answer fail.
@@ -81,6 +87,7 @@ def answer(items: Sequence[str | HttpError], kind: type[BaseModel], model: Serve
             accept other Python values than JSON values.)
         kind: the model's `Request`.
         model: a loaded model.
+        context: as `validation.parse`.
 
     Returns:
         One outcome for each item. No item makes this function raise.
@@ -92,7 +99,7 @@ def answer(items: Sequence[str | HttpError], kind: type[BaseModel], model: Serve
             try:
                 if isinstance(item, HttpError):
                     raise item
-                request = validation.parse(kind, item)
+                request = validation.parse(kind, item, context)
                 validation.check(model, request)
                 requests[index] = request
             except HttpError as error:
@@ -111,7 +118,7 @@ def _predict(requests: list[BaseModel], model: ServedModel) -> list[ItemOutcome]
             predicted = model.predict(requests)
         if len(predicted) != len(requests):
             raise ValueError(f"Model.predict gave {len(predicted)} responses to {len(requests)} requests")
-        return [ItemOutcome(response.model_dump_json()) for response in predicted]
+        return [ItemOutcome(response_json.to_json(response)) for response in predicted]
     except Exception as defect:
         if len(requests) == 1:
             return [_defect(defect)]

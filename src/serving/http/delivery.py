@@ -1,5 +1,6 @@
 """How an answer in pieces leaves the handler: as a stream, or collected for a caller that takes answers whole."""
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,8 @@ def deliver(
 
 def as_stream(answer: dict[str, Any], reader: Reader) -> StreamedAnswer:
     """A whole answer, given in the proxy form, for a caller that takes every answer as a stream."""
-    body = OnePiece(answer["body"].encode(errors="replace"))
+    text = answer["body"]
+    body = OnePiece(base64.b64decode(text) if answer["isBase64Encoded"] else text.encode(errors="replace"))
     return StreamedAnswer.of(answer["statusCode"], answer["headers"], body, reader.seconds_left)
 
 

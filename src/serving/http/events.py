@@ -20,6 +20,7 @@ from serving.errors import HttpError
 
 # Names of results in the bucket: a message's own id, which SQS gives it, or the one that its sender gave it.
 RESULT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_QUERIES = ("rawQueryString", "multiValueQueryStringParameters", "queryStringParameters")
 # A client that sends this header gets the same release each time while a canary runs.
 CANARY_KEY = "X-Canary-Key"
 # The stage variable by which an event says that its API takes streams: `on`, or `pieces` (see `Transfer`).
@@ -95,6 +96,7 @@ class HttpRequest(NamedTuple):
         headers: as they came, with names in any case. A value of null is no header.
         body: as it came.
         is_base64: whether the body is base64.
+        query: the query string, or what the event has in its place: names with their values or lists of them.
     """
 
     method: str
@@ -102,6 +104,7 @@ class HttpRequest(NamedTuple):
     headers: Mapping[str, Any] = MappingProxyType({})
     body: str = ""
     is_base64: bool = False
+    query: Any = None
 
     def header(self, name: str) -> str | None:
         """The header of this name, which has to be in lower case."""
@@ -168,6 +171,21 @@ def body_of(request: HttpRequest, max_bytes: int) -> str:
         if len(body) > max_bytes or (len(body) * 4 > max_bytes and len(body.encode(errors="replace")) > max_bytes):
             raise _too_large(max_bytes)
         return body
+    try:
+        return bytes_of(request, max_bytes).decode()
+    except UnicodeDecodeError:
+        raise HttpError(400, "invalid_encoding", "The body is not UTF-8 text.") from None
+
+
+def bytes_of(request: HttpRequest, max_bytes: int) -> bytes:
+    """The request's body as bytes.
+
+    Raises:
+        HttpError: 413 `body_too_large`, 400 `invalid_base64`.
+    """
+    body = request.body
+    if not request.is_base64:
+        return body_of(request, max_bytes).encode(errors="replace")
     # Four characters of base64 are three bytes: a body that cannot fit is refused before it is decoded.
     if len(body) // 4 * 3 - 2 > max_bytes:
         raise _too_large(max_bytes)
@@ -177,10 +195,7 @@ def body_of(request: HttpRequest, max_bytes: int) -> str:
         raise HttpError(400, "invalid_base64", "The event says that the body is base64, but it is not.") from None
     if len(content) > max_bytes:
         raise _too_large(max_bytes)
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        raise HttpError(400, "invalid_encoding", "The body is not UTF-8 text.") from None
+    return content
 
 
 def canary_key(request: HttpRequest, text: str) -> bytes:
@@ -213,7 +228,10 @@ def _http(method: str, path: str, event: Mapping[str, Any]) -> HttpRequest:
     if headers is not None and not isinstance(headers, dict):
         raise HttpError(400, "invalid_event", "The event's headers are not an object.")
     text = "" if body is None else _text(body, "body")
-    return HttpRequest(method.upper(), path.rstrip("/") or "/", headers or {}, text, bool(event.get("isBase64Encoded")))
+    # Format 2.0 has the query string itself. In format 1.0 the first member has all values of a name.
+    query = next(filter(None, map(event.get, _QUERIES)), None)
+    is_base64 = bool(event.get("isBase64Encoded"))
+    return HttpRequest(method.upper(), path.rstrip("/") or "/", headers or {}, text, is_base64, query)
 
 
 def _text(value: Any, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from serving import response_json
 from serving.errors import HttpError
 from serving.http import responses
 
@@ -88,11 +89,11 @@ def piece_json(piece: Piece) -> bytes:
         ValueError: the piece cannot be written as JSON.
     """
     if isinstance(piece, BaseModel):
-        return piece.model_dump_json().encode()
+        return response_json.to_json(piece).encode()
     try:
-        return json.dumps(piece, ensure_ascii=False).encode()
+        return json.dumps(piece, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can escape
-        return json.dumps(piece).encode()
+        return json.dumps(piece, allow_nan=False).encode()
 
 
 def accepted(accept: str) -> Framing | None:

@@ -34,7 +34,9 @@ def handle(service: Service, event: Any, context: Any) -> "dict[str, Any] | Stre
     if pieces is None:
         answer = responses.proxy_form(response)
         timing = _log(service, invocation, request, response, code)
-        answer["headers"] |= service.cors.headers(request.header("origin")) | {"Server-Timing": timing}
+        cors = service.cors.headers(request.header("origin"))
+        varies = [each["Vary"] for each in (answer["headers"], cors) if "Vary" in each]
+        answer["headers"] |= cors | {"Server-Timing": timing} | ({"Vary": ", ".join(varies)} if varies else {})
         if transfer is not Transfer.STREAM:
             return answer
         from serving.http import delivery
@@ -77,7 +79,7 @@ def _log(
             "release": response.headers.get("X-Model-Version"),
             **entry.facts,
             **more,
-            **({"asked": request.body, "answered": answered} if service.settings.log_requests else {}),
+            **(_contents(request, response, answered) if service.settings.log_requests else {}),
         },
         entry.metrics,
     )
@@ -91,6 +93,29 @@ def _seconds_left(service: Service, context: Any) -> Callable[[], float]:
         return lambda: float(remaining()) / 1000
     end = time.monotonic() + service.settings.timeout_seconds
     return lambda: end - time.monotonic()
+
+
+def _contents(request: HttpRequest, response: HttpResponse, answered: str) -> dict[str, str]:
+    """Request and answer for the log, as text; API Gateway brings text as base64 too. Of other bytes, how many."""
+    return {
+        "asked": _readable(request.body, request.is_base64),
+        "answered": _readable(answered, response.is_base64),
+    }
+
+
+def _readable(body: str, is_base64: bool) -> str:
+    if not is_base64:
+        return body
+    import base64
+
+    try:
+        content = base64.b64decode(body)
+    except ValueError:
+        return body
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return f"{len(content)} bytes"
 
 
 def respond(service: Service, event: Any, invocation: Invocation) -> tuple[HttpRequest, HttpResponse, str | None]:

@@ -6,6 +6,8 @@ Powertools can generate such documents too, but it describes only routes whose b
 `serving.http.validation` reads the bodies.
 """
 
+import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,12 +21,16 @@ from serving.http.service import Route
 # The version of this HTTP interface, not of the model's types: it grows when something changes that clients rely on.
 API_VERSION = "1"
 
+# An example may hold a file, and each reader of the document would fetch it: larger ones stay out.
+MAX_EXAMPLE_CHARACTERS = 256 * 1024
+
 # Status to when it is the answer, as docs/api.md says it. The function's own refusals all have the form `Error`.
 REFUSALS = {
     "400": "The request cannot be read, or the model does not accept it. The message says what to change.",
-    "404": "There is no such route.",
+    "404": "There is no such route, or the model takes no uploads.",
     "405": "The route does not have this method. The Allow header lists its methods.",
     "413": "The body is larger than MAX_BODY_BYTES.",
+    "415": "The body has a type that is not taken. The message and the header Accept name those that are.",
     "500": "A defect. The function's log has its cause under the request id.",
     "503": "There is no usable release yet. The message says why. Retry-After says when to ask again, in seconds.",
 }
@@ -64,6 +70,19 @@ _GATEWAY_ERROR = {
     "title": "GatewayError",
     "description": "A refusal by API Gateway itself.",
     "properties": {"message": {"type": ["string", "null"]}},
+}
+_UPLOAD = {
+    "type": "object",
+    "title": "Upload",
+    "description": "Room for one file. Send a form to the URL by POST: all of the fields, and then the file as `file`.",
+    "required": ["upload", "url", "fields", "max_bytes", "expires"],
+    "properties": {
+        "upload": {"type": "string", "description": 'The id, which a request names: {"upload": "<id>"}.'},
+        "url": {"type": "string", "format": "uri"},
+        "fields": {"type": "object", "additionalProperties": {"type": "string"}},
+        "max_bytes": {"type": "integer"},
+        "expires": {"type": "string", "format": "date-time"},
+    },
 }
 _HEALTH = {
     "type": "object",
@@ -116,7 +135,7 @@ def document(
         from serving.http.openai import description  # most models have none of OpenAI's routes
 
         schemas |= description.schemas({route.name for route in routes})
-    schemas |= {"Error": _ERROR, "GatewayError": _GATEWAY_ERROR, "Health": _HEALTH}
+    schemas |= {"Error": _ERROR, "GatewayError": _GATEWAY_ERROR, "Health": _HEALTH, "Upload": _UPLOAD}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -131,7 +150,7 @@ def document(
             {"name": "service", "description": "About this deployment"},
             {"name": "preflights", "description": "Requests that a browser sends before it calls from another origin"},
         ],
-        "paths": _paths(routes, takes, gives, items, streamed),
+        "paths": _paths(routes, takes, gives, items, _other_bodies(request), {**streamed, **_other_answers(response)}),
         "components": {
             "schemas": schemas,
             "responses": {
@@ -163,21 +182,70 @@ def _paths(
     takes: dict[str, Any],
     gives: dict[str, Any],
     max_items: int | None,
-    streamed: Mapping[str, Any],
+    bodies: Mapping[str, Any],
+    answers: Mapping[str, Any],
 ) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in routes:
         operations = paths.setdefault(route.path, {})
         if route.tasks:
             operation = _of_task(route)
+        elif route.name == "upload":
+            operation = _upload(route)
+        elif route.method == "GET":
+            operation = _get(route)
         else:
-            operation = _get(route) if route.method == "GET" else _post(route, takes, gives, max_items)
-            if route.method == "POST":
-                operation["responses"]["200"]["content"] |= streamed
+            operation = _post(route, takes, gives, max_items)
+            operation["requestBody"]["content"] |= bodies
+            operation["responses"]["200"]["content"] |= answers
         operations[route.method.lower()] = operation
         if route.preflight:
             operations["options"] = _preflight(route.path)
     return paths
+
+
+def _other_bodies(request: type[BaseModel]) -> dict[str, Any]:
+    """The content of bodies that are no JSON (`serving.http.bodies`), where the request has fields with bytes."""
+    if "serving.types" not in sys.modules:
+        return {}
+    from serving.http import bodies
+    from serving.types.finding import content_fields
+
+    fields = content_fields(request)
+    types = bodies.taken(request)[1:]
+    if not fields:
+        return {}
+    schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
+    properties = {
+        name: {"contentMediaType": fields[name].media_types[0]} if name in fields else each
+        for name, each in schema["properties"].items()
+    }
+    form = {"type": "object", "properties": properties, "required": schema.get("required", [])}
+    # The file itself: a body without a schema is bytes (OpenAPI 3.1, "Considerations for File Uploads").
+    return {each: {"schema": form} if each == bodies.FORM else {} for each in types}
+
+
+def _other_answers(response: type[BaseModel]) -> dict[str, Any]:
+    """The content of answers that are no JSON (`serving.http.files`)."""
+    if "serving.types" not in sys.modules:
+        return {}
+    from serving.types.finding import only_content
+
+    field = only_content(response)
+    return {} if field is None else {field[1].answer_type: {}}
+
+
+def _upload(route: Route) -> dict[str, Any]:
+    return {
+        "operationId": route.name,
+        "tags": ["model"],
+        "summary": route.summary,
+        "description": "For models whose request has a field that holds a file. Others answer 404.",
+        "responses": {
+            "200": _answer("Where to send the file", "application/json", _schema("Upload")),
+            **_refusals("404", "500", "503"),
+        },
+    }
 
 
 def _add_knowledge(schema: dict[str, Any], model: ServedModel | None) -> None:
@@ -190,7 +258,9 @@ def _add_knowledge(schema: dict[str, Any], model: ServedModel | None) -> None:
         properties[field].update(keywords)
     example = getattr(model, "example", None)
     if example is not None and "examples" not in schema:
-        schema["examples"] = [example().model_dump(mode="json", exclude_unset=True)]
+        text = example().model_dump_json(exclude_unset=True)
+        if len(text) <= MAX_EXAMPLE_CHARACTERS:
+            schema["examples"] = [json.loads(text)]
 
 
 def _post(route: Route, takes: dict[str, Any], gives: dict[str, Any], max_items: int | None) -> dict[str, Any]:
@@ -215,7 +285,7 @@ def _post(route: Route, takes: dict[str, Any], gives: dict[str, Any], max_items:
         "requestBody": {"required": True, "content": {"application/json": {"schema": takes}}},
         "responses": {
             "200": _answer("The response", "application/json", gives),
-            **_refusals("400", "413", "500", "503"),
+            **_refusals("400", "413", "415", "500", "503"),
         },
     }
 

@@ -61,6 +61,7 @@ class HttpResponse(NamedTuple):
     """What a route answers. `content_type` is that of the body, if there is one.
 
     Attributes:
+        is_base64: whether the body is bytes, as base64.
         pieces: the body in pieces, instead of `body`. Whoever gets it reads it to its end, or closes it.
     """
 
@@ -69,6 +70,7 @@ class HttpResponse(NamedTuple):
     headers: Mapping[str, str] = _NO_HEADERS
     content_type: str = "application/json"
     pieces: "BodyPieces | None" = None
+    is_base64: bool = False
 
 
 class Cors:
@@ -121,7 +123,7 @@ def proxy_form(response: HttpResponse) -> dict[str, Any]:
         "statusCode": response.status,
         "headers": headers_of(response),
         "body": response.body,
-        "isBase64Encoded": False,
+        "isBase64Encoded": response.is_base64,
     }
 
 

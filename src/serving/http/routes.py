@@ -5,11 +5,13 @@ test compares `template.yaml` with it. Powertools' event handler has routes too,
 `python -m benchmarks.imports` measures it.
 """
 
+import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from serving import response_json
 from serving.contract import ModelPackage, ServedModel
 from serving.errors import HttpError, ReleaseUnavailableError
 from serving.http import events, responses, validation
@@ -44,6 +46,10 @@ def dispatch(service: Service, request: HttpRequest, invocation: Invocation) -> 
     raise HttpError(405, "method_not_allowed", message, {"allowed": allowed}, {"Allow": ", ".join(allowed)})
 
 
+# Types that mean JSON. `curl -d` says the second, whatever it sends, and many clients say none.
+JSON_TYPES = ("application/json", "application/x-www-form-urlencoded", "text/plain", "")
+
+
 def routes_of(package: ModelPackage) -> tuple[Route, ...]:
     """The rows of the table for this model: some are only for models of a task."""
     return tuple(route for route in ROUTES if _is_of(route, package))
@@ -66,14 +72,21 @@ def failure(service: Service, request: HttpRequest, error: HttpError) -> HttpRes
 def predict(service: Service, request: HttpRequest, invocation: Invocation) -> HttpResponse:
     """One request of the model, and its response; or a list of them, each answered or refused on its own."""
     kind, parsed, items = service.model.Request, None, list[str]()
+    media_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
     with receipts.phase("parse"):
-        text = events.body_of(request, service.settings.max_body_bytes)
-        if validation.is_list(text) and validation.takes_lists(kind):
-            from serving.http import batch  # a request alone does not need it, so a cold start does not wait for it
+        if media_type not in JSON_TYPES and not media_type.endswith("+json"):
+            from serving.http import bodies  # few clients send files, and few models take them
 
-            items = batch.split(text, service.settings.max_batch_items)
+            body = bodies.read(kind, request, media_type, service.settings.max_body_bytes)
+            text, parsed = request.body, validation.parse(kind, body.text, service.context(body.parts))
         else:
-            parsed = validation.parse(kind, text)
+            text = events.body_of(request, service.settings.max_body_bytes)
+            if validation.is_list(text) and validation.takes_lists(kind):
+                from serving.http import batch  # a request alone does not need it, so a cold start does not wait for it
+
+                items = batch.split(text, service.settings.max_batch_items)
+            else:
+                parsed = validation.parse(kind, text, service.context())
     if parsed is not None and invocation.reader is not None and _may_ask_for_pieces(request, parsed):
         from serving.http import streaming
 
@@ -85,14 +98,26 @@ def predict(service: Service, request: HttpRequest, invocation: Invocation) -> H
                 return found
     with service.follower.use(lambda: events.canary_key(request, text)) as release:
         if parsed is None:
-            body = _predict_several(service, items, release.model, invocation)
+            answer = responses.success(_predict_several(service, items, release.model, invocation), release.version)
         else:
             validation.check(release.model, parsed)
             with receipts.phase("predict"):
                 (response,) = release.model.predict([parsed])
-            body = response.model_dump_json()
-    responses.check_size(body)
-    return responses.success(body, release.version)
+            answer = _answer(service, request, response, release.version)
+    responses.check_size(answer.body)
+    return answer
+
+
+def _answer(service: Service, request: HttpRequest, response: Any, version: str) -> HttpResponse:
+    accept = request.header("accept")
+    # Without these types no answer is a file. And `*/*` is what clients send that did not choose.
+    if accept not in (None, "*/*") and "serving.types" in sys.modules:
+        from serving.http import files
+
+        file = files.wanted(service.model.Response, response, str(accept), version)
+        if file is not None:
+            return file
+    return responses.success(response_json.to_json(response), version)
 
 
 def _may_ask_for_pieces(request: HttpRequest, parsed: BaseModel) -> bool:
@@ -104,7 +129,7 @@ def _may_ask_for_pieces(request: HttpRequest, parsed: BaseModel) -> bool:
 def _predict_several(service: Service, items: list[str], model: ServedModel, invocation: Invocation) -> str:
     from serving.http import batch
 
-    outcomes = batch.answer(items, service.model.Request, model)
+    outcomes = batch.answer(items, service.model.Request, model, service.context())
     # The first defect counts: an alarm compares defects with invocations, and a list is one of those.
     metrics = service.metrics.embedded({"Errors": 1})
     for index, outcome in enumerate(outcomes):
@@ -126,6 +151,16 @@ def health(service: Service, _request: HttpRequest, _invocation: Invocation) -> 
         "refresh": asdict(service.follower.counters),
     }
     return responses.success(responses.json_text(body), release.version)
+
+
+def room_for_upload(service: Service, _request: HttpRequest, _invocation: Invocation) -> HttpResponse:
+    """An address where the client may send a file that is too large for a body."""
+    from serving import uploads
+    from serving.types.finding import content_fields
+
+    if not content_fields(service.model.Request):
+        raise HttpError(404, "no_uploads", "The model's request has no field that holds a file, so it takes no upload.")
+    return responses.success(responses.json_text(uploads.offer(service.settings)), None)
 
 
 # What the rest need is imported when a client first asks for one of them, so a cold start that predicts does not
@@ -194,6 +229,9 @@ ROUTES = (
     Route("GET", "/openapi.json", openapi_document, "openapi", "This document"),
     Route("GET", "/docs", docs_page, "docs", "This document as a page"),
     Route("GET", "/", front_page, "page", "A page to try the model"),
+    Route(
+        "POST", "/uploads", room_for_upload, "upload", "Room for a file that is too large for a body", preflight=True
+    ),
     Route("POST", "/", predict, "predictAtRoot", "Ask the model", preflight=True),
     Route(
         "POST", "/v1/chat/completions", chat_completions, "chatCompletions", "Chat, by OpenAI's API", True, ("chat",)

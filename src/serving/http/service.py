@@ -4,9 +4,10 @@
 global variable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from serving.contract import ModelPackage, Task
 from serving.http.events import HttpRequest
@@ -18,6 +19,8 @@ from serving.telemetry.emf import Metrics
 from serving.telemetry.log import Log
 from serving.telemetry.receipts import Receipt
 from serving.telemetry.request_log import RequestLog
+
+_NO_PARTS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,15 @@ class Service:
     request_log: RequestLog
     cors: Cors
     streams: frozenset[str] = frozenset()
+
+    def context(self, parts: Mapping[str, Any] = _NO_PARTS) -> dict[str, Any]:
+        """What the types of `serving.types` read bytes from: the parts of this body, by name, and uploads."""
+        return {"parts": parts, "uploads": self._upload}
+
+    def _upload(self, identity: str, max_bytes: int) -> Any:
+        from serving import uploads  # few requests name one
+
+        return uploads.read(self.settings, identity, max_bytes)
 
 
 class Reader(NamedTuple):

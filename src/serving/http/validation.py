@@ -1,7 +1,9 @@
 """From a request's text to a typed request. Every refusal is an HttpError that says what to correct."""
 
+import math
+import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import PydanticCustomError, from_json, to_json
@@ -18,6 +20,11 @@ MAX_CHARACTERS = 300
 WHITE_SPACE = " \t\n\r"
 
 
+# What may stand for a number that is not finite: pydantic takes NaN and Infinity, which JSON does not have, and reads a
+# number that is too large as an infinity. The names and digits may as well be part of a text.
+_MAYBE_NOT_FINITE = (re.compile(r"[NIeE](?:aN|nfinity|\+?\d{3})"), re.compile(r"\d{309}"))
+
+
 def is_list(text: str) -> bool:
     """Whether a JSON text is a list, if it is JSON at all."""
     return text.lstrip(WHITE_SPACE).startswith("[")
@@ -31,14 +38,20 @@ def takes_lists(kind: type[BaseModel]) -> bool:
     return not issubclass(kind, RootModel)
 
 
-def parse(kind: type[R], text: str) -> R:
+def parse(kind: type[R], text: str, context: dict[str, Any] | None = None) -> R:
     """Read a request from JSON text.
+
+    Args:
+        context: what the types of `serving.types` read bytes from (`Service.context`).
 
     Raises:
         HttpError: 400 `invalid_json`, or 400 `invalid_request` with one entry for each problem in `details.problems`.
     """
     try:
-        return kind.model_validate_json(text)
+        request = kind.model_validate_json(text, context=context)
+        if any(each.search(text) is not None for each in _MAYBE_NOT_FINITE):
+            _check_numbers(text)
+        return request
     except ValidationError as error:
         # Input values stay out of the answer: they may be long, secret, or (NaN) not even JSON.
         problems = error.errors(include_url=False, include_input=False, include_context=False)
@@ -65,6 +78,26 @@ def parse(kind: type[R], text: str) -> R:
         f"{first['field'] or 'The body'}: {first['message']}",
         {"problems": listed},
     )
+
+
+def _check_numbers(text: str) -> None:
+    """Refuse JSON text with a number that is not finite. The text is JSON, but for these.
+
+    Raises:
+        HttpError: 400 `invalid_json`, or 400 `invalid_request` for a number that no double can hold.
+    """
+    import json
+
+    def constant(name: str) -> NoReturn:
+        raise HttpError(400, "invalid_json", f"The body is not JSON: it has {name}, which is no number of JSON.")
+
+    def number(digits: str) -> float:
+        if math.isinf(value := float(digits)):
+            raise HttpError(400, "invalid_request", "The body has a number that is too large.")
+        return value
+
+    # Whole numbers stay text: Python refuses to convert very long ones, and pydantic has read these.
+    json.loads(text, parse_constant=constant, parse_float=number, parse_int=str)
 
 
 def check(model: ServedModel, request: BaseModel) -> None:

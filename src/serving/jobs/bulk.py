@@ -79,7 +79,7 @@ def _answer(service: Service, wanted: _BulkBatch) -> tuple[dict[str, int], str |
     # As JSON text, as a client sends it: strict types accept other Python values than JSON values.
     texts = [_text(item.value) for item in items]
     with service.follower.use(lambda: str(texts[0]).encode()) as release:
-        outcomes = batch.answer(texts, service.model.Request, release.model)
+        outcomes = batch.answer(texts, service.model.Request, release.model, service.context())
         version = json.dumps(release.version)
     counts = {"answered": 0, "refused": 0, "failed": 0}
     lines = []

@@ -45,7 +45,7 @@ def answer(service: Service, event: dict[str, Any]) -> dict[str, Any]:
     texts = [text for message in messages for text in message.texts]
     try:
         with service.follower.use(lambda: messages[0].id.encode()) as release:
-            outcomes = iter(batch.answer(texts, service.model.Request, release.model))
+            outcomes = iter(batch.answer(texts, service.model.Request, release.model, service.context()))
             version = release.version
     except ReleaseUnavailableError as error:
         for message in messages:

@@ -29,4 +29,4 @@ def test_every_answer_is_as_documented(release: Path, tmp_path: Path) -> None:
     generated = re.search(r"(\d+) generated", done.stdout)
     assert generated is not None
     assert int(generated[1]) > 100
-    assert "Operations:       9 selected / 9 total" in done.stdout
+    assert "Operations:       11 selected / 11 total" in done.stdout

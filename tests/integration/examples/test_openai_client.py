@@ -10,6 +10,7 @@ import pytest
 import requests
 from examples.chat.model import Message, Model, Request, Response
 
+from integration.emulator.conftest import wait_until
 from integration.examples.conftest import EXAMPLE
 from integration.examples.test_served import served
 from lambda_torch import project
@@ -29,9 +30,15 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `serve` and the function say."""
+    return tmp_path_factory.mktemp("serve") / "log"
+
+
+@pytest.fixture(scope="module")
+def address(release: Path, log: Path) -> Iterator[str]:
     """Where that model is served."""
-    with served(tmp_path_factory.mktemp("serve") / "log", release, "--model", str(CHAT)) as (running, _):
+    with served(log, release, "--model", str(CHAT)) as (running, _):
         yield running.url.removesuffix("/predict")
 
 
@@ -84,6 +91,16 @@ def test_a_streamed_chat_completion(client: openai.OpenAI, expected: Response) -
     assert sum(bool(chunk.choices and chunk.choices[0].delta.content) for chunk in chunks) > 3
     assert chunks[-2].choices[0].finish_reason == expected.finish_reason
     assert chunks[-1].usage.model_dump(exclude_none=True) == expected.usage.model_dump()
+
+
+def test_a_client_that_has_read_enough_ends_the_answer(client: openai.OpenAI, log: Path) -> None:
+    """The first piece is there before the last one is made: a client that goes then ends the model's work."""
+    stream = ask(client, stream=True, max_completion_tokens=400)
+    first = next(iter(stream))
+    stream.close()
+    assert first.choices[0].delta.role == "assistant"
+    assert wait_until(lambda: '"ended":"client_gone"' in log.read_text(), 60)
+    assert ask(client, max_completion_tokens=1).usage.completion_tokens == 1
 
 
 def test_the_clients_helper_for_streams(client: openai.OpenAI, expected: Response) -> None:

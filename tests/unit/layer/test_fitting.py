@@ -1,5 +1,6 @@
 """The rules about modules that wait are held against the sources of a torch, row by row."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,16 @@ def test_a_copied_function_asks_for_no_class_of_its_module(tmp_path: Path, table
     assert callable(is_fake)
     assert (is_fake(1), is_fake("1")) == (True, False)
     assert "Fake)" not in function
+
+
+def test_the_committed_rows_fit_the_torch_that_is_tested() -> None:
+    """Every row for the installed torch fits its sources, and every row for other versions only is skipped."""
+    spec = find_spec("torch")
+    assert spec is not None
+    assert spec.origin is not None
+    rows = fitting.checked_rows(SourceTree(Path(spec.origin).parents[1]))
+    assert [row for row in rows if row.problem] == []
+    assert sum(not row.skipped for row in rows) > 30
 
 
 def test_every_row_has_its_own_version_or_is_for_all() -> None:

@@ -15,11 +15,13 @@ from examples.chat import model as chat
 from examples.embeddings import model as embeddings
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
 from pydantic import BaseModel
 from pydantic_core import PydanticCustomError
 
 from serving.errors import HttpError
-from serving.http import routes
+from serving.http import openapi, routes
 from serving.http.events import HttpRequest
 from serving.http.openai import completions, refusals, vectors
 from serving.http.openai.parameters import FIXED, WITHOUT_EFFECT, ChatCompletionRequest, EmbeddingsRequest
@@ -167,10 +169,10 @@ def test_a_refused_stream_is_an_ordinary_error() -> None:
 
     class Full(Talking):
         def stream(self, request: chat.Request, deadline: Any = None) -> Iterator[chat.Piece]:
-            raise PydanticCustomError(
-                "prompt_too_long", "The prompt is too long for {request}", {"request": str(deadline)}
-            )
-            yield chat.Piece(text=str(request))
+            assert deadline() > 0
+            if request.messages is not None:
+                raise PydanticCustomError("prompt_too_long", "The prompt is too long")
+            yield chat.Piece(text="")
 
     for fields in ({}, {"stream": True}):
         body = {"model": "chat", "messages": HELLO, **fields}
@@ -367,3 +369,23 @@ def test_vectors_of_a_large_byte_order_are_turned(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "byteorder", "big")
     there = vectors.answer(asked, [[1.5]], 1, "embeddings")["data"][0]["embedding"]
     assert base64.b64decode(str(there)) == base64.b64decode(str(here))[::-1]
+
+
+@pytest.mark.parametrize("package", [chat, embeddings])
+def test_the_document_describes_the_routes(package: Any) -> None:
+    """With these routes the document is valid OpenAPI, and a real answer has the form that it describes."""
+    rows = routes.routes_of(package)
+    document = openapi.document(package.Request, package.Response, None, 100, rows)
+    validate(document)
+    own = next(row for row in rows if row.tasks and row.method == "POST")
+    operation = document["paths"][own.path]["post"]
+    where, body = (
+        (CHAT, {"model": "chat", "messages": HELLO})
+        if package is chat
+        else (EMBEDDINGS, {"model": "embeddings", "input": "hello"})
+    )
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    check = Draft202012Validator({**schema, "components": document["components"]})
+    check.validate(ask(where, own.path, body)[1])
+    refusal = operation["responses"]["400"]["content"]["application/json"]["schema"]
+    Draft202012Validator({**refusal, "components": document["components"]}).validate(ask(where, own.path, {})[1])

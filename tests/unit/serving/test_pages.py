@@ -83,5 +83,5 @@ def test_what_the_function_ships_is_small() -> None:
     src = ROOT / "src"
     sizes = {path: path.stat().st_size for path in src.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     # 110 kB of it read programs, and 27 kB answer OpenAI's clients: both are imported by those who use them alone.
-    assert sum(sizes.values()) < 500_000
-    assert sum(size for path, size in sizes.items() if path.parent == src / "serving" / "http" / "web") < 40_000
+    assert sum(sizes.values()) < 620_000
+    assert sum(size for path, size in sizes.items() if path.parent == src / "serving" / "http" / "web") < 60_000

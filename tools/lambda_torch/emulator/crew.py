@@ -28,6 +28,10 @@ class Pooled(Protocol):
         """Whether it can take events."""
 
     @property
+    def process(self) -> int:
+        """The id of its first process. The environment ends with it."""
+
+    @property
     def init_ms(self) -> float | None:
         """Milliseconds of the function's start-up. None while it is not known."""
 
@@ -117,6 +121,10 @@ class Crew:
         """Milliseconds of the start-up of an environment."""
         environment = self._environments.get(number)
         return environment.init_ms if environment else None
+
+    def processes(self) -> list[int]:
+        """The first process of each environment."""
+        return [environment.process for environment in list(self._environments.values())]
 
     async def start(self, environments: int) -> InvokeResult | None:
         """Start the first environment, and others at the same time. Raises EmulatorError if the first does not start."""

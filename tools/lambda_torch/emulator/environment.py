@@ -85,13 +85,7 @@ class Environment:
         function, loop = self._function, self._loop
         # -I -S: the developer's own packages cannot be imported. -B: on Lambda, /var/task and /opt cannot be written.
         command = [interpreter(), "-I", "-S", "-B", "-u", str(BOOTSTRAP), function.handler]
-        variables = {
-            **function.environment(self._scratch),
-            "_HANDLER": function.handler,
-            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
-            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}",
-        }
+        variables = function.environment(self._scratch) | _of_the_runtime(function, port)
 
         def on_end(status: int) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
@@ -169,6 +163,11 @@ class Environment:
         """Whether it can take events."""
         return self._end is None and not self._timed_out and self._child.alive
 
+    @property
+    def process(self) -> int:
+        """The id of the function's process."""
+        return self._child.process.pid
+
     async def initialise(self, event: bytes) -> InvokeResult:
         """Wait for the function's start-up, and give it a first event.
 
@@ -224,6 +223,16 @@ class Environment:
         self._process_ended(self._child.process.returncode)
         self._api.close()
         await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+
+
+def _of_the_runtime(function: Function, port: int) -> dict[str, str]:
+    """The variables that Lambda's runtime has beside the function's."""
+    return {
+        "_HANDLER": function.handler,
+        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}",
+    }
 
 
 def _manner(status: int) -> str:

@@ -64,6 +64,10 @@ class Pool:
         """How many environments there are now, including those that are starting."""
         return self._crew.size
 
+    def processes(self) -> list[int]:
+        """The process ids of its environments. If one ends, its environment is lost."""
+        return self._crew.processes()
+
     def submit(self, event: bytes, client_context: str | None = None) -> "Future[InvokeResult]":
         """Queue an event. To drop it, cancel the future before an environment takes the event.
 

@@ -95,6 +95,11 @@ class RieEnvironment:
         """Whether it can take events. If the process of the function has ended, the next event starts it again."""
         return self._child.alive
 
+    @property
+    def process(self) -> int:
+        """The id of the emulator's process."""
+        return self._child.process.pid
+
     def initialise(self, event: bytes) -> InvokeResult:
         """Start the function with a first event.
 
@@ -192,6 +197,11 @@ class RieInPool:
     def alive(self) -> bool:
         """Whether it can take events."""
         return self._environment.alive
+
+    @property
+    def process(self) -> int:
+        """The id of the emulator's process."""
+        return self._environment.process
 
     @property
     def init_ms(self) -> float | None:

@@ -133,15 +133,7 @@ def running(options: RunOptions, first_event: bytes | None, reports: Reports) ->
                 options.software,
                 memory_mb=options.memory_mb,
                 timeout_seconds=options.timeout_seconds,
-                variables={
-                    "MODEL_BUCKET": BUCKET,
-                    "AWS_ENDPOINT_URL_S3": storage.url,
-                    **({} if options.shipped_emulator else {"RESPONSE_STREAMING": "both"}),
-                    # As the template does: the function's waits and the room for releases follow from them.
-                    "FUNCTION_TIMEOUT": str(options.timeout_seconds),
-                    "EPHEMERAL_STORAGE": str(STORAGE_MB),
-                    **options.variables,
-                },
+                variables=variables_of(options, storage.url),
             )
 
             kind = RieInPool if options.shipped_emulator else Environment
@@ -163,6 +155,18 @@ def running(options: RunOptions, first_event: bytes | None, reports: Reports) ->
                 )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def variables_of(options: RunOptions, storage_url: str) -> dict[str, str]:
+    """The function's variables, as the template sets them: its waits and the room for releases follow from them."""
+    return {
+        "MODEL_BUCKET": BUCKET,
+        "AWS_ENDPOINT_URL_S3": storage_url,
+        **({} if options.shipped_emulator else {"RESPONSE_STREAMING": "both"}),
+        "FUNCTION_TIMEOUT": str(options.timeout_seconds),
+        "EPHEMERAL_STORAGE": str(STORAGE_MB),
+        **options.variables,
+    }
 
 
 def sources_of(options: RunOptions) -> tuple[Path, ...]:

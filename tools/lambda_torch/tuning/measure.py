@@ -78,7 +78,12 @@ def in_boxes(
         storage = Storage(processes, Path(scratch), BUCKET)
         published = publish(options.release, Bucket(storage.client(), BUCKET), golden_file=options.golden)
         request = event or example_of(published.release.manifest).encode()
-        variables = {"MODEL_BUCKET": BUCKET, "AWS_ENDPOINT_URL_S3": storage.url, **options.variables}
+        variables = {
+            "MODEL_BUCKET": BUCKET,
+            "AWS_ENDPOINT_URL_S3": storage.url,
+            "FUNCTION_TIMEOUT": str(options.timeout_seconds),
+            **options.variables,
+        }
         with testbox.Rootfs(task, software.opt) as files:
 
             def measure(memory_mb: int, count: int) -> Times:

@@ -20,9 +20,11 @@
   function showRefusal(status, body) {
     const error = body && body.error;
     if (status === 403) {
-      at("key").hidden = false;
-      refuse("This API needs a key. Enter your key in the form.", "403");
-      at("api-key").focus();
+      const said = body && body.message;
+      const { words, asksForKey } = refusedAccess(said, at("api-key").value);
+      refuse(words, `403 ${said || ""}`.trim());
+      at("key").hidden = at("key").hidden && !asksForKey;
+      if (asksForKey) at("api-key").focus();
       return;
     }
     refuse(error ? error.message : (body && body.message) || "This page cannot read the answer of the server.", `${status}${error ? ` ${error.code}` : ""}`);
@@ -38,9 +40,15 @@
     if (first) first.input.focus();
   }
 
-  function showTerminal(text, body) {
-    at("json").textContent = JSON.stringify(body, null, 2);
-    at("curl").textContent = `curl -H 'Content-Type: application/json' -d '${text.replace(/'/g, "'\\''")}' ${base}predict`;
+  function showTerminal(sent, body) {
+    const key = at("api-key").value;
+    at("json").textContent = readableJson(body);
+    at("curl").textContent = curlCommand(sent, `${base}predict`, key && "YOUR_KEY");
+    at("copy").onclick = async () => {
+      await copyText(curlCommand(sent, `${base}predict`, key));
+      at("copy").textContent = "Copied";
+      setTimeout(() => at("copy").replaceChildren("Copy the curl command"), 2000);
+    };
     at("raw").hidden = false;
   }
 
@@ -63,17 +71,18 @@
   async function ask() {
     const request = readRequest(fields);
     if (request === undefined) return;
-    const text = JSON.stringify(request);
+    const sent = bodyOf(request);
     at("problem").hidden = true;
     at("result").classList.add("waiting");
     at("status").textContent = "Waiting for the answer";
-    const headers = { "Content-Type": "application/json" };
+    const headers = { ...sent.headers };
     if (at("api-key").value) headers["X-Api-Key"] = at("api-key").value;
+    const stopClock = runClock(at("clock"));
     headers.Accept = ACCEPTED_ANSWERS;
     at("pace").hidden = true;
     const start = performance.now();
     try {
-      const answer = await fetch(`${base}predict`, { method: "POST", headers, body: text });
+      const answer = await fetch(`${base}predict`, { method: "POST", headers, body: sent.body });
       const streamed = isStream(answer) && (await showStream(answer, start));
       const body = streamed ? JSON.stringify(streamed.pieces) : await answer.text();
       const spent = performance.now() - start;
@@ -94,7 +103,7 @@
         showRefusal(answer.status, value);
       }
       showReceipt(spent, readServerTiming(answer.headers.get("Server-Timing")), answer.headers.get("X-Model-Version"), streamed);
-      showTerminal(text, value);
+      showTerminal(sent, value);
     } catch (error) {
       at("status").textContent = "";
       at("result").replaceChildren();
@@ -102,6 +111,7 @@
       at("raw").hidden = true;
       refuse("No answer arrived. Check the network connection, and check that the function is deployed.", String(error.message || error));
     }
+    stopClock();
     at("result").classList.remove("waiting");
   }
 

@@ -22,7 +22,7 @@ function readServerTiming(header) {
 
 function milliseconds(value) {
   if (value >= 10000) return `${(value / 1000).toFixed(1)} s`;
-  return `${value >= 100 ? Math.round(value) : value >= 10 ? value.toFixed(1) : value.toFixed(2)} ms`;
+  return `${value >= 10 ? Math.round(value) : value >= 0.1 ? value.toFixed(1) : "less than 0.1"} ms`;
 }
 
 // The phases of a request, as serving/telemetry/receipts.py names them. Every other metric belongs to a start.
@@ -48,8 +48,7 @@ function showReceipt(spent, metrics, release, streamed = false) {
   const network = [cold && "start", streamed && "later pieces", "network"].filter(Boolean).join(" and ");
   if (outside > 0) parts.push({ label: parts.length ? network : "network and function", took: outside, look: "outside" });
 
-  const whole = spent >= 10 && spent < 10000;
-  document.getElementById("time").textContent = `Round trip ${whole ? `${Math.round(spent)} ms` : milliseconds(spent)}`;
+  document.getElementById("time").textContent = `Round trip ${milliseconds(spent)}`;
   const badge = document.getElementById("warmth");
   badge.hidden = metrics.length === 0;
   badge.textContent = cold ? "cold start" : "warm";
