@@ -50,8 +50,6 @@ EXTRAS = {
     "aiohttp": "serve",
     "httptools": "serve",
     "samcli": "serve",
-    "aiohttp": "serve",
-    "httptools": "serve",
     "moto": "serve",
     "watchdog": "serve",
     "werkzeug": "serve",
