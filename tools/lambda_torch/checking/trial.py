@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lambda_torch import project
-from lambda_torch.checking import variants
+from lambda_torch.checking import bad_requests
 from lambda_torch.checking.defects import told
 from lambda_torch.checking.ticks import Tick
 
@@ -148,7 +148,7 @@ class Trial:
         from serving.errors import HttpError
         from serving.http import validation
 
-        refused, made = 0, variants.texts(self.example)
+        refused, made = 0, bad_requests.texts(self.example)
         for text in made:
             try:
                 request = validation.parse(self.module.Request, text)
@@ -175,7 +175,7 @@ class Trial:
         from serving.http import validation
 
         good = []
-        for text in variants.texts(self.example):
+        for text in bad_requests.texts(self.example):
             try:
                 validation.check(self.model, validation.parse(self.module.Request, text))
                 self._ask([json.loads(text)])

@@ -15,7 +15,7 @@ MOST_NUMBERS = 4096
 _MODES = {1: "L", 3: "RGB"}
 
 
-class Signature(NamedTuple):
+class CallShape(NamedTuple):
     """What a network takes and gives, without the batch.
 
     Attributes:
@@ -29,7 +29,7 @@ class Signature(NamedTuple):
     several: bool
 
 
-def signature(network: "torch.nn.Module", shape: tuple[int, ...], dtype: "torch.dtype", source: str) -> Signature:
+def signature(network: "torch.nn.Module", shape: tuple[int, ...], dtype: "torch.dtype", source: str) -> CallShape:
     """Call the network with a batch of one, and of two.
 
     Raises:
@@ -58,11 +58,11 @@ def signature(network: "torch.nn.Module", shape: tuple[int, ...], dtype: "torch.
             several = network(torch.zeros(2, *shape, dtype=dtype)).shape == (2, *output.shape[1:])
     except Exception:
         several = False
-    return Signature(shape, _name(dtype), tuple(output.shape[1:]), _name(output.dtype), several)
+    return CallShape(shape, _name(dtype), tuple(output.shape[1:]), _name(output.dtype), several)
 
 
 def blueprint(
-    seen: Signature,
+    seen: CallShape,
     *,
     what: str,
     imports: str,

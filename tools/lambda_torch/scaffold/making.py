@@ -15,9 +15,9 @@ from lambda_torch import project
 from lambda_torch.emulator.payloads import PAYLOADS, GatewayRequest
 from lambda_torch.errors import ProjectError
 from lambda_torch.packages import local
-from lambda_torch.scaffold import build_files, files, stack, version
+from lambda_torch.scaffold import build_files, files, pin, stack
 from lambda_torch.scaffold.blueprints import Blueprint
-from lambda_torch.scaffold.version import WHEELS, Pin
+from lambda_torch.scaffold.pin import WHEELS, Pin
 
 Say = Callable[[str], None]
 # What may be in a folder that counts as empty.
@@ -88,11 +88,11 @@ def _write(folder: Path, name: str, blueprint: Blueprint, say: Say) -> None:
     if project.IN_CHECKOUT:
         say("Building the wheel of this checkout, for the project")
     with tempfile.TemporaryDirectory() as wheels:
-        pin = version.current(Path(wheels))
-        place_wheel(folder, pin)
+        chosen = pin.current(Path(wheels))
+        place_wheel(folder, chosen)
     values = {
         "NAME": name,
-        "LAMBDA_TORCH": pin.for_people,
+        "LAMBDA_TORCH": chosen.for_people,
         "REQUIREMENTS": "\n".join(blueprint.requirements),
         "EXAMPLE": shlex.quote(blueprint.example_json),
         "STEPS": blueprint.steps,
@@ -102,7 +102,7 @@ def _write(folder: Path, name: str, blueprint: Blueprint, say: Say) -> None:
         **blueprint.values,
     }
     texts = {**files.texts("any", values), **files.texts(blueprint.kind, values)}
-    texts["template.yaml"] = stack.render(pin.version)
+    texts["template.yaml"] = stack.render(chosen.version)
     texts["samconfig.toml"] = samconfig(name, allow_programs=blueprint.allow_programs)
     texts |= events(blueprint.example_json)
     for path, text in texts.items():
@@ -114,22 +114,22 @@ def _write(folder: Path, name: str, blueprint: Blueprint, say: Say) -> None:
             shutil.copy(source, folder / into / path)
     if blueprint.requirements:
         say(f"Asking pip which packages {', '.join(blueprint.requirements)} need")
-    for path, text in build_files.contents(folder, pin.for_build).items():
+    for path, text in build_files.contents(folder, chosen.for_build).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
 
 
-def place_wheel(folder: Path, pin: Pin) -> None:
+def place_wheel(folder: Path, chosen: Pin) -> None:
     """Put the wheel, if there is one, into the two folders that `sam build` copies."""
     for part in ("model", "layer"):
         place = folder / part / WHEELS
-        if pin.wheel is None:
+        if chosen.wheel is None:
             shutil.rmtree(place, ignore_errors=True)
             continue
         place.mkdir(parents=True, exist_ok=True)
         for old in place.glob("*.whl"):
             old.unlink()
-        shutil.copy(pin.wheel, place)
+        shutil.copy(chosen.wheel, place)
 
 
 def runtime_of_template() -> str:

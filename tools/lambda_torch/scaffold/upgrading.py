@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from lambda_torch.scaffold import build_files, making, stack, version
-from lambda_torch.scaffold.version import Pin
+from lambda_torch.scaffold import build_files, making, pin, stack
+from lambda_torch.scaffold.pin import Pin
 
 # The line of requirements-dev.txt that names lambda-torch: a version, or a wheel of the project.
 _PIN = re.compile(r"^(lambda-torch|\./layer/\S*lambda_torch-)\S*$", re.MULTILINE)
@@ -37,19 +37,19 @@ def plan(folder: Path, scratch: Path) -> Upgrade:
         PackagesError: pip cannot resolve requirements.txt.
         ProjectError: the wheel cannot be made.
     """
-    pin = version.current(scratch)
+    chosen = pin.current(scratch)
     before = (folder / "template.yaml").read_text(encoding="utf-8")
-    texts = {"template.yaml": stack.render(pin.version, stack.own_resources(before))}
-    texts |= build_files.contents(folder, pin.for_build)
+    texts = {"template.yaml": stack.render(chosen.version, stack.own_resources(before))}
+    texts |= build_files.contents(folder, chosen.for_build)
     needed = folder / "requirements-dev.txt"
     if needed.is_file():
-        texts[needed.name] = _PIN.sub(lambda _: pin.for_people, needed.read_text(encoding="utf-8"), count=1)
+        texts[needed.name] = _PIN.sub(lambda _: chosen.for_people, needed.read_text(encoding="utf-8"), count=1)
     changed = {
         name: text
         for name, text in texts.items()
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
     }
-    return Upgrade(pin, changed, stack.is_edited(before) and "template.yaml" in changed)
+    return Upgrade(chosen, changed, stack.is_edited(before) and "template.yaml" in changed)
 
 
 def write(folder: Path, upgrade: Upgrade) -> None:
