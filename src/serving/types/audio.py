@@ -86,6 +86,8 @@ class AudioRules(ContentRules):
             raise refused(
                 "sound_invalid", "this is no WAV file with whole numbers (PCM), or the file is damaged"
             ) from None
+        if width > 4:
+            raise refused("sound_invalid", f"a sample has {width} bytes, and 1 to 4 are taken")
         self._check(count, rate)
         raw = raw[: len(raw) // (width * channels) * width * channels]
         if not raw:

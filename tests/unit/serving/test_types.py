@@ -359,6 +359,8 @@ def test_channels_are_mixed_or_kept() -> None:
         (text(wav(b"\0\0" * 9000)), "sound_too_long"),
         (text(wav(b"\0\0", rate=44_100)), "sound_rate"),
         (text(wav(b"\0\0")[:30]), "sound_invalid"),
+        # 40 bits in a sample, which the header of the file may say.
+        (text(wav(b"\0" * 10).replace(b"\2\0\x10\0data", b"\5\0\x28\0data")), "sound_invalid"),
     ],
 )
 def test_what_is_no_such_sound_is_refused(value: str, code: str) -> None:
