@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ TESTS = ("tests/integration/layer", "--ignore=tests/integration/layer/pager", "t
 FOLDER = BUILD / "runtimes"
 PAGE = ROOT / "docs" / "testing.md"
 HEAD = "| torch | Python | machine | date | unzipped | build | verified | tests |"
+RULE = "|" + "---|" * 8
 REQUIREMENTS = ROOT / "layers" / "torch" / "requirements.txt"
 BUILDER_REQUIREMENTS = ROOT / "layers" / "torch" / "builder" / "requirements.txt"
 
@@ -197,8 +198,23 @@ def build(cell: Cell, python: Path, variables: Mapping[str, str], budget: int) -
     options += ["--budget", budget]
     started = time.monotonic()
     _run([python, "-m", "builder", *options], log, variables, ROOT / "layers" / "torch")
+    read_build(cell)
     cell.build_seconds = round(time.monotonic() - started, 1)
-    cell.unzipped_bytes = json.loads((cell.folder / "report.json").read_text())["unzipped_bytes"]
+
+
+def read_build(cell: Cell) -> None:
+    """Fill in what the last build in the cell's folder has left.
+
+    Raises:
+        CellError: there is none.
+    """
+    log, report = cell.folder / "build.log", cell.folder / "report.json"
+    if not (log.is_file() and report.is_file()):
+        raise CellError(f"there is no finished build in {cell.folder}. Next: make test-matrix")
+    value = json.loads(report.read_text())
+    cell.date = time.strftime("%Y-%m-%d", time.localtime(report.stat().st_mtime))
+    cell.unzipped_bytes = value["unzipped_bytes"]
+    cell.build_seconds = round(sum(step["seconds"] for step in value["steps"]), 1)
     found = re.search(r"(\d+) outputs of the workload and (\d+) outputs of (\d+) checks are equal", log.read_text())
     cell.verified = f"{found[1]} + {found[2]} outputs bit for bit" if found else ""
 
@@ -216,10 +232,13 @@ def run_tests(cell: Cell, python: Path, variables: Mapping[str, str]) -> None:
     cell.tests = re.sub(r"^=+ | =+$", "", log.read_text().rstrip().splitlines()[-1])
 
 
-def run(cell: Cell, *, with_tests: bool, budget: int) -> bool:
+def run(cell: Cell, *, with_tests: bool, budget: int, last_build: bool = False) -> bool:
     """Fill the cell; a cell that cannot be run says why. False if this machine lacks what the cell needs."""
     cell.date = time.strftime("%Y-%m-%d")
     try:
+        if last_build:
+            read_build(cell)
+            return True
         python, variables = environment_of(cell, with_tests=with_tests)
         build(cell, python, variables, budget)
         if with_tests:
@@ -233,16 +252,29 @@ def run(cell: Cell, *, with_tests: bool, budget: int) -> bool:
 def table(cells: Sequence[Cell]) -> Iterator[str]:
     """The cells as Markdown, in order of their versions."""
     yield HEAD
-    yield "|" + "---|" * HEAD.count(" | ") + "---|"
-    for cell in sorted(cells, key=lambda each: (_numbers(each.torch), _numbers(each.python))):
-        size, seconds = f"{cell.unzipped_bytes / 1e6:.1f} MB", f"{cell.build_seconds:.0f} s"
-        said = (cell.tests or "not run") if cell.problem is None else cell.problem.partition("\n")[0]
-        versions = f"{cell.torch} | {cell.python} | {platform.machine()} | {cell.date}"
-        yield f"| {versions} | {size} | {seconds} | {cell.verified or 'no'} | {said} |"
+    yield RULE
+    yield from _in_order(map(_row, cells))
+
+
+def _row(cell: Cell) -> str:
+    size, seconds = f"{cell.unzipped_bytes / 1e6:.1f} MB", f"{cell.build_seconds:.0f} s"
+    said = (cell.tests or "not run") if cell.problem is None else cell.problem.partition("\n")[0]
+    versions = f"{cell.torch} | {cell.python} | {platform.machine()} | {cell.date}"
+    return f"| {versions} | {size} | {seconds} | {cell.verified or 'no'} | {said} |"
+
+
+def _versions(row: str) -> tuple[str, str, str]:
+    """torch, Python and machine of a row."""
+    torch, python, machine = row.strip("| ").split(" | ")[:3]
+    return torch, python, machine
+
+
+def _in_order(rows: Iterable[str]) -> list[str]:
+    return sorted(rows, key=lambda row: tuple(map(_numbers, _versions(row)[:2])))
 
 
 def document(cells: Sequence[Cell], page: Path = PAGE) -> None:
-    """Put the table into the page, in the place of the one that is there.
+    """Put the cells into the table of the page. Rows for other versions and machines stay.
 
     Raises:
         CellError: nothing was run here, or the page has no such table.
@@ -254,7 +286,10 @@ def document(cells: Sequence[Cell], page: Path = PAGE) -> None:
         raise CellError(f"{page} has no table that begins with {HEAD}")
     start = lines.index(HEAD)
     end = next((number for number in range(start, len(lines)) if not lines[number].startswith("|")), len(lines))
-    page.write_text("\n".join([*lines[:start], *table(cells), *lines[end:]]) + "\n", encoding="utf-8")
+    rows = {_versions(row): row for row in [*lines[start + 2 : end], *map(_row, cells)]}
+    page.write_text(
+        "\n".join([*lines[:start], HEAD, RULE, *_in_order(rows.values()), *lines[end:]]) + "\n", encoding="utf-8"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -264,6 +299,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--torch", action="append", help=f"a version of torch (default: {' '.join(TORCHES)})")
     parser.add_argument("--skip-missing", action="store_true", help="what this machine lacks is no failure")
     parser.add_argument("--build-only", action="store_true", help="build and verify the layer, without the tests")
+    parser.add_argument(
+        "--last-build",
+        action="store_true",
+        help="run nothing, and read what the last build in the cell's folder has left",
+    )
     parser.add_argument(
         "--budget", type=int, default=policy.BUDGET_BYTES, help="bytes that a layer may have (default: %(default)s)"
     )
@@ -286,7 +326,8 @@ def main(argv: list[str] | None = None) -> int:
             cell = Cell(torch, python)
             sys.stdout.write(f"torch {torch} on CPython {python}: in {cell.folder}\n")
             sys.stdout.flush()
-            could_be_run = run(cell, with_tests=not arguments.build_only, budget=arguments.budget)
+            options = {"with_tests": not arguments.build_only, "last_build": arguments.last_build}
+            could_be_run = run(cell, budget=arguments.budget, **options)
             problems += cell.problem is not None and (could_be_run or not arguments.skip_missing)
             sys.stdout.write(f"  {'' if could_be_run else 'NOT RUN: '}{cell.problem or cell.tests or cell.verified}\n")
             known[torch, python] = cell

@@ -1,5 +1,7 @@
 """The table of what was run on which Python and torch."""
 
+import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from runtimes import matrix
 from runtimes.matrix import Cell, CellError
 
+MACHINE = platform.machine()
 CELLS = [
     Cell("2.13.0", "3.9", problem="no wheel\nNext: x"),
     Cell("2.13.0", "3.13", "2026-11-29", 191_400_000, 282.4, "700 + 60 outputs bit for bit", "153 passed"),
@@ -14,24 +17,45 @@ CELLS = [
 ]
 
 
-def test_the_table_replaces_the_one_in_the_page(tmp_path: Path) -> None:
-    """The rows are in order of versions; what is around the table stays, and a second time changes nothing."""
+def test_the_cells_go_into_the_table_of_the_page(tmp_path: Path) -> None:
+    """The rows are in order of versions; rows of others and what is around the table stay; a second time changes nothing."""
     page = tmp_path / "page.md"
-    page.write_text(f"before\n\n{matrix.HEAD}\n|---|\n| old |\n\nafter\n")
+    old = [f"| 2.13.0 | 3.13 | {machine} | 2020-01-01 | 1 MB | 1 s | no | old |" for machine in ("other", MACHINE)]
+    page.write_text("\n".join(["before", "", matrix.HEAD, matrix.RULE, *old, "", "after", ""]))
     matrix.document(CELLS, page)
     lines = page.read_text().splitlines()
-    assert lines[:2] == ["before", ""]
+    assert lines[:4] == ["before", "", matrix.HEAD, matrix.RULE]
     assert lines[-2:] == ["", "after"]
-    assert [line.split(" | ")[:2] for line in lines[4:-2]] == [
+    rows = lines[4:-2]
+    assert [row.split(" | ")[:2] for row in rows] == [
         ["| 2.2.0", "3.13"],
         ["| 2.13.0", "3.9"],
-        ["| 2.13.0", "3.13"],
+        *[["| 2.13.0", "3.13"]] * 2,
     ]
-    assert lines[-3].endswith("| 2026-11-29 | 191.4 MB | 282 s | 700 + 60 outputs bit for bit | 153 passed |")
-    assert lines[4].endswith("| no | not run |")
-    assert lines[5].endswith("| no wheel |")
+    assert rows[0].endswith("| no | not run |")
+    assert rows[1].endswith("| no wheel |")
+    assert rows[2] == old[0]
+    assert rows[3].endswith("| 2026-11-29 | 191.4 MB | 282 s | 700 + 60 outputs bit for bit | 153 passed |")
     matrix.document(CELLS, page)
     assert page.read_text().splitlines() == lines
+
+
+def test_a_row_can_be_read_from_the_last_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a run, the size, the time and what was verified come from the build's report and log; without a build, none."""
+    monkeypatch.setattr(matrix, "FOLDER", tmp_path)
+    cell = Cell("9.9.0", "3.13")
+    assert matrix.run(cell, with_tests=False, budget=1, last_build=True)
+    assert "no finished build" in (cell.problem or "")
+    cell = Cell("9.9.0", "3.13")
+    cell.folder.mkdir()
+    steps = [{"seconds": 1.5}, {"seconds": 2.0}]
+    (cell.folder / "report.json").write_text(json.dumps({"unzipped_bytes": 7, "steps": steps}))
+    (cell.folder / "build.log").write_text(
+        "verify 5 outputs of the workload and 6 outputs of 2 checks are equal bit for bit\n"
+    )
+    assert matrix.run(cell, with_tests=False, budget=1, last_build=True)
+    assert (cell.problem, cell.unzipped_bytes, cell.build_seconds) == (None, 7, 3.5)
+    assert cell.verified == "5 + 6 outputs bit for bit"
 
 
 @pytest.mark.parametrize(("text", "cells"), [("no table\n", CELLS), (f"{matrix.HEAD}\n", [])])

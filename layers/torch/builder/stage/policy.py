@@ -55,8 +55,11 @@ class KnownTorch(NamedTuple):
 # libraries.
 KNOWN_TORCH = (
     KnownTorch("2.13", "recorded, built and verified with 2.13.0; the default"),
-    KnownTorch("2.14", "recorded, built and verified with 2.14.0"),
-    KnownTorch("2.15", "recorded, built and verified with 2.15.0"),
+    KnownTorch(
+        "2.14",
+        "its rules fit 2.14.0, and the search ends; no whole layer was verified before a release of this project",
+    ),
+    KnownTorch("2.15", "its rules fit 2.15.0, the search ends, and the workload is recorded; the same"),
 )
 EXAMPLE_VERSION = "2.13.0+cpu"  # the layer's own
 
