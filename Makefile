@@ -155,7 +155,7 @@ bench-local: $(VENV)/.ready ## Measure `make serve` beside AWS's emulator, and t
 # llama.cpp has no wheel on PyPI. It is compiled for this processor: the library and what it needs, and no tools.
 LLAMA := build/llama-venv
 $(LLAMA)/.ready: benchmarks/chat/requirements-llama.txt benchmarks/chat/library_only.cmake
-	@echo "Compiling llama.cpp into $(LLAMA): some 8 minutes on two free processors; what pip says is in build/llama.log"
+	@echo "Compiling llama.cpp into $(LLAMA): some ten minutes; what pip says is in build/llama.log"
 	@$(PYTHON) -m venv --clear $(LLAMA)
 	@CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/benchmarks/chat/library_only.cmake" CMAKE_BUILD_PARALLEL_LEVEL=2 $(LLAMA)/bin/python -m pip --disable-pip-version-check install --verbose \
 		--no-binary llama-cpp-python --requirement $< >build/llama.log 2>&1 \

@@ -10,6 +10,7 @@ and the longest time without any output.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -87,7 +88,8 @@ def first_answer(folder: Path) -> dict[str, Any]:
     try:
         seconds = wait(process, output, f"http://127.0.0.1:{port}/predict", began)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
         output.join()
         if process.stdout is not None:

@@ -28,6 +28,8 @@ from examples.chat.make_release import fetch
 from examples.chat.model.config import VOCABULARY_FILE, read_config
 from examples.chat.model.tokenizer import Tokenizer
 
+from benchmarks.load.local import overhead
+from benchmarks.load.served import talking
 from lambda_torch import project, testbox
 from lambda_torch.testbox.limits import Limits
 
@@ -52,6 +54,9 @@ class Found:
     prefill: list[float] = field(default_factory=list)
     decode: list[float] = field(default_factory=list)
     cold: list[float] = field(default_factory=list)
+    prefill_cpu: list[float] = field(default_factory=list)
+    decode_cpu: list[float] = field(default_factory=list)
+    cold_cpu: list[float] = field(default_factory=list)
 
 
 class Process:
@@ -71,8 +76,9 @@ class Process:
                 cwd=tempfile.gettempdir(),
             )
             self._stack.callback(self._process.communicate)
-            self.token = self._read()["token"]
+            first = self._read()
             self.cold_seconds = time.perf_counter() - begin
+            self.cold_cpu_seconds: float = first["cpu_s"]
         except BaseException:
             self._stack.close()
             raise
@@ -133,6 +139,7 @@ def _measured(commands: dict[str, Any], rounds: int, starts: int, memory: int) -
             with Process(command, variables, memory) as process:
                 if start:
                     found[name].cold.append(process.cold_seconds)
+                    found[name].cold_cpu.append(process.cold_cpu_seconds)
         _say(f"  {title}: start {start} of {starts}")
     with ExitStack() as stack:
         processes = {
@@ -147,6 +154,8 @@ def _measured(commands: dict[str, Any], rounds: int, starts: int, memory: int) -
                 if number:
                     found[name].prefill.append(one["prefill_s"])
                     found[name].decode.append(one["decode_s"])
+                    found[name].prefill_cpu.append(one["prefill_cpu_s"])
+                    found[name].decode_cpu.append(one["decode_cpu_s"])
             _say(f"  {title}: round {number} of {rounds}")
     return found
 
@@ -164,6 +173,10 @@ def ratios(found: dict[str, Found]) -> dict[str, float]:
         # The first token of a process that is warm: the prompt is read, and one token chosen.
         "first_token_ratio": median(ours.prefill, theirs.prefill),
         "cold_ratio": median(ours.cold, theirs.cold),
+        # The same of the processor's seconds, which other work on the machine changes less.
+        "decode_cpu_ratio": median(theirs.decode_cpu, ours.decode_cpu),
+        "prefill_cpu_ratio": median(theirs.prefill_cpu, ours.prefill_cpu),
+        "cold_cpu_ratio": median(ours.cold_cpu, theirs.cold_cpu),
     }
 
 
@@ -173,6 +186,8 @@ def _figures(found: Found) -> dict[str, float]:
         "new_tokens_per_second": round(NEW_TOKENS / statistics.median(found.decode), 1),
         "first_token_ms": round(statistics.median(found.prefill) * 1e3, 1),
         "cold_start_to_first_token_ms": round(statistics.median(found.cold) * 1e3),
+        "cpu_ms_per_new_token": round(statistics.median(found.decode_cpu) / NEW_TOKENS * 1e3, 2),
+        "cold_start_cpu_ms": round(statistics.median(found.cold_cpu) * 1e3),
     }
 
 
@@ -206,15 +221,21 @@ def main(argv: list[str] | None = None) -> None:
             figures = {name: _figures(each) for name, each in found.items()}
             settings[str(memory)] = {"threads": THREADS[memory], **figures, "ratios": ratios(found)}
             # Written after each size, so that a run that is ended has what it found.
-            _write(options, settings)
+            _write(options, settings, {})
+        _say("  from a piece in the model to a byte at the client")
+        with talking(Path(scratch)) as served:
+            found_overhead = overhead(served)
+    _write(options, settings, found_overhead)
     print(table(settings))
     _say(f"written to {options.output}")
 
 
-def _write(options: argparse.Namespace, settings: dict[str, Any]) -> None:
+def _write(options: argparse.Namespace, settings: dict[str, Any], pieces: dict[str, float]) -> None:
     report = {
         # The smallest size: the aims are for one request at 1,769 MB, which is one processor.
         **next(iter(settings.values()))["ratios"],
+        # Milliseconds from a piece that a model makes to its bytes at a client of `lambda-torch serve`.
+        **pieces,
         "settings": settings,
         "prompt_tokens": PROMPT_TOKENS,
         "new_tokens": NEW_TOKENS,
@@ -239,6 +260,8 @@ def table(settings: dict[str, Any]) -> str:
         ("new tokens per second", "new_tokens_per_second", "decode_ratio"),
         ("first token, warm (ms)", "first_token_ms", "first_token_ratio"),
         ("first token from process start (ms)", "cold_start_to_first_token_ms", "cold_ratio"),
+        ("new token, processor time (ms)", "cpu_ms_per_new_token", "decode_cpu_ratio"),
+        ("start, processor time (ms)", "cold_start_cpu_ms", "cold_cpu_ratio"),
     ]
     lines = ["| memory | | this example | llama.cpp | ratio |", "|---|---|---|---|---|"]
     for memory, found in settings.items():

@@ -114,7 +114,12 @@ def overhead(served: ServeRun) -> dict[str, float]:
 
 
 @click.command()
-@click.option("--seconds", default=5.0, show_default=True, help="Length of each measurement under load; there are 10.")
+@click.option(
+    "--seconds",
+    default=5.0,
+    show_default=True,
+    help="Length of each of the ten measurements under load; 0 skips them.",
+)
 @click.option("--before", help="A revision of this repository whose `lambda-torch serve` is measured too.")
 @click.option("--soak-seconds", default=600.0, show_default=True, help="Length of the soak; 0 skips it.")
 def main(seconds: float, before: str | None, soak_seconds: float) -> None:
@@ -125,8 +130,8 @@ def main(seconds: float, before: str | None, soak_seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if seconds:
             result |= {"requests": requests(a_release(), seconds, before)}
-            with talking(Path(folder)) as served:
-                result |= overhead(served)
+        with talking(Path(folder)) as served:
+            result |= overhead(served)
     if soak_seconds:
         print(f"Soak with clients that go away, for {soak_seconds:.0f} s", file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:

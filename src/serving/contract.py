@@ -17,7 +17,10 @@ class ServedModel(Protocol):
     """
 
     def predict(self, requests: list[Any], /) -> Sequence[BaseModel]:
-        """Answer a batch: one response for each request, in the same order."""
+        """Answer a batch: one response for each request, in the same order.
+
+        It may have a parameter `deadline`. Where a client waits for one answer, that gives the seconds that are left.
+        """
         ...
 
 

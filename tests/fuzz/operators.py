@@ -27,8 +27,11 @@ MEMORY_BYTES: Final = 3 * 1024**3
 
 # Operators that can end the process and are let through all the same, with the reason.
 KNOWN: Final = {
-    f"aten::{name}.data": "packed sequences: scripted recurrent layers name it in a branch"
-    for name in ("lstm", "gru", "rnn_relu", "rnn_tanh")
+    **{
+        f"aten::{name}.data": "packed sequences: scripted recurrent layers name it in a branch"
+        for name in ("lstm", "gru", "rnn_relu", "rnn_tanh")
+    },
+    **{f"aten::to.prim_{form}": "None is refused where torch has read the program" for form in ("Device", "dtype")},
 }
 
 _LEAST = -(2**63)

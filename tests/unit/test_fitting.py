@@ -75,6 +75,19 @@ def test_a_large_release_goes_into_memory_and_a_small_one_to_the_disk(
     assert Room(disk_bytes=2000 * MEGABYTE).place("v", 1000 * MEGABYTE, tmp_path) == "disk"
 
 
+def test_without_files_in_memory_every_release_goes_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine without memory files or without /proc, as macOS is, the disk takes all."""
+    ample, size = Room(2000 * MEGABYTE, 2000 * MEGABYTE), 100 * MEGABYTE
+    assert ample.place("v", size, tmp_path) == "memory"
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "FILES", tmp_path / "nowhere")
+        assert ample.place("v", size, tmp_path) == "disk"
+    monkeypatch.delattr("os.memfd_create")
+    assert ample.place("v", size, tmp_path) == "disk"
+
+
 def test_a_release_is_refused_before_it_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in the cache counts, and the figures and the next steps are in the message."""
     monkeypatch.setattr(room, "memory_in_use", lambda: 300 * MEGABYTE)

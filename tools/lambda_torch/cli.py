@@ -13,6 +13,9 @@ from lambda_torch.errors import LambdaTorchError
 
 # name -> (module in lambda_torch.commands, one line for the overview)
 COMMANDS = {
+    "init": ("init", "Make a project for a model of your own."),
+    "check": ("check", "Go through a model before it is published: code, answers, packages, sizes."),
+    "upgrade": ("upgrade", "Bring the files of a project up to this version of lambda-torch."),
     "train": ("train", "Train the sample model (names) into a release folder."),
     "import": ("import_", "Make a release folder from a state dict and a parameters pickle."),
     "convert": ("convert", "Convert a PyTorch checkpoint (.pth, .bin) to safetensors."),
@@ -47,9 +50,9 @@ EXTRAS = {
     "cryptography": "sign",
     "faker": "train",
     "anyascii": "train",
-    "samcli": "serve",
     "aiohttp": "serve",
     "httptools": "serve",
+    "samcli": "serve",
     "moto": "serve",
     "watchdog": "serve",
     "werkzeug": "serve",

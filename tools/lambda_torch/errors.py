@@ -6,6 +6,8 @@ The tree:
       x BucketError              a release cannot be published, or the bucket of releases cannot be used
         + ConflictError          another command moved the channel after this one read it
       x LayerError               a layer cannot be published
+      x PackagesError            a package of the user's own model is missing, or cannot be installed
+      x ProjectError             a project of the user's own cannot be made or upgraded
       x StackError               a stack cannot be removed, or its name or its template does not fit
       x BulkError                a bulk run cannot start or continue
       x EmulatorError            the function cannot run on this machine
@@ -39,6 +41,14 @@ class ConflictError(BucketError):
 
 class LayerError(LambdaTorchError):
     """A layer cannot be published. What was published before stays, and is not published twice."""
+
+
+class PackagesError(LambdaTorchError):
+    """A package of the user's own model is missing, or cannot be installed. The message names the file to correct."""
+
+
+class ProjectError(LambdaTorchError):
+    """A project of the user's own cannot be made or upgraded. Its files are as they were."""
 
 
 class StackError(LambdaTorchError):

@@ -3,6 +3,9 @@
 There are two cases. In a checkout (`make setup` installs the package in editable form) everything is below the root of
 the checkout. From an installed wheel, the function's and the builder's code lie in the folder `_app` beside this file,
 in the layout of a checkout; the commands that need more than that ask for a checkout (`need_checkout`).
+
+A user's own project is a folder with a package `model` and a template, as `lambda-torch init` makes it. In such a
+folder the commands use that model, and put what they make below the folder's own build/.
 """
 
 import sys
@@ -21,13 +24,34 @@ EVENTS = ROOT / "events"
 TEMPLATE = ROOT / "template.yaml"
 LAYER_SOURCE = ROOT / "layers" / "torch"
 
+
+def own_folder(folder: Path) -> Path | None:
+    """The folder itself if it is a user's own project, else None."""
+    is_own = (folder / "model" / "__init__.py").is_file() and (folder / TEMPLATE.name).is_file()
+    return folder.resolve() if is_own else None
+
+
+# The user's own project, if the command runs in one.
+OWN = own_folder(Path.cwd())
+
 # Everything that a command makes goes below this folder; `make clean` removes it.
-BUILD = (ROOT if IN_CHECKOUT else Path.cwd()) / "build"
+BUILD = (OWN or (ROOT if IN_CHECKOUT else Path.cwd())) / "build"
 RELEASE = BUILD / "release"
 # The trained release of the sample model, which comes with the project, and its golden examples.
 SAMPLE_RELEASE = ROOT / "examples" / "names" / "release"
 SAMPLE_GOLDEN = ROOT / "examples" / "names" / "golden.json"
 LAYER = BUILD / "layer"
+# What `sam build` leaves of the layer in the user's own project.
+SAM_LAYER = Path.cwd() / ".aws-sam" / "build" / "TorchLayer"
+
+
+def layer() -> Path | None:
+    """A built layer: of this folder, of the last `sam build` if it was for this Python, or of the checkout."""
+    tag = f"cpython-{sys.version_info[0]}{sys.version_info[1]}-"
+    of_sam = SAM_LAYER if OWN and any(SAM_LAYER.glob(f"python/torch/_C.{tag}*.so")) else None
+    of_checkout = ROOT / "build" / "layer" if IN_CHECKOUT else None
+    candidates = [folder for folder in (LAYER, of_sam, of_checkout) if folder is not None]
+    return next((folder for folder in candidates if (folder / "python").is_dir()), None)
 
 
 def has_sample_model() -> bool:
@@ -93,6 +117,12 @@ def model_package(folder: Path) -> Path:
         beside = f" Did you mean {folder.parent}?" if folder.name == "model" else ""
         raise ValueError(f"{folder} has no package model (model/__init__.py with Model, Request and Response).{beside}")
     return package
+
+
+def model_in_use() -> Path:
+    """The folder of the package `model` that an import gives."""
+    finder = next((each for each in sys.meta_path if isinstance(each, _ModelFinder)), None)
+    return SRC / "model" if finder is None else finder.package
 
 
 def _first_on_path(folder: Path) -> None:

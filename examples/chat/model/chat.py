@@ -63,9 +63,9 @@ class Model:
         """
         self._prompt(request)
 
-    def predict(self, requests: list[Request]) -> list[Response]:
-        """Answer a batch of requests, one after the other."""
-        return [self._joined(request) for request in requests]
+    def predict(self, requests: list[Request], deadline: Deadline | None = None) -> list[Response]:
+        """Answer a batch of requests, one after the other. The deadline is that of `stream`, for all of them together."""
+        return [self._joined(request, deadline) for request in requests]
 
     def stream(self, request: Request, deadline: Deadline | None = None) -> Iterator[Piece]:
         """Answer one request in pieces, as they come.
@@ -91,8 +91,8 @@ class Model:
         question = Message(role="user", content="What is the capital city of Japan?")
         return Request(messages=[question], max_tokens=8, temperature=0)
 
-    def _joined(self, request: Request) -> Response:
-        pieces = list(self.stream(request))
+    def _joined(self, request: Request, deadline: Deadline | None) -> Response:
+        pieces = list(self.stream(request, deadline))
         last = pieces[-1]
         assert last.finish_reason is not None
         assert last.usage is not None

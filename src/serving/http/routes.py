@@ -18,6 +18,7 @@ from serving.http import events, responses, validation
 from serving.http.events import HttpRequest
 from serving.http.responses import HttpResponse
 from serving.http.service import Invocation, Route, Service
+from serving.releases.slot import LoadedRelease
 from serving.telemetry import receipts
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def predict(service: Service, request: HttpRequest, invocation: Invocation) -> H
         else:
             validation.check(release.model, parsed)
             with receipts.phase("predict"):
-                (response,) = release.model.predict([parsed])
+                response = _predict_one(release, parsed, invocation)
             answer = _answer(service, request, response, release.version)
     responses.check_size(answer.body)
     return answer
@@ -118,6 +119,17 @@ def _answer(service: Service, request: HttpRequest, response: Any, version: str)
         if file is not None:
             return file
     return responses.success(response_json.to_json(response), version)
+
+
+def _predict_one(release: LoadedRelease, parsed: BaseModel, invocation: Invocation) -> BaseModel:
+    """The model's response. A `predict` that takes a deadline is told how long the client's answer may take."""
+    response: BaseModel
+    if release.takes_deadline and invocation.reader is not None:
+        predict: Any = release.model.predict
+        (response,) = predict([parsed], deadline=invocation.reader.model_seconds)
+    else:
+        (response,) = release.model.predict([parsed])
+    return response
 
 
 def _may_ask_for_pieces(request: HttpRequest, parsed: BaseModel) -> bool:

@@ -20,6 +20,8 @@ from serving.telemetry.log import Log
 from serving.telemetry.receipts import Receipt
 from serving.telemetry.request_log import RequestLog
 
+# What remains of the function's time for the last piece, the log and Lambda itself. A model is told that much less.
+RESERVE_SECONDS = 0.5
 _NO_PARTS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -70,6 +72,10 @@ class Reader(NamedTuple):
 
     seconds_left: Callable[[], float]
     streams: bool
+
+    def model_seconds(self) -> float:
+        """The seconds that a model may still take: what is left, less what the function needs itself."""
+        return self.seconds_left() - RESERVE_SECONDS
 
 
 class Invocation(NamedTuple):

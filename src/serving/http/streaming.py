@@ -5,7 +5,6 @@ status already: an error is the last piece. Whatever ends an answer, the model's
 given back; until then the release stays in memory, also if another one serves by now.
 """
 
-import inspect
 import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -19,12 +18,10 @@ from serving.http.events import HttpRequest
 from serving.http.framing import EVENT_STREAM, Framing, Piece, accepted
 from serving.http.responses import HttpResponse
 from serving.http.service import Invocation, Reader, Service
-from serving.releases.slot import LoadedRelease
+from serving.releases.slot import LoadedRelease, takes_deadline
 from serving.telemetry.pieces import PieceCounts
 from serving.telemetry.receipts import Phase
 
-# What remains of the function's time for the last piece, the log and Lambda itself. A model is told that much less.
-RESERVE_SECONDS = 0.5
 # The largest answer that Lambda streams, in bytes (Lambda quotas, "Invocation payload"), less space for the end.
 MAX_STREAM_BYTES = 200 * 1024 * 1024 - 65_536
 # The same for an answer that is collected: the end of the stream has to fit too.
@@ -89,11 +86,6 @@ def of_model(request: BaseModel) -> Start:
         return iter(stream(request, **named))
 
     return start
-
-
-def takes_deadline(method: Callable[..., object]) -> bool:
-    """Whether a method of a model has a parameter `deadline`."""
-    return "deadline" in inspect.signature(method).parameters
 
 
 class PieceStream:
@@ -255,4 +247,4 @@ class PieceStream:
         self._service.log.failure("stream failed", facts, defect)
 
     def _seconds_left(self) -> float:
-        return self._reader.seconds_left() - RESERVE_SECONDS
+        return self._reader.model_seconds()

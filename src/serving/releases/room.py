@@ -25,6 +25,8 @@ PROCESS_BYTES = 256 * MEGABYTE
 IN_MEMORY_BYTES = 64 * MEGABYTE
 # The name of every file in memory (memfd_create(2)), by which its bytes are counted.
 MEMORY_FILE: Final = "lambda-torch-release"
+# Where a process finds its open files, those in memory too (proc(5)).
+FILES: Final = Path("/proc/self/fd")
 
 Place = Literal["memory", "disk"]
 
@@ -78,9 +80,11 @@ class Room:
         return memory_problem(version, size, memory_in_use(), self.memory_bytes or 0)
 
     def _fits_into_memory(self, size: int) -> bool:
+        # Lambda is Linux; the function also runs on a developer's macOS, which has neither.
+        if self.memory_bytes is None or not hasattr(os, "memfd_create") or not FILES.is_dir():
+            return False
         # Also after all of torch is there: a file on the disk can give its memory back, and one in memory cannot.
-        coming = max(0, PROCESS_BYTES - memory_in_use())
-        return self.memory_bytes is not None and self.fits_beside(size + coming)
+        return self.fits_beside(size + max(0, PROCESS_BYTES - memory_in_use()))
 
     def _disk(self, cache: Path) -> tuple[int, int]:
         """Bytes of the disk for releases, and how many of them are free."""
@@ -131,7 +135,7 @@ def memory_in_use() -> int:
 def _open_files() -> Mapping[int, int]:
     """The open files in memory: inode and bytes."""
     found = {}
-    for entry in os.scandir("/proc/self/fd"):
+    for entry in os.scandir(FILES):
         try:
             if str(Path(entry.path).readlink()).startswith(f"/memfd:{MEMORY_FILE}"):
                 facts = entry.stat()

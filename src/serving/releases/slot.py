@@ -10,6 +10,7 @@ requests wait.
 import contextlib
 import gc
 import hashlib
+import inspect
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ class LoadedRelease:
         ref: the release.
         created: when the release was made (UTC).
         since: when the model was loaded (UTC).
+        takes_deadline: whether the model's `predict` wants to know how much time it has.
     """
 
     def __init__(self, model: ServedModel, ref: ReleaseRef, created: datetime, since: datetime) -> None:
@@ -38,6 +40,7 @@ class LoadedRelease:
         self.ref = ref
         self.created = created
         self.since = since
+        self.takes_deadline = takes_deadline(getattr(model, "predict", None))
 
     @property
     def model(self) -> ServedModel:
@@ -59,6 +62,14 @@ class LoadedRelease:
         """Give the model's memory back, even where other code still holds this object."""
         self._model = None
         gc.collect()
+
+
+def takes_deadline(method: Callable[..., object] | None) -> bool:
+    """Whether a method of a model has a parameter `deadline`."""
+    try:
+        return method is not None and "deadline" in inspect.signature(method).parameters
+    except (TypeError, ValueError):  # what is written in C may have no signature
+        return False
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,13 @@
 """The gateway over real HTTP, with a real function behind it."""
 
+import base64
+import gzip
 import json
 import re
+import shutil
 import socket
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,7 +18,7 @@ import pytest
 import requests
 
 from integration.emulator.conftest import MakePool
-from lambda_torch.emulator.gateway import BODY_LIMIT, Gateway, Handled
+from lambda_torch.emulator.gateway import BODY_LIMIT, CLIENT_GONE, Gateway, Handled
 from lambda_torch.emulator.payloads import PAYLOADS
 from lambda_torch.emulator.pool import Pool
 from lambda_torch.emulator.run import listen, serving
@@ -67,6 +72,52 @@ def test_a_request_becomes_a_rest_event(serve: Serve) -> None:
     assert seen["headers"]["X-Tag"] == "1"
     assert seen["requestContext"]["identity"]["sourceIp"] == "127.0.0.1"
     assert seen["requestContext"]["requestId"] == answer.headers["x-amzn-RequestId"]
+
+
+def test_bodies_in_chunks_arrive_whole(serve: Serve) -> None:
+    """A client that does not say its length, or that waits for `100 Continue`, is understood."""
+    url = serve("v1")
+    parts = [b"a" * 10, b"b" * 70_000, "é".encode()]
+    assert requests.post(url, data=iter(parts), timeout=60).json()["body"] == b"".join(parts).decode()
+    if shutil.which("curl"):
+        command = [
+            "curl",
+            "--silent",
+            "--data-binary",
+            "@-",
+            "--header",
+            "Expect: 100-continue",
+            "--max-time",
+            "50",
+            url,
+        ]
+        done = subprocess.run(command, input=b"c" * 70_000, capture_output=True, check=True)
+        assert json.loads(done.stdout)["body"] == "c" * 70_000
+
+
+def test_compressed_bodies_reach_the_function_as_they_came(serve: Serve) -> None:
+    """API Gateway does not unpack a body, and neither does this gateway."""
+    packed = gzip.compress(b"text")
+    seen = requests.post(serve("v1"), data=packed, headers={"Content-Encoding": "gzip"}, timeout=60).json()
+    assert (seen["isBase64Encoded"], base64.b64decode(seen["body"])) == (True, packed)
+
+
+def test_a_client_that_goes_away_frees_the_place_in_the_queue(serve: Serve, handled: list[Handled]) -> None:
+    """A request whose client has gone before an environment took it is never run, and the log says 499."""
+    url = serve("v1")
+    host, port = url.removeprefix("http://").split(":")
+    order(url, do="answer")
+    with ThreadPoolExecutor(2) as threads:
+        busy = [threads.submit(order, url, do="sleep", seconds=2) for _ in range(2)]
+        time.sleep(0.5)
+        with socket.create_connection((host, int(port))) as gone:
+            body = b'{"do": "exit"}'
+            gone.sendall(b"POST /do HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            time.sleep(0.2)
+        assert all(each.result().status_code == 502 for each in busy)  # the probe's answer to that is no HTTP answer
+    assert order(url, do="answer").status_code == 200
+    assert [each.problem for each in handled if each.status == CLIENT_GONE] == ["the client has gone"]
+    assert not any("ExitError" in (each.problem or "") for each in handled)
 
 
 def test_repeated_headers_arrive_one_by_one(serve: Serve) -> None:

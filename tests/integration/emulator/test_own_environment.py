@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from integration.emulator.conftest import event, function_of, said, wait_until
+from lambda_torch.emulator import guardian, run
 from lambda_torch.emulator.environment import Environment
 from lambda_torch.emulator.function import PAYLOAD_LIMIT, InvokeResult, NotTakenError
 from lambda_torch.emulator.guardian import members
@@ -131,6 +132,16 @@ def test_stopping_leaves_no_process_and_no_folder(make: Make) -> None:
     asked.wait_for(asked.environment.stop())
     assert members(session) == []
     assert not Path(seen["TMPDIR"]).exists()
+
+
+def test_it_needs_neither_proc_nor_the_emulator(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a system without /proc, as macOS, an environment runs, and its stop ends the process and what it started."""
+    monkeypatch.setattr(guardian, "PROC", tmp_path / "no-such-folder")
+    monkeypatch.setattr("lambda_torch.emulator.software.emulator_binary", None)
+    asked = make()
+    pid, started = said(asked.invoke(event()))["pid"], said(asked.invoke(event(do="spawn")))
+    asked.wait_for(asked.environment.stop())
+    assert wait_until(lambda: not any(run._runs(process) for process in (pid, started)))
 
 
 @pytest.mark.parametrize(

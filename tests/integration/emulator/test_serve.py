@@ -117,6 +117,25 @@ def test_health_preflight_and_refusals_go_through(served: ServeProcess) -> None:
         assert (refused.status_code, list(refused.json())) == (status, ["error"])
 
 
+def test_a_page_of_another_origin_may_send_the_canary_key(served: ServeProcess) -> None:
+    """A preflight for the header that keeps a client at one release allows it."""
+    asked = {
+        "Origin": "https://a.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "x-canary-key",
+    }
+    answer = requests.options(f"{served.url}/predict", headers=asked, timeout=60)
+    assert "x-canary-key" in answer.headers["Access-Control-Allow-Headers"].lower().split(", ")
+
+
+def test_the_printed_publish_command_can_be_pasted(served: ServeProcess, tmp_path: Path) -> None:
+    """The line works as it is in a shell, from any folder: it publishes the release that is served."""
+    line = next(line for line in served.log.read_text().splitlines() if line.startswith("AWS_ACCESS_KEY_ID="))
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "It already was the current release of live." in done.stderr
+
+
 def test_eight_requests_at_a_time(served: ServeProcess) -> None:
     """Eight clients at a time all get the names of their own letters."""
 
@@ -187,6 +206,13 @@ def test_a_saved_file_starts_the_function_again(release: Path, tmp_path: Path) -
         assert wait_until(lambda: "The next save tries again" in served.log.read_text())
         assert "was never closed" in served.log.read_text()
         assert requests.post(served.curl[-1], data=served.curl[2], timeout=60).status_code == 502
+        module.write_text(f"{before}\nModel.predict = lambda self, requests: [Response(['Other'])] * len(requests)\n")
+        assert wait_until(lambda: "Not ready: the function refuses every request." in served.log.read_text())
+        said = served.log.read_text()
+        assert "does not answer as recorded: golden example 1" in said
+        assert "Next: undo the change of the answer; or, if it is right, end this command and start it again" in said
+        assert said.count("Ready again after") == 1
+        assert requests.post(served.curl[-1], data=served.curl[2], timeout=60).status_code == 503
         module.write_text(before)
         assert wait_until(lambda: served.log.read_text().count("Ready again after") == 2)
         assert requests.post(served.curl[-1], data=served.curl[2], timeout=60).status_code == 200

@@ -15,7 +15,7 @@ from examples.chat import model as chat
 from examples.embeddings import model as embeddings
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
+from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 from pydantic import BaseModel
 from pydantic_core import PydanticCustomError
@@ -385,7 +385,7 @@ def test_the_document_describes_the_routes(package: Any) -> None:
         else (EMBEDDINGS, {"model": "embeddings", "input": "hello"})
     )
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
-    check = Draft202012Validator({**schema, "components": document["components"]})
+    check = OAS31Validator({**schema, "components": document["components"]})
     check.validate(ask(where, own.path, body)[1])
     refusal = operation["responses"]["400"]["content"]["application/json"]["schema"]
-    Draft202012Validator({**refusal, "components": document["components"]}).validate(ask(where, own.path, {})[1])
+    OAS31Validator({**refusal, "components": document["components"]}).validate(ask(where, own.path, {})[1])

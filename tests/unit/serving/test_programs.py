@@ -140,6 +140,7 @@ SEEN = {
     "y = torch.fmod(input, input)\n    z = torch.mul_(bias, y)": "aten::fmod by what is not a fixed number",
     "y = torch.clone(input, memory_format=4)\n    z = torch.mul_(bias, y)": "aten::clone with a type or a layout",
     "y = torch.to(input, 99)\n    z = torch.mul_(bias, y)": "aten::to with a type or a layout",
+    "y = torch.to(input, None, None, False, True)\n    z = torch.mul_(bias, y)": "aten::to with None",
     "y = unchecked_cast(List[int], input)\n    z = torch.append(y, 1)": "prim::unchecked_cast to List",
     "y = (input).as_strided([4], [1])\n    z = torch.add_(y, 1)": "aten::as_strided",
     "y = (input).resize_([4])": "aten::resize_",

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from serving.http import handler, streaming
 from serving.http.responses import MAX_ANSWER_BYTES, Cors
-from serving.http.service import Invocation, Service
+from serving.http.service import RESERVE_SECONDS, Invocation, Service
 from serving.releases.format import ReleaseRef
 from serving.releases.slot import InService, LoadedRelease, Slot
 from serving.runtime.answer import StreamedAnswer
@@ -238,7 +238,25 @@ def test_a_model_is_told_what_is_left_for_it() -> None:
         yield "a"
 
     list(streamed(service(Talking(stream), API), seconds=9).pieces)
-    assert told == [9 - streaming.RESERVE_SECONDS]
+    assert told == [9 - RESERVE_SECONDS]
+
+
+def test_a_whole_answer_ends_in_time_too() -> None:
+    """A `predict` with a parameter `deadline` is told the same, where a client waits for one answer; others are not."""
+    told: list[float] = []
+
+    class Careful(Whole):
+        def predict(self, requests: list[Request], deadline: Callable[[], float] = lambda: 0.0) -> list[Response]:
+            told.append(deadline())
+            return super().predict(requests)
+
+    where = service(Careful())
+    where_asked = collected(where, accept="*/*")
+    assert where_asked["statusCode"] == 200
+    assert told == [30 - RESERVE_SECONDS]
+    handler.respond(where, event(), Invocation(Receipt()))
+    assert told[1:] == [0.0]
+    assert json.loads(collected(service(Whole()), accept="*/*")["body"]) == {"text": "a b"}
 
 
 def test_without_time_no_piece_is_begun(capsys: pytest.CaptureFixture[str]) -> None:

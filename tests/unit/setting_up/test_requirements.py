@@ -29,6 +29,21 @@ def test_serve_needs_no_tools_of_developers() -> None:
     assert len(names) < 80
 
 
+def test_all_that_serve_imports_is_in_its_list() -> None:
+    """The modules of `make serve` import no package that only `make setup` installs."""
+    script = (
+        "import sys; from lambda_torch.emulator import gateway, invoke_api, readiness, run, storage, watching; "
+        "from lambda_torch.commands import publish, serve; import rich.progress, rich.table, moto.server, moto.s3.urls; "
+        "from importlib.metadata import packages_distributions as of; found = of(); "
+        "print(*{name for module in sys.modules for name in found.get(module.partition('.')[0], ())})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    plain = {name.lower().replace("_", "-") for name in done.stdout.split()} - {"lambda-torch"}
+    listed = {re.split(r"[=\[ ]", line)[0] for line in pins(REQUIREMENTS / "serve.txt")}
+    # Other packages try to import these, and do without. Coverage starts in every process of a measured run.
+    assert plain - listed - {"awscrt", "pysocks", "pyopenssl", "coverage", "pytest-cov", "pip"} == set()
+
+
 def test_torch_is_the_layers_on_every_system() -> None:
     """torch.txt has one line for Linux, whose CPU build has a name of its own, and one for all others."""
     layer = next(line for line in pins(ROOT / "layers" / "torch" / "requirements.txt") if line.startswith("torch=="))

@@ -21,7 +21,8 @@ def model_option(function: F) -> F:
         show_envvar=True,
         is_eager=True,
         callback=_use,
-        help="A folder whose package `model` replaces src/model, such as examples/embeddings.",
+        help="A folder whose package `model` replaces src/model, such as examples/embeddings. "
+        "Default: the current folder, if it has a package `model`.",
     )(function)
 
 
@@ -46,8 +47,16 @@ def golden_of(model: Path | None) -> Path | None:
 
 
 def _use(_context: click.Context, _parameter: click.Parameter, model: Path | None) -> Path | None:
+    from lambda_torch.packages import local
+    from lambda_torch.scaffold import build_files
+
+    model = model or project.OWN
     try:
         project.use_function_code(model)
     except (ValueError, RuntimeError) as error:
         raise click.BadParameter(str(error)) from error
+    if model is not None:
+        local.use(local.require(model, lambda text: click.echo(text, err=True)))
+        if changed := build_files.refresh(model):
+            click.echo(f"requirements.txt has changed: wrote {', '.join(changed)} for the next sam build", err=True)
     return model

@@ -1,5 +1,6 @@
 """What `serve`, `invoke`, `bulk` and `tune` share: options, the release to publish, output, and the end by signals."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -116,15 +117,19 @@ def options_of(
     """
     from lambda_torch.emulator import software
     from lambda_torch.emulator.run import RunOptions
+    from lambda_torch.packages import local
+    from lambda_torch.scaffold import parameters
 
-    if context.meta.get(ALLOW_PROGRAMS):
+    if context.meta.get(ALLOW_PROGRAMS) or (model is not None and parameters.of(model).allow_programs):
         variables = {**variables, "ALLOW_PROGRAMS": "true"}
     if shipped_emulator:
         software.emulator_binary()  # fails on an unsupported machine, before the long work
     chosen = software.choose(layer, reports_to(console).step)
     golden = golden_of(model)
+    if model is not None and (packages := local.installed(model, reports_to(console).step)) is not None:
+        chosen = chosen.after(packages)
     if release is None:
-        release, golden = (own_release(), golden) if model is None else (_release_of(model, console), golden)
+        release, golden = (own_release(), golden) if model is None else (release_of(model, console), golden)
         if release == project.SAMPLE_RELEASE:
             golden = project.SAMPLE_GOLDEN
     return RunOptions(
@@ -159,16 +164,21 @@ def own_release() -> Path:
     )
 
 
-def _release_of(model: Path, console: "Console") -> Path:
-    """The release of a model in its own folder. Makes it first if there is none.
+def release_of(model: Path, console: "Console") -> Path:
+    """The release of a model in its own folder: `release` beside its package, or build/releases/NAME.
+
+    Makes it first if there is none.
 
     Raises:
         EmulatorError: there is no release, and no make_release.py, or it failed.
     """
     from lambda_torch.errors import EmulatorError
 
+    beside = model / "release"
     release = project.BUILD / "releases" / model.resolve().name
     maker = model / "make_release.py"
+    if beside.is_dir() or model == project.OWN:
+        release = beside
     if release.exists():
         return release
     if not maker.is_file():
@@ -178,7 +188,13 @@ def _release_of(model: Path, console: "Console") -> Path:
             "file), or name their folder: make serve MODEL=... RELEASE=FOLDER (lambda-torch serve --release FOLDER)."
         )
     console.print(f"{release} has no release yet: running {maker}")
-    if subprocess.run([sys.executable, str(maker), "--output", str(release)], check=False).returncode:
+    from lambda_torch.packages import local
+
+    packages = local.installed(model, lambda text: console.print(text))
+    folders = [project.SRC, *([packages] if packages else [])]
+    path = os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, str(maker), "--output", str(release)]
+    if subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode:
         raise EmulatorError(
             f"{maker} failed. The lines above say why.\nNext: correct it, and run the same command again."
         )

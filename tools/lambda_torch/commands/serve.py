@@ -6,6 +6,7 @@ import shlex
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,9 @@ if TYPE_CHECKING:
     help="'own' is the Runtime API of this command. 'shipped' is AWS's Runtime Interface Emulator, which the SAM CLI "
     "ships: it does not stream, and runs on Linux only.",
 )
+@click.option(
+    "--verbose", is_flag=True, help="Show the function's log as it is: JSON, with the phases of each request."
+)
 @run_options
 @memory_option
 @click.pass_context
@@ -73,6 +77,7 @@ def command(
     payload: str,
     reload: bool,
     runtime: str,
+    verbose: bool,
     model: Path | None,
     release: Path | None,
     layer: str,
@@ -93,6 +98,7 @@ def command(
     """
     from rich.console import Console
 
+    from lambda_torch.emulator import log_lines
     from lambda_torch.emulator.run import listen
 
     console = Console(stderr=True, highlight=False)
@@ -112,7 +118,9 @@ def command(
                     concurrency=concurrency,
                     shipped_emulator=runtime == "shipped",
                 )
-                _serve(options, taken, payload, console, serving, reload=reload)
+                reports = reports_to(console)
+                reports = replace(reports, log=log_lines.writer(reports.log, verbose=verbose))
+                _serve(options, taken, payload, console, reports, serving, reload=reload)
         except (KeyboardInterrupt, click.Abort):
             console.print("Stopped.")
             sys.exit(0 if serving.is_set() else 130)
@@ -123,6 +131,7 @@ def _serve(
     taken: "socket.socket",
     payload: str,
     console: "Console",
+    reports: "Reports",
     serving: threading.Event,
     *,
     reload: bool,
@@ -138,7 +147,6 @@ def _serve(
 
     started = time.monotonic()
     form = PAYLOADS[payload]
-    reports = reports_to(console)
     health = json.dumps(form.event(GatewayRequest("GET", "/health"))).encode()
     with run.running(options, health, reports) as running, run.listen("127.0.0.1", 0) as invocations:
         identity = run.new_identity()
@@ -166,7 +174,11 @@ def _serve(
                         watch = stack.enter_context(Watch(running.sources))
                     except EmulatorError as error:
                         reports.note(str(error))
-                saving = "Save a file in src/ to restart the function. " if watch else ""
+                saving = (
+                    f"Save a file in {'src' if options.model is None else 'model'}/ to restart the function. "
+                    if watch
+                    else ""
+                )
                 console.print(f"{saving}Ctrl-C ends everything. Try:")
                 click.echo(f"curl -d {shlex.quote(running.example)} {url}/predict")
                 serving.set()

@@ -76,6 +76,8 @@ class Environment:
         try:
             port = await self._api.open()
             self._child = await asyncio.to_thread(self._spawn, port)
+            if self.init_ms is None:
+                self._start_clock()
         except BaseException:
             self._api.close()
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -92,7 +94,6 @@ class Environment:
                 loop.call_soon_threadsafe(self._process_ended, status)
 
         self._started = time.perf_counter()
-        loop.call_soon_threadsafe(self._start_clock)
         return self._processes.start(self.name, command, variables, function.code, self._on_line, on_end)
 
     # What the Runtime API reports

@@ -149,8 +149,10 @@ class Pool:
     def close(self) -> None:
         """Stop all environments and the loop. Running events fail, and waiting events are cancelled."""
         if not self._crew.closed:
-            self.thread.wait_for(self._crew.close())
-            self.thread.close()
+            try:
+                self.thread.wait_for(self._crew.close())
+            finally:
+                self.thread.close()
 
 
 async def _joined(stream: AnswerStream) -> InvokeResult:

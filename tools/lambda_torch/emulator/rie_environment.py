@@ -157,13 +157,13 @@ def outcome_of(status: int, payload: bytes) -> InvokeResult:
 
     If the time ran out, the payload is a sentence. It is not JSON, as every answer of a function is.
     """
-    if status == http.client.OK:
+    if status == http.client.OK and payload:
         if _TIMED_OUT.fullmatch(payload):
             return InvokeResult.failure("Sandbox.Timedout", payload.decode())
         return InvokeResult(payload, failed=is_error(payload))
     if payload:
         return InvokeResult(payload, failed=True)
-    # An empty 502: the process ended before the runtime client could report anything.
+    # Nothing, with 502: the process ended before the runtime client could report anything. With 200: the emulator ended.
     return InvokeResult.failure("Runtime.ExitError", "The process of the function ended. Its log may say why.")
 
 

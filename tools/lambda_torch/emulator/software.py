@@ -18,7 +18,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lambda_torch import project
@@ -44,6 +44,10 @@ class Software:
     label: str
     folders: tuple[Path, ...]
     opt: Path | None = None
+
+    def after(self, packages: Path) -> "Software":
+        """The same, with a folder of packages before all others."""
+        return replace(self, folders=(packages, *self.folders))
 
 
 def interpreter() -> str:
@@ -84,7 +88,7 @@ def choose(layer: str, report: Report) -> Software:
     if layer == "stock":
         return stock()
     if layer == "auto":
-        return with_layer(project.LAYER, report) if (project.LAYER / "python").is_dir() else stock()
+        return with_layer(found, report) if (found := project.layer()) is not None else stock()
     if layer == "layer":
         return with_layer(project.LAYER, report)
     return with_layer(Path(layer), report)

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from lambda_torch import project
 from lambda_torch.aws_errors import explained
+from lambda_torch.checking.defects import told
 from lambda_torch.errors import BucketError
 from lambda_torch.releases import channels, leases, processors, release_files
 from lambda_torch.releases.bucket import Bucket, Release
@@ -171,22 +172,23 @@ def load(folder: Path) -> ServedModel:
     Raises:
         BucketError: the model does not load, or does not predict. The message has its own reason.
     """
-    from model import Model
     from serving.releases.loader import warm_up
 
     try:
+        from model import Model
+
         model: ServedModel = Model.load(folder)
         warm_up(model)
     except Exception as error:
-        raise BucketError(f"{folder} is not a release that {_model_folder()} can serve: {error}") from error
+        raise BucketError(
+            f"{folder} is not a release that {_model_folder()} can serve: {told(error, project.model_in_use())}"
+        ) from error
     return model
 
 
 def _model_folder() -> str:
     """The folder of the model in use, for messages."""
-    import model
-
-    folder = Path(model.__file__).parent
+    folder = project.model_in_use()
     return str(folder.relative_to(project.ROOT) if folder.is_relative_to(project.ROOT) else folder)
 
 

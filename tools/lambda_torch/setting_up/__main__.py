@@ -22,7 +22,7 @@ TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 # function does not compile it, nor does any start where PYTHONDONTWRITEBYTECODE is set.
 COMPILED = (
     "import torch, numpy, safetensors.torch, pydantic",
-    "import boto3, moto.server, moto.s3.urls, rich.progress, rich.table, click, aiohttp",
+    "import boto3, moto.server, moto.s3.urls, rich.progress, rich.table, click, aiohttp, httptools",
 )
 
 

@@ -57,7 +57,7 @@ def _seconds_left(invocation: Invocation) -> Callable[[], float]:
     reader = invocation.reader
     if reader is None:
         return lambda: math.inf
-    return lambda: reader.seconds_left() - streaming.RESERVE_SECONDS
+    return reader.model_seconds
 
 
 def embeddings(service: Service, request: HttpRequest, _invocation: Invocation) -> HttpResponse:

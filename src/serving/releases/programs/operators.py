@@ -228,5 +228,7 @@ def is_allowed_target(target: str) -> bool:
     namespace, _, rest = target.partition("torch.ops.aten.")
     if namespace == "" and rest:
         name, _, overload = rest.partition(".")
-        return overload.isidentifier() and is_allowed_overload(overload) and is_allowed(name)
+        # What is named prim_ is for TorchScript alone.
+        is_ours = overload.isidentifier() and not overload.startswith("prim_")
+        return is_ours and is_allowed_overload(overload) and is_allowed(name)
     return target in EXPORTED.names

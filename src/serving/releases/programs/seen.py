@@ -92,6 +92,8 @@ def _of_block(block: Any, checked: ScriptDivisions) -> Iterator[tuple[str, bool]
             overload = node.schema().partition("(")[0].partition(".")[2]
             yield kind, operators.is_allowed(name) and operators.is_allowed_overload(overload)
             yield f"{kind} with a type or a layout that is not known", _knows_kinds(node)
+            if name == "to" and overload.startswith("prim_"):
+                yield f"{kind} with None as its device or type", _is_there(node.inputsAt(1))
             if checked.divides(node, name, overload):
                 yield f"{kind} by {_DIVISOR}", checked.is_safe(node)
         elif kind == "prim::unchecked_cast":
@@ -131,6 +133,11 @@ def _knows_kinds(node: Any) -> bool:
         if made.kind() != "prim::Constant" or value.toIValue() not in (None, *known):
             return False
     return True
+
+
+def _is_there(value: Any) -> bool:
+    """Whether a value cannot be None. TorchScript's own forms of `to` read it without a look."""
+    return value.type().kind() not in ("NoneType", "OptionalType")
 
 
 def _takes_off_optional(node: Any) -> bool:
