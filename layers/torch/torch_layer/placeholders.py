@@ -126,10 +126,7 @@ class PlaceholderKeeper:
     def run_separately(self, name: str) -> bool:
         """Run a module and leave the others waiting. False if it is none for which the plan allows that.
 
-        Another thread that touches the module meanwhile waits here.
-
-        Raises:
-            ImportError, or what else the module raises: the next touch tries again.
+        Another thread that touches the module meanwhile waits here. What the module raises passes on; the next touch tries again.
         """
         if name not in self._separable or self.completion.ready:
             return False

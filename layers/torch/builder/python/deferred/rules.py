@@ -270,6 +270,7 @@ STUBBED_ANSWERS = (
         "_maybe_cupti_monitor",
         "None",
         "the data loader asks it; there is no monitor of a GPU before torch.profiler ran",
+        versions=Versions((2, 13), (2, 14)),
     ),
     StubbedAnswer(
         "torch.utils.data.dataloader",
@@ -401,6 +402,7 @@ class CompletingGroup(NamedTuple):
 
     group: str
     reason: str
+    versions: Versions = EVERY
 
 
 COMPLETING = (
@@ -413,6 +415,9 @@ COMPLETING = (
     ),
     CompletingGroup("save-and-load", "it also makes a model on the meta device, whose kernels held modules register"),
     CompletingGroup("torchscript", "it also traces a module, which takes TorchScript's compiler"),
+    CompletingGroup(
+        "data-loader", "no module is separable where that was not tried: see SEPARABLE", Versions(since=(2, 14))
+    ),
 )
 
 # Keys of the dispatcher whose kernels may be missing until the import is completed.

@@ -183,7 +183,7 @@ def groups(plan: Plan) -> dict[str, str]:
 
     from builder import workload
 
-    may = {rule.group for rule in rules.COMPLETING}
+    may = {rule.group for rule in rules.applying(rules.COMPLETING, SourceTree(_tree()).torch)}
     for group in workload.GROUPS:
         if group.name not in may:
             reason = _in_child(hook, group)
