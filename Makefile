@@ -4,8 +4,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 3000
 LAYER ?= auto
-# A folder with a package `model` that replaces src/model
+# A folder with a package `model` that replaces src/model, and the folder with its weights
 MODEL ?=
+RELEASE ?=
 SOAK_SECONDS ?= 600
 SECONDS ?= 600
 # pip searches this index for torch's CPU wheel if its own configuration finds none.
@@ -14,7 +15,6 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # Another Python has an environment of its own: make serve PYTHON=python3.13 makes and uses .venv-python3.13.
 VENV ?= $(if $(filter python3,$(notdir $(PYTHON))),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Every shell script: by its name, or by its first line.
 SCRIPT_FOLDERS := .ci layers src tests tools
 SCRIPTS = $(sort $(shell find $(SCRIPT_FOLDERS) -name '*.sh'; grep -rlIE '^\#!.*[ /](ba|da)?sh$$' $(SCRIPT_FOLDERS)))
@@ -22,21 +22,22 @@ SCRIPTS = $(sort $(shell find $(SCRIPT_FOLDERS) -name '*.sh'; grep -rlIE '^\#!.*
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.ready ## Make .venv with pinned packages (the other commands do this by themselves)
+setup: $(VENV)/.ready ## Make .venv with all pinned packages (the other commands do this by themselves)
 
-$(VENV)/.ready: requirements/dev.txt layers/torch/requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lambda-torch needs Python 3.11 or later, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Next: make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 1; }
-	@echo "Making $(VENV): a few minutes the first time"
-	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --quiet --requirement requirements/dev.txt
-	@echo "Installing torch (CPU build)"
-	@$(PIP) install --quiet --requirement layers/torch/requirements.txt 2>/dev/null \
-		|| $(PIP) install --quiet --requirement layers/torch/requirements.txt --extra-index-url $(TORCH_INDEX)
-	@$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+# The environment is made in two parts, each with a stamp: `make serve` takes a minute less than what all the tests need.
+SETUP = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lambda-torch needs Python 3.11 or later, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Next: make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 1; }; \
+	PYTHONPATH=tools $(PYTHON) -m lambda_torch.setting_up --torch-index $(TORCH_INDEX) --for
+
+$(VENV)/.serve-ready: requirements/serve.txt requirements/torch.txt pyproject.toml
+	@$(SETUP) "make serve" $(VENV) requirements/serve.txt requirements/torch.txt
 	@touch $@
 
-serve: $(VENV)/.ready ## Serve the function at http://127.0.0.1:3000, with the sample model, trained first if needed (PORT=..., LAYER=stock|PATH, MODEL=examples/embeddings)
-	@$(BIN)/lambda-torch serve --port $(PORT) --layer $(LAYER) $(if $(MODEL),--model $(MODEL))
+$(VENV)/.ready: requirements/dev.txt requirements/torch.txt pyproject.toml
+	@$(SETUP) "development and tests" $(VENV) requirements/dev.txt requirements/torch.txt
+	@touch $(VENV)/.serve-ready $@
+
+serve: $(VENV)/.serve-ready ## Serve the function at http://127.0.0.1:3000, with the trained sample model (PORT=..., LAYER=stock|PATH, MODEL=examples/embeddings)
+	@$(BIN)/lambda-torch serve --port $(PORT) --layer $(LAYER) $(if $(MODEL),--model "$(MODEL)") $(if $(RELEASE),--release "$(RELEASE)")
 
 local: $(VENV)/.ready ## Serve it in AWS's own container: sam build --use-container, a local S3, sam local start-api (PORT=...; needs Docker)
 	@$(BIN)/lambda-torch local --port $(PORT)
@@ -53,6 +54,14 @@ test-fast: $(VENV)/.ready ## Run the unit tests on every core: less than two min
 # MATRIX="--python 3.13 --torch 2.13.0" runs one cell; the results stay in build/runtimes/matrix.json.
 test-matrix: $(VENV)/.ready ## Build, verify and try the layer on other Pythons (MATRIX="--python 3.13"; needs patchelf and gcc)
 	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m runtimes.matrix $(MATRIX)
+
+matrix-table: $(VENV)/.ready ## Write the last results of make test-matrix into docs/testing.md
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m runtimes.matrix --document
+
+# VERSION=2.15.0 examines that version, and no VERSION the newest. The wheel stays in build/wheels.
+VERSION ?= newest
+torch-update: $(VENV)/.ready ## Say what of the layer's rules does not fit a new torch, row by row (VERSION=...; builds nothing)
+	@$(BIN)/lambda-torch layer doctor --fetch $(VERSION)
 
 check: $(VENV)/.ready ## Check style, types and shell scripts
 	@$(BIN)/ruff check .
@@ -103,10 +112,17 @@ audit-packages: $(VENV)/.ready ## Look for known vulnerabilities in the packages
 fuzz: $(VENV)/.ready ## Change programs and weights at random and hold the checks to their promise (SECONDS=600)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m fuzz.programs --seconds $(SECONDS)
 
+fuzz-operators: $(VENV)/.ready ## Call every operator that programs may call with random arguments, and list those that end a process (half an hour)
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m fuzz.operators
+
+soak: $(VENV)/.ready ## 32 clients, two environments, a swap every second, an environment killed every few seconds (SECONDS=180)
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m soak.swaps --seconds $(if $(filter file,$(origin SECONDS)),180,$(SECONDS))
+
 bench: $(VENV)/.ready ## Run the benchmarks of the serving path; results in build/bench/
 	@$(BIN)/python -m benchmarks.serving
 
 layer: $(VENV)/.ready ## Build the torch layer: build/layer (the content of /opt on Lambda), layer.zip, report.json, layer.html
+	@$(BIN)/python -c 'import sys; sys.exit(sys.platform != "linux")' || { echo "make layer needs Linux: a layer has libraries of Linux, and a compiler makes one of them. Next: sam build --use-container builds the layer in AWS's image, or use Linux (WSL, a virtual machine). make serve LAYER=stock needs no layer." >&2; exit 1; }
 	@cd layers/torch && ../../$(BIN)/python -m builder --output ../../build/layer --zip ../../build/layer.zip --report ../../build/report.json --treemap ../../build/layer.html $(LAYER_OPTIONS)
 
 layer-record: ## Record the shipped workload again and build the layer (for a new torch version; commit layers/torch/profiles)
@@ -114,6 +130,9 @@ layer-record: ## Record the shipped workload again and build the layer (for a ne
 
 bench-layer: $(VENV)/.ready ## Measure the layer and its peers; results in build/bench/layer.json (needs make layer)
 	@$(BIN)/python -m benchmarks.layer
+
+bench-everyday: $(VENV)/.ready ## Measure everyday things on the layer and on stock PyTorch; results in build/bench/everyday.json (needs make layer)
+	@$(BIN)/python -m benchmarks.everyday
 
 bench-coldstart: $(VENV)/.ready ## Measure the time to the first answer, and that of the peers; results in build/bench/coldstart.json (needs make layer)
 	@$(BIN)/python -m benchmarks.coldstart
@@ -130,12 +149,15 @@ bench-releases: $(VENV)/.ready ## Measure swaps under load, the download of 1 GB
 bench-serving: $(VENV)/.ready ## Measure the function under load beside FastAPI, a bulk file, and ten minutes without a break; results in build/bench/serving.json (SOAK_SECONDS=...)
 	@$(BIN)/python -m benchmarks.load --soak-seconds $(SOAK_SECONDS)
 
-# llama.cpp has no wheel on PyPI. It is compiled for this processor, without what reads pictures.
+bench-local: $(VENV)/.ready ## Measure `make serve` beside AWS's emulator, and ten minutes of clients that go away; results in build/bench/local.json (SOAK_SECONDS=...)
+	@$(BIN)/python -m benchmarks.load.local --soak-seconds $(SOAK_SECONDS)
+
+# llama.cpp has no wheel on PyPI. It is compiled for this processor: the library and what it needs, and no tools.
 LLAMA := build/llama-venv
-$(LLAMA)/.ready: benchmarks/chat/requirements-llama.txt
-	@echo "Compiling llama.cpp into $(LLAMA): some 20 minutes on two processors; what pip says is in build/llama.log"
+$(LLAMA)/.ready: benchmarks/chat/requirements-llama.txt benchmarks/chat/library_only.cmake
+	@echo "Compiling llama.cpp into $(LLAMA): some 8 minutes on two free processors; what pip says is in build/llama.log"
 	@$(PYTHON) -m venv --clear $(LLAMA)
-	@CMAKE_ARGS="-DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=2 $(LLAMA)/bin/python -m pip --disable-pip-version-check install --verbose \
+	@CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/benchmarks/chat/library_only.cmake" CMAKE_BUILD_PARALLEL_LEVEL=2 $(LLAMA)/bin/python -m pip --disable-pip-version-check install --verbose \
 		--no-binary llama-cpp-python --requirement $< >build/llama.log 2>&1 \
 		|| { tail -20 build/llama.log >&2; echo "llama.cpp could not be compiled. Next: install gcc, g++ and make, and run this again" >&2; exit 1; }
 	@touch $@
@@ -144,8 +166,8 @@ bench-chat: $(VENV)/.ready $(LLAMA)/.ready ## Measure the chat example beside ll
 	@$(BIN)/python -m benchmarks.chat
 
 lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/requirements.in
-	@$(PIP) install --quiet uv
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" dev.in -o dev.txt
+	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt serve.in -o serve.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt ../src/requirements.in -o ../src/requirements.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" audit.in -o audit.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" infrastructure.in -o infrastructure.txt
@@ -153,5 +175,5 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test test-matrix test-fast check fuzz hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
-	bench-coldstart bench-releases bench-serving bench-chat lock clean
+.PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz fuzz-operators soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
+	bench-coldstart bench-everyday bench-releases bench-serving bench-local bench-chat lock clean

@@ -12,7 +12,15 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 # Patterns of the files that the installed command uses, from the root of the checkout.
-APP = ("src/**/*", "layers/torch/**/*", "events/*.json", "template.yaml", "samconfig.toml", "requirements/dev.txt")
+APP = (
+    "src/**/*",
+    "layers/torch/**/*",
+    "events/*.json",
+    "examples/names/**/*",
+    "template.yaml",
+    "samconfig.toml",
+    "requirements/dev.txt",
+)
 SUFFIXES_LEFT_OUT = {".pyc", ".so", ".o"}
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from lambda_torch import project
 from lambda_torch.emulator.processes import Processes, free_port
+from lambda_torch.names.default import a_release
 from lambda_torch.sam import checkout, command, docker, image_names, pip_settings, runtime, start_api
 
 ROUNDS = 3
@@ -106,7 +107,7 @@ def in_container(folder: Path, build: Callable[..., float]) -> float:
     """Seconds of the loop with warm containers."""
     with (
         Processes() as processes,
-        start_api.storage(project.RELEASE, processes, print) as (_, variables),
+        start_api.storage(a_release(), processes, print) as (_, variables),
         start_api.start_api(processes, variables, free_port(), lambda _: None, folder) as api,
     ):
 
@@ -121,7 +122,7 @@ def under_emulator(folder: Path) -> float:
     """Seconds of the loop with `lambda-torch serve`, on the layer that SAM built."""
     layer = folder / ".aws-sam" / "build" / "TorchLayer"
     line = [sys.executable, "-c", "from lambda_torch.cli import main; main()", "serve", "--port", "0"]
-    line += ["--layer", str(layer), "--release", str(project.RELEASE), "--concurrency", "1"]
+    line += ["--layer", str(layer), "--release", str(a_release()), "--concurrency", "1"]
     environment = {**os.environ, "PYTHONPATH": str(folder / "tools")}
     with (
         tempfile.TemporaryFile() as log,
@@ -144,8 +145,6 @@ def under_emulator(folder: Path) -> float:
 def main() -> None:
     """Measure, print a table, write the result."""
     docker.require()
-    if not project.RELEASE.exists():
-        raise SystemExit("There is no release in build/release. Next: lambda-torch train")
     chosen = runtime.choose(print)
     checkout.copy(FOLDER, chosen)
     with builder(FOLDER, image_names.build(chosen.version)) as build:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import fetching, swapping
+from benchmarks import fetching, in_memory, swapping
 from lambda_torch import project
 
 
@@ -36,6 +36,15 @@ def table(result: dict[str, Any]) -> str:
         ("check: added to a request, p99", f"{check['added_ms_p99']} ms to {check['none_p99_ms']} ms"),
         ("check: CPU time of one check", f"{check['cpu_ms_a_check']} ms"),
     ]
+    for size, figures in result["in_memory"].items():
+        rows += [
+            (
+                f"fetch and load of {size}: by the disk / straight into memory",
+                f"{figures['disk_s']} / {figures['memory_s']} s = {figures['speed_ratio']} x",
+            ),
+            (f"fetch and load of {size}: CPU time, by the disk / straight into memory", f"{figures['cpu_ratio']} x"),
+            (f"fetch and load of {size} into memory: peak memory / size", f"{figures['peak_of_size']} x"),
+        ]
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {figure} |" for name, figure in rows)])
 
 
@@ -50,6 +59,7 @@ def main() -> None:
         swap, check = swapping.measure(folder, Path(scratch))
     print("Fetching 1 GB: two minutes", file=sys.stderr)
     result = {"python": platform.python_version(), "swap": swap, "fetch": fetching.measure(), "check": check}
+    result["in_memory"] = in_memory.measure()
     target = project.BUILD / "bench" / "releases.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(result, indent=1) + "\n")

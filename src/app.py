@@ -1,7 +1,7 @@
 """The function: what happens when an environment starts, `lambda_handler`, and the hooks of SnapStart.
 
     POST /predict, POST /    a request of src/model as JSON, or a list of them; the answer is its response, or a list of
-                             responses and refusals, and names the release in X-Model-Version
+                             responses and refusals, and names the release in X-Model-Version; on request in pieces
     GET  /health             which release serves, and since when
     GET  /openapi.json       the API's document
     GET  /, GET /docs        pages for people: to try the model, and for the document
@@ -31,7 +31,7 @@ from serving.releases.loader import Loader, example_of
 from serving.releases.reading import ChannelReader, ReadAhead
 from serving.releases.reporting import ReleaseLog
 from serving.releases.slot import Slot
-from serving.releases.store import open_store
+from serving.releases.store import open_store, room_of
 from serving.releases.swapper import Swapper
 from serving.settings import Settings, limit_threads
 from serving.telemetry.emf import Metrics
@@ -48,24 +48,30 @@ with start.recording():
     import model
 
     slot, release_log = Slot(), ReleaseLog(log, metrics)
-    loader = Loader(model, settings.memory_mb * 1024 * 1024, DeathMarks(settings.cache))
+    loader = Loader(model, room_of(settings), DeathMarks(settings.cache), settings.trial_seconds)
     swapper = Swapper(slot, reader, loader, release_log)
     pace = RefreshPace(settings.refresh_seconds, settings.retry_seconds, settings.wait_seconds, settings.lend_seconds)
     follower = Follower(reader, swapper, slot, pace, release_log)
     follower.start(ahead)
 request_log = RequestLog(start, settings.initialization, metrics)
-service = Service(settings, model, slot, follower, log, metrics, request_log, Cors(settings.cors_origins))
+streams = settings.streams
+if streams:
+    from serving.runtime import hook
+
+    streams = hook.prepared(settings, log, streams)
+cors = Cors(settings.cors_origins)
+service = Service(settings, model, slot, follower, log, metrics, request_log, cors, streams)
 start.ready()
 # What exists now stays: no later search for garbage looks at it again.
 gc.freeze()
 gc.enable()
 
 
-def lambda_handler(event: Any, context: Any) -> dict[str, Any]:
+def lambda_handler(event: Any, context: Any) -> Any:
     """Answer one event of any kind that `serving.http.events` knows.
 
-    HTTP is answered in the proxy form, and never raises. Messages and batches have their own answers (`serving.jobs`);
-    a batch that is not answered raises, so the state machine tries again.
+    HTTP is answered in the proxy form or in pieces, and never raises. Messages and batches have their own answers
+    (`serving.jobs`); a batch that is not answered raises, so the state machine tries again.
     """
     match events.kind(event):
         case "messages":

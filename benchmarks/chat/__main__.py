@@ -1,11 +1,13 @@
 """Tokens per second and first tokens of the chat example beside llama.cpp: `make bench-chat`.
 
-Both read the same prompt and write the same number of tokens, greedily, with the same number of threads: one as at 1,769 MB on
-Lambda, two as at 3,008 MB. They take turns in every round, so a machine that slows down slows both. What is reported is the
-median over the rounds, and each ratio is the median of the rounds' ratios.
+Both read the same prompt and write the same number of tokens, greedily, with the same number of threads, each in a control group
+with the memory and the processor time that Lambda gives at a memory size, as in a test box: one thread at 1,769 MB, which is one
+processor, and two threads at 3,008 MB, which are 1.7 processors. They take turns in every round, so a machine that slows down
+slows both. What is reported is the median over the rounds, and each ratio is the median of the rounds' ratios.
 """
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -15,17 +17,19 @@ import sys
 import sysconfig
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from examples.chat.make_release import fetch
 from examples.chat.model.config import VOCABULARY_FILE, read_config
 from examples.chat.model.tokenizer import Tokenizer
 
-from lambda_torch import project
+from lambda_torch import project, testbox
+from lambda_torch.testbox.limits import Limits
 
 HERE = Path(__file__).resolve().parent
 LLAMA = project.BUILD / "llama-venv"
@@ -37,8 +41,8 @@ TEXT = (
     "The lighthouse keeper wrote down the weather every morning. On the first day of the storm the waves were higher than "
     "the rocks, and the lamp went out three times before he came down to the harbour."
 )
-# The settings of Lambda whose processors these are: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
-MEMORY = {1: "1,769 MB", 2: "3,008 MB"}
+# Threads by the memory size in MB: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+THREADS = {1769: 1, 3008: 2}
 
 
 @dataclass
@@ -51,20 +55,27 @@ class Found:
 
 
 class Process:
-    """A contender in a process of its own."""
+    """A contender in a process of its own, as a context manager."""
 
-    def __init__(self, command: list[str], variables: dict[str, str]) -> None:
-        begin = time.perf_counter()
-        self._process = subprocess.Popen(
-            command,
-            env={**os.environ, **variables},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=tempfile.gettempdir(),
-        )
-        self.token = self._read()["token"]
-        self.cold_seconds = time.perf_counter() - begin
+    def __init__(self, command: list[str], variables: dict[str, str], memory: int) -> None:
+        self._stack = ExitStack()
+        try:
+            limits = self._stack.enter_context(Limits(memory))
+            begin = time.perf_counter()
+            self._process = subprocess.Popen(
+                [*limits.joining(), *command],
+                env={**os.environ, **variables},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=tempfile.gettempdir(),
+            )
+            self._stack.callback(self._process.communicate)
+            self.token = self._read()["token"]
+            self.cold_seconds = time.perf_counter() - begin
+        except BaseException:
+            self._stack.close()
+            raise
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -81,9 +92,12 @@ class Process:
         self._process.stdin.flush()
         return self._read()
 
-    def stop(self) -> None:
-        """End it."""
-        self._process.communicate()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it: it reads the end of its input."""
+        self._stack.close()
 
 
 def _commands(threads: int, release: Path, gguf: Path, prompt: list[int], layer: Path) -> dict[str, Any]:
@@ -110,28 +124,30 @@ def _is_layer(layer: Path) -> bool:
     return (layer / "python" / "torch").is_dir()
 
 
-def _measured(commands: dict[str, Any], rounds: int, starts: int, title: str) -> dict[str, Found]:
+def _measured(commands: dict[str, Any], rounds: int, starts: int, memory: int) -> dict[str, Found]:
     found = {name: Found() for name in commands}
+    title = f"{memory:,} MB"
     # The first start fills the page cache, and the first round the processor's; neither is counted.
     for start in range(starts + 1):
         for name, (command, variables) in commands.items():
-            process = Process(command, variables)
-            process.stop()
-            if start:
-                found[name].cold.append(process.cold_seconds)
+            with Process(command, variables, memory) as process:
+                if start:
+                    found[name].cold.append(process.cold_seconds)
         _say(f"  {title}: start {start} of {starts}")
-    processes = {name: Process(command, variables) for name, (command, variables) in commands.items()}
-    for number in range(rounds + 1):
-        for name, process in processes.items():
-            # The other one's threads wait for work by spinning for a while.
-            time.sleep(0.3)
-            one = process.measure()
-            if number:
-                found[name].prefill.append(one["prefill_s"])
-                found[name].decode.append(one["decode_s"])
-        _say(f"  {title}: round {number} of {rounds}")
-    for process in processes.values():
-        process.stop()
+    with ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(Process(command, variables, memory))
+            for name, (command, variables) in commands.items()
+        }
+        for number in range(rounds + 1):
+            for name, process in processes.items():
+                # The other one's threads wait for work by spinning for a while.
+                time.sleep(0.3)
+                one = process.measure()
+                if number:
+                    found[name].prefill.append(one["prefill_s"])
+                    found[name].decode.append(one["decode_s"])
+            _say(f"  {title}: round {number} of {rounds}")
     return found
 
 
@@ -167,11 +183,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--layer", type=Path, default=project.LAYER, help="used where it is built; else stock PyTorch")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--starts", type=int, default=STARTS)
-    parser.add_argument("--threads", type=int, action="append", help="repeatable (default: 1 and 2)")
+    parser.add_argument("--memory", type=int, action="append", choices=THREADS, help="MB; repeatable (default: both)")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args(argv)
+    if reason := testbox.why_not():
+        raise SystemExit(f"This benchmark needs Lambda's limits: {reason}")
     if not (LLAMA / "bin" / "python").exists():
         raise SystemExit(f"There is no llama.cpp in {LLAMA}. Next: make bench-chat, which compiles it")
+    # As in the function's package, which has bytecode.
+    compileall.compile_dir(project.ROOT / "examples" / "chat" / "model", quiet=1)
     if not options.release.exists():
         maker = project.ROOT / "examples" / "chat" / "make_release.py"
         subprocess.run([sys.executable, str(maker), "--output", str(options.release)], check=True, stdout=sys.stderr)
@@ -180,14 +200,20 @@ def main(argv: list[str] | None = None) -> None:
     settings: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="bench-chat-") as scratch:
         gguf = fetch(Path(scratch))
-        for threads in options.threads or sorted(MEMORY):
-            commands = _commands(threads, options.release.resolve(), gguf, prompt, options.layer.resolve())
-            title = f"{threads} thread{'s' if threads > 1 else ''}"
-            found = _measured(commands, options.rounds, options.starts, title)
+        for memory in options.memory or THREADS:
+            commands = _commands(THREADS[memory], options.release.resolve(), gguf, prompt, options.layer.resolve())
+            found = _measured(commands, options.rounds, options.starts, memory)
             figures = {name: _figures(each) for name, each in found.items()}
-            settings[str(threads)] = {"memory": MEMORY.get(threads, ""), **figures, "ratios": ratios(found)}
+            settings[str(memory)] = {"threads": THREADS[memory], **figures, "ratios": ratios(found)}
+            # Written after each size, so that a run that is ended has what it found.
+            _write(options, settings)
+    print(table(settings))
+    _say(f"written to {options.output}")
+
+
+def _write(options: argparse.Namespace, settings: dict[str, Any]) -> None:
     report = {
-        # The aims are for one request at 1,769 MB, which is one processor.
+        # The smallest size: the aims are for one request at 1,769 MB, which is one processor.
         **next(iter(settings.values()))["ratios"],
         "settings": settings,
         "prompt_tokens": PROMPT_TOKENS,
@@ -204,8 +230,6 @@ def main(argv: list[str] | None = None) -> None:
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(table(settings))
-    _say(f"written to {options.output}")
 
 
 def table(settings: dict[str, Any]) -> str:
@@ -216,11 +240,11 @@ def table(settings: dict[str, Any]) -> str:
         ("first token, warm (ms)", "first_token_ms", "first_token_ratio"),
         ("first token from process start (ms)", "cold_start_to_first_token_ms", "cold_ratio"),
     ]
-    lines = ["| threads | | this example | llama.cpp | ratio |", "|---|---|---|---|---|"]
-    for threads, found in settings.items():
+    lines = ["| memory | | this example | llama.cpp | ratio |", "|---|---|---|---|---|"]
+    for memory, found in settings.items():
         for title, name, ratio in rows:
             ours, theirs = found["torch"][name], found["llama.cpp"][name]
-            lines.append(f"| {threads} | {title} | {ours:,} | {theirs:,} | {found['ratios'][ratio]} |")
+            lines.append(f"| {int(memory):,} MB | {title} | {ours:,} | {theirs:,} | {found['ratios'][ratio]} |")
     return "\n".join(lines)
 
 

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from benchmarks.coldstart.candidates import Candidate
 from lambda_torch import project, testbox
 from lambda_torch.emulator import software
-from lambda_torch.emulator.environment import Environment, Function, InvokeResult
+from lambda_torch.emulator.function import Function, InvokeResult
 from lambda_torch.emulator.processes import Processes
+from lambda_torch.emulator.rie_environment import RieEnvironment
 from lambda_torch.testbox.box import Box
 from lambda_torch.testbox.rootfs import Rootfs
 
@@ -99,7 +100,7 @@ def _in_emulator(processes: Processes, scratch: Path) -> Runner:
             timeout_seconds=TIMEOUT_SECONDS,
             variables={**variables, "COLDSTART_TREE": str(tree)},
         )
-        environment = Environment(function, processes, scratch, candidate.name)
+        environment = RieEnvironment(function, processes, scratch, candidate.name)
         try:
             return _timed(candidate, environment.invoke, environment.log_tail)
         finally:

@@ -1,4 +1,4 @@
-"""Keeps two environments under Lambda's emulator busy with all kinds of requests, and counts errors and memory."""
+"""Keeps two environments busy with all kinds of requests, and counts errors and memory."""
 
 import json
 import os

@@ -13,6 +13,7 @@
       x NotModified               the object is the one that the reader has already
       x BatchError                a batch of a bulk file is not answered
       x ResultWriteError          S3 did not take a result
+      x PieceError                what a model's `stream` gave is no piece
       x CheckError                a new version of the function must not get requests
 
 The code of HttpError and ReleaseUnavailableError is for programs and does not change; the message is for people.
@@ -73,3 +74,7 @@ class ReleaseUnavailableError(ServingError):
 
 class DeadlyReleaseError(ReleaseUnavailableError):
     """A release has ended this environment's process while it was loaded, and is not loaded again for now."""
+
+
+class PieceError(ServingError):
+    """What a model's `stream` gave is no piece. The message names its type."""

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
@@ -24,6 +24,8 @@ INIT_SECONDS = 10.0
 GATEWAY_SECONDS = 29.0
 # A request that waits for a release also has to read the channel and the manifest: each one may take this share.
 DOCUMENT_SHARE = 0.8
+# Functions with a long timeout are for large models, and a trial that hangs holds up the next release.
+LONGEST_TRIAL_SECONDS = 60.0
 
 
 def _comma_separated(value: object) -> object:
@@ -135,6 +137,15 @@ class Settings(BaseModel):
     ] = ()
     """The public keys, one of which must have signed a release. Empty: releases need no signature."""
 
+    response_streaming: Annotated[Literal["off", "api", "url", "both"], Field(alias="RESPONSE_STREAMING")] = "off"
+    """Where answers reach the client in pieces: through the API, the function URL, or both. `off` sends them whole."""
+
+    runtime_api: Annotated[str | None, Field(alias="AWS_LAMBDA_RUNTIME_API", min_length=1)] = None
+    """The address of Lambda's Runtime API, which takes answers in pieces. Set by Lambda."""
+
+    sam_local: Annotated[bool, Field(alias="AWS_SAM_LOCAL")] = False
+    """Whether SAM's emulator runs the function. It cannot stream. Set by SAM."""
+
     checked_function: Annotated[str | None, Field(alias="CHECKED_FUNCTION", min_length=1)] = None
     """The ARN of the version that the check before a deploy invokes. Only the function of that check has it."""
 
@@ -155,6 +166,12 @@ class Settings(BaseModel):
             raise SettingsError(f"The function's environment cannot be used. {problems}") from None
 
     @property
+    def streams(self) -> frozenset[str]:
+        """Where answers reach the client in pieces: `api`, `url`, both, or nowhere."""
+        chosen = {"off": (), "both": ("api", "url")}.get(self.response_streaming, (self.response_streaming,))
+        return frozenset(chosen)
+
+    @property
     def wait_seconds(self) -> float:
         """How long a start or a request waits for a release at most, in seconds; then reading goes on without it.
 
@@ -167,6 +184,14 @@ class Settings(BaseModel):
     def document_seconds(self) -> float:
         """How long reading a pointer or a manifest may take in all, so that a request still gets the reason."""
         return self.wait_seconds * DOCUMENT_SHARE
+
+    @property
+    def trial_seconds(self) -> float:
+        """How long the trial of a release with programs may take, while the process runs. No request waits for it.
+
+        A model that needs longer than the function's timeout to be loaded and to answer could not serve.
+        """
+        return min(LONGEST_TRIAL_SECONDS, self.timeout_seconds)
 
     @property
     def threads(self) -> int:

@@ -1,37 +1,34 @@
 """The function behind the local gateway, and a real Chromium in front of it."""
 
 import contextlib
-import json
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from werkzeug.wrappers import Request, Response
+from aiohttp import web
 
 from browser.chromium import BROWSER, DRIVER, Chromium
 from lambda_torch.emulator import software
 from lambda_torch.emulator.gateway import Gateway
 from lambda_torch.emulator.payloads import PAYLOADS
-from lambda_torch.emulator.run import LocalRun, Reports, RunOptions, listen, running, serving
+from lambda_torch.emulator.run import LocalRun, Reports, RunOptions, Served, listen, running, serving
 from lambda_torch.project import ROOT
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 SILENT = Reports(step=lambda _: None, note=lambda _: None, log=lambda _: None)
 SCREENSHOTS = ROOT / "build" / "tests" / "screenshots"
 
-Serve = Callable[["WSGIApplication"], str]
+Serve = Callable[[Served], str]
+Handle = Callable[[web.BaseRequest], Coroutine[Any, Any, web.StreamResponse]]
 
 
 def function(release: Path, first_event: bytes | None = None) -> AbstractContextManager[LocalRun]:
-    """The function, under Lambda's own emulator; cold unless there is a first event."""
+    """The function, with a Runtime API of its own; cold unless there is a first event."""
     return running(RunOptions(software.stock(), release, concurrency=1), first_event, SILENT)
 
 
@@ -51,31 +48,56 @@ def command(*options: str) -> Iterator[str]:
 
 def gateway(run: LocalRun) -> Gateway:
     """API Gateway in front of it."""
-    return Gateway(run.pool, PAYLOADS["v1"])
+    return Gateway(run.pool, PAYLOADS["v1"], streams=run.streams)
 
 
-def asking_for(key: str, app: "WSGIApplication") -> "WSGIApplication":
+class Front:
+    """What stands between a client and an application: `handle` answers, or asks the application."""
+
+    def __init__(self, app: Served, handle: Handle) -> None:
+        self.thread = app.thread
+        self.handle = handle
+
+
+def asking_for(key: str, app: Served) -> Front:
     """Refuses predictions without this key, as API Gateway's usage plans do."""
 
-    def answer(environ: Any, start_response: Any) -> Any:
-        request = Request(environ)
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
         if request.method == "POST" and request.headers.get("X-Api-Key") != key:
-            refusal = Response(json.dumps({"message": "Forbidden"}), 403, content_type="application/json")
-            return refusal(environ, start_response)
-        return app(environ, start_response)
+            return web.json_response({"message": "Forbidden"}, status=403)
+        return await app.handle(request)
 
-    return answer
+    return Front(app, handle)
 
 
-def noting(asked: list[str], app: "WSGIApplication") -> "WSGIApplication":
+def saying(html: str, app: Served) -> Front:
+    """A site of its own: one page, beside the application."""
+
+    async def handle(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text=html, content_type="text/html")
+
+    return Front(app, handle)
+
+
+def noting(asked: list[str], app: Served) -> Front:
     """Adds method and path of every request to the list, in the order in which they arrive."""
 
-    def answer(environ: Any, start_response: Any) -> Any:
-        request = Request(environ)
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
         asked.append(f"{request.method} {request.path}")
-        return app(environ, start_response)
+        return await app.handle(request)
 
-    return answer
+    return Front(app, handle)
+
+
+def at_stage(stage: str, app: Served) -> Front:
+    """Puts a stage before every path, as API Gateway does, and knows nothing else."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if not request.path.startswith(stage):
+            return web.Response(text="nothing here", status=404)
+        return await app.handle(request.clone(rel_url=request.raw_path.removeprefix(stage) or "/"))
+
+    return Front(app, handle)
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +105,7 @@ def serve() -> Iterator[Serve]:
     """Serves an application on a port of its own, and gives its address."""
     with ExitStack() as stack:
 
-        def start(app: "WSGIApplication") -> str:
+        def start(app: Served) -> str:
             return stack.enter_context(serving(app, stack.enter_context(listen("127.0.0.1", 0))))
 
         yield start

@@ -7,11 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from selenium.webdriver.common.keys import Keys
-from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.wrappers import Response
 
 from browser.chromium import Chromium
-from browser.conftest import Serve, asking_for, command, function, gateway, noting
+from browser.conftest import Serve, asking_for, at_stage, command, function, gateway, noting, saying
 from integration.examples.conftest import EXAMPLE, embeddings_release
 from lambda_torch.emulator.run import LocalRun
 
@@ -142,7 +140,7 @@ def test_the_first_visitor_sees_the_cold_start(
 @pytest.mark.parametrize("path", ["/prod", "/prod/"])
 def test_it_works_behind_a_stage(path: str, browser: Chromium, names: LocalRun, serve: Serve) -> None:
     """API Gateway puts the stage before every path, and answers with and without the last slash."""
-    site = serve(DispatcherMiddleware(Response("nothing here", 404), {"/prod": gateway(names)}))
+    site = serve(at_stage("/prod", gateway(names)))
     browser.open(site + path)
     browser.find("#ask").click()
     assert len(browser.texts(NAMES)) == 3
@@ -178,7 +176,7 @@ def test_another_origin_may_call(browser: Chromium, names: LocalRun, serve: Serv
             }}
         }});
     </script>"""
-    other = serve(Response(script, content_type="text/html; charset=utf-8"))
+    other = serve(saying(script, gateway(names)))
     browser.open(other)
     assert [name[0] for name in browser.texts("li")] == ["R", "U", "S"]
     assert len(browser.run("document.body.dataset.release")) == 64
@@ -299,7 +297,7 @@ def test_the_api_can_be_tried_in_its_document(
     browser: Chromium, names: LocalRun, serve: Serve, screenshots: Path
 ) -> None:
     """Swagger UI shows the routes and sends a request, behind a stage, within the policy and from this host alone."""
-    site = serve(DispatcherMiddleware(Response("nothing here", 404), {"/prod": gateway(names)}))
+    site = serve(at_stage("/prod", gateway(names)))
     browser.open(f"{site}/prod/docs")
     browser.find("#operations-model-predict button").click()
     browser.find("#operations-model-predict .execute").click()

@@ -61,7 +61,7 @@ def deployed(built: Project, to: Cloud) -> SamResult:
 def publish(to: Cloud, stack: str, release: Path) -> str:
     """Run the command that a stack's outputs name, as it is there, with this release: the bucket's name."""
     outputs = to.outputs(stack)
-    program, *arguments = shlex.split(outputs["PublishCommand"].replace("build/release", str(release)))
+    program, *arguments = shlex.split(outputs["PublishCommand"].replace("examples/names/release", str(release)))
     assert program == "lambda-torch"
     subprocess.run(
         [str(Path(sys.executable).with_name("lambda-torch")), *arguments],

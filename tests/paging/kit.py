@@ -25,7 +25,12 @@ KEPT = ROOT / "build" / "tests"
 FUNCTIONS = 160
 BLOCK_BYTES = 16384
 PLAIN, THROWING = "package/lib/libplain.so", "package/lib/libthrowing.so"
-LAYOUTS = {"two segments": ["-Wl,-z,noseparate-code"], "four segments": ["-Wl,-z,separate-code"]}
+LAYOUTS = {
+    "two segments": ["-Wl,-z,noseparate-code"],
+    "four segments": ["-Wl,-z,separate-code"],
+    # As patchelf leaves libraries of arm64 wheels.
+    "not at zero": ["-Wl,-z,noseparate-code", "-Wl,-Ttext-segment=0x400000"],
+}
 
 
 def compiled_pager(recording: bool = False, arch: str = "", flags: str = "-O2") -> Path:

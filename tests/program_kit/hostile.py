@@ -622,3 +622,8 @@ def _(records: Records, _: Path) -> None:
 @_in_records("notes alone", "notes about a text that is not there", SCRIPT)
 def _(records: Records, _: Path) -> None:
     records["code/__torch__/more.py.debug_pkl"] = b"\x80\x02N."
+
+
+@_in_records("long version", "a version that is larger than torch's numbers", SCRIPT)
+def _(records: Records, _: Path) -> None:
+    records["version"] = b"0" + b"9" * 39

@@ -1,7 +1,8 @@
 """Builds, verifies and tries the layer on other Pythons and other versions of torch, and prints a table of what was run.
 
-    python -m runtimes.matrix                                  # CPython 3.12 and 3.13, torch 2.13.0
+    python -m runtimes.matrix                                  # CPython 3.12 to 3.14, torch 2.13.0
     python -m runtimes.matrix --python 3.13 --torch 2.13.0     # one cell
+    python -m runtimes.matrix --document                       # run nothing, write the table into docs/testing.md
 
 Each cell has a folder of its own in build/runtimes: an environment, the layer, the logs. What is there already is used again.
 Where PyTorch's own index cannot be reached, `runtimes.cpu_wheel` makes the wheel of torch. The results go to
@@ -22,16 +23,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from builder.stage import policy
 from lambda_torch.project import BUILD, ROOT
 from runtimes import cpu_wheel
 
-PYTHONS = ("3.12", "3.13")
+PYTHONS = ("3.12", "3.13", "3.14")
 TORCHES = ("2.13.0",)
 # Beside the layer's own tests, what the function does in Lambda's emulator, on this Python. The pager is C, so one Python is
 # enough for its tests.
 TESTS = ("tests/integration/layer", "--ignore=tests/integration/layer/pager", "tests/integration/start")
 FOLDER = BUILD / "runtimes"
+PAGE = ROOT / "docs" / "testing.md"
+HEAD = "| torch | Python | machine | date | unzipped | build | verified | tests |"
 REQUIREMENTS = ROOT / "layers" / "torch" / "requirements.txt"
+BUILDER_REQUIREMENTS = ROOT / "layers" / "torch" / "builder" / "requirements.txt"
 
 
 class CellError(Exception):
@@ -52,7 +57,8 @@ class Cell:
         date: When it was run, `2026-11-29`.
         unzipped_bytes: The layer's size.
         build_seconds: How long the build with its verification took.
-        tests: pytest's last line.
+        verified: What the build compared with stock PyTorch.
+        tests: pytest's last line; empty where the tests were not run.
         problem: Why there is no result; None where there is one.
     """
 
@@ -61,6 +67,7 @@ class Cell:
     date: str = ""
     unzipped_bytes: int = 0
     build_seconds: float = 0.0
+    verified: str = ""
     tests: str = ""
     problem: str | None = None
 
@@ -100,43 +107,51 @@ def requirements_of(cell: Cell) -> Path:
     return path
 
 
-def environment_of(cell: Cell) -> tuple[Path, dict[str, str]]:
-    """The cell's interpreter with all packages, and the environment variables by which pip finds torch.
+def environment_of(cell: Cell, *, with_tests: bool) -> tuple[Path, dict[str, str]]:
+    """The cell's interpreter with its packages, and the environment variables by which pip finds torch.
+
+    Args:
+        cell: Which versions.
+        with_tests: Install what the tests need, and not only what the builder needs.
 
     Raises:
         MissingError: there is no wheel of torch for this Python.
         CellError: pip fails; the message is its own.
     """
-    python = cell.folder / "venv" / "bin" / "python"
     requirements = requirements_of(cell)
-    variables = dict(os.environ)
-    if not _torch_can_be_had(cell, requirements):
+    # A machine's own constraints on torch are meant for its own Python.
+    variables = {**os.environ, "PIP_CONSTRAINT": os.devnull}
+    if not _torch_can_be_had(cell, requirements, variables):
         wheels = FOLDER / "wheels"
         try:
             cpu_wheel.make(cell.torch, cell.python, wheels, _base_wheel(cell.torch), wheels / "downloads")
         except cpu_wheel.WheelError as error:
             raise MissingError(str(error)) from error
         variables["PIP_FIND_LINKS"] = f"{wheels} {variables.get('PIP_FIND_LINKS', '')}".strip()
-    ready = cell.folder / "venv" / ".ready"
-    stamp = requirements.read_text() + (ROOT / "requirements" / "dev.txt").read_text()
+    files = [ROOT / "requirements" / "dev.txt", requirements] if with_tests else [BUILDER_REQUIREMENTS]
+    folder = cell.folder / ("venv" if with_tests else "venv-builder")
+    ready, python = folder / ".ready", folder / "bin" / "python"
+    stamp = "".join(file.read_text() for file in files)
     if not (ready.is_file() and ready.read_text() == stamp):
-        shutil.rmtree(cell.folder / "venv", ignore_errors=True)
-        _run([interpreter(cell.python), "-m", "venv", cell.folder / "venv"], cell.folder / "venv.log", variables)
+        shutil.rmtree(folder, ignore_errors=True)
+        log = cell.folder / "venv.log"
+        _run([interpreter(cell.python), "-m", "venv", folder], log, variables)
         install = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        for file in (ROOT / "requirements" / "dev.txt", requirements):
-            _run([*install, "--requirement", file], cell.folder / "venv.log", variables)
-        _run([*install, "--no-build-isolation", "--no-deps", "--editable", ROOT], cell.folder / "venv.log", variables)
+        for file in files:
+            _run([*install, "--requirement", file], log, variables)
+        if with_tests:
+            _run([*install, "--no-build-isolation", "--no-deps", "--editable", ROOT], log, variables)
         ready.write_text(stamp)
     return python, variables
 
 
-def _torch_can_be_had(cell: Cell, requirements: Path) -> bool:
+def _torch_can_be_had(cell: Cell, requirements: Path, variables: Mapping[str, str]) -> bool:
     """Whether pip finds a real CPU wheel for the cell's Python, by its own configuration."""
     line = next(line for line in requirements.read_text().splitlines() if line.startswith("torch=="))
     with_options = ["--dry-run", "--ignore-installed", "--no-deps", "--only-binary", ":all:", "--quiet"]
     target = ["--python-version", cell.python, "--target", str(cell.folder / "nowhere"), line]
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", *with_options, *target]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return subprocess.run(command, env=variables, capture_output=True, check=False).returncode == 0
 
 
 def _base_wheel(version: str) -> Path | None:
@@ -169,8 +184,8 @@ def _run(command: Sequence[object], log: Path, variables: Mapping[str, str], fol
         raise CellError(f"{Path(str(command[0])).name} failed:\n  {last}\nNext: see {log}")
 
 
-def build(cell: Cell, python: Path, variables: Mapping[str, str]) -> None:
-    """Build and verify the layer, with the committed profiles.
+def build(cell: Cell, python: Path, variables: Mapping[str, str], budget: int) -> None:
+    """Build and verify the layer, with the committed profiles, or with those that this records.
 
     Raises:
         CellError: the builder refuses; the message is its own.
@@ -179,10 +194,13 @@ def build(cell: Cell, python: Path, variables: Mapping[str, str]) -> None:
     log.unlink(missing_ok=True)
     options = ["--output", cell.folder / "layer", "--zip", cell.folder / "layer.zip", "--work", cell.folder / "cache"]
     options += ["--report", cell.folder / "report.json", "--requirements", requirements_of(cell)]
+    options += ["--budget", budget]
     started = time.monotonic()
     _run([python, "-m", "builder", *options], log, variables, ROOT / "layers" / "torch")
     cell.build_seconds = round(time.monotonic() - started, 1)
     cell.unzipped_bytes = json.loads((cell.folder / "report.json").read_text())["unzipped_bytes"]
+    found = re.search(r"(\d+) outputs of the workload and (\d+) outputs of (\d+) checks are equal", log.read_text())
+    cell.verified = f"{found[1]} + {found[2]} outputs bit for bit" if found else ""
 
 
 def run_tests(cell: Cell, python: Path, variables: Mapping[str, str]) -> None:
@@ -198,13 +216,14 @@ def run_tests(cell: Cell, python: Path, variables: Mapping[str, str]) -> None:
     cell.tests = re.sub(r"^=+ | =+$", "", log.read_text().rstrip().splitlines()[-1])
 
 
-def run(cell: Cell) -> bool:
+def run(cell: Cell, *, with_tests: bool, budget: int) -> bool:
     """Fill the cell; a cell that cannot be run says why. False if this machine lacks what the cell needs."""
     cell.date = time.strftime("%Y-%m-%d")
     try:
-        python, variables = environment_of(cell)
-        build(cell, python, variables)
-        run_tests(cell, python, variables)
+        python, variables = environment_of(cell, with_tests=with_tests)
+        build(cell, python, variables, budget)
+        if with_tests:
+            run_tests(cell, python, variables)
     except CellError as error:
         cell.problem = str(error)
         return not isinstance(error, MissingError)
@@ -212,13 +231,30 @@ def run(cell: Cell) -> bool:
 
 
 def table(cells: Sequence[Cell]) -> Iterator[str]:
-    """The cells as Markdown."""
-    yield "| torch | Python | machine | date | unzipped | build | tests |"
-    yield "|---|---|---|---|---|---|---|"
-    for cell in cells:
+    """The cells as Markdown, in order of their versions."""
+    yield HEAD
+    yield "|" + "---|" * HEAD.count(" | ") + "---|"
+    for cell in sorted(cells, key=lambda each: (_numbers(each.torch), _numbers(each.python))):
         size, seconds = f"{cell.unzipped_bytes / 1e6:.1f} MB", f"{cell.build_seconds:.0f} s"
-        said = cell.tests if cell.problem is None else cell.problem.partition("\n")[0]
-        yield f"| {cell.torch} | {cell.python} | {platform.machine()} | {cell.date} | {size} | {seconds} | {said} |"
+        said = (cell.tests or "not run") if cell.problem is None else cell.problem.partition("\n")[0]
+        versions = f"{cell.torch} | {cell.python} | {platform.machine()} | {cell.date}"
+        yield f"| {versions} | {size} | {seconds} | {cell.verified or 'no'} | {said} |"
+
+
+def document(cells: Sequence[Cell], page: Path = PAGE) -> None:
+    """Put the table into the page, in the place of the one that is there.
+
+    Raises:
+        CellError: nothing was run here, or the page has no such table.
+    """
+    if not cells:
+        raise CellError("no cell was run on this machine. Next: make test-matrix")
+    lines = page.read_text(encoding="utf-8").splitlines()
+    if lines.count(HEAD) != 1:
+        raise CellError(f"{page} has no table that begins with {HEAD}")
+    start = lines.index(HEAD)
+    end = next((number for number in range(start, len(lines)) if not lines[number].startswith("|")), len(lines))
+    page.write_text("\n".join([*lines[:start], *table(cells), *lines[end:]]) + "\n", encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -227,18 +263,32 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--python", action="append", help=f"a Python's version (default: {' '.join(PYTHONS)})")
     parser.add_argument("--torch", action="append", help=f"a version of torch (default: {' '.join(TORCHES)})")
     parser.add_argument("--skip-missing", action="store_true", help="what this machine lacks is no failure")
+    parser.add_argument("--build-only", action="store_true", help="build and verify the layer, without the tests")
+    parser.add_argument(
+        "--budget", type=int, default=policy.BUDGET_BYTES, help="bytes that a layer may have (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--document", action="store_true", help="write the last results into docs/testing.md, and run nothing"
+    )
     arguments = parser.parse_args(argv)
     results = FOLDER / "matrix.json"
     known = {(value["torch"], value["python"]): Cell(**value) for value in _known(results)}
+    if arguments.document:
+        try:
+            document(list(known.values()))
+        except CellError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+        return 0
     problems = 0
     for torch in arguments.torch or TORCHES:
         for python in arguments.python or PYTHONS:
             cell = Cell(torch, python)
             sys.stdout.write(f"torch {torch} on CPython {python}: in {cell.folder}\n")
             sys.stdout.flush()
-            could_be_run = run(cell)
+            could_be_run = run(cell, with_tests=not arguments.build_only, budget=arguments.budget)
             problems += cell.problem is not None and (could_be_run or not arguments.skip_missing)
-            sys.stdout.write(f"  {'' if could_be_run else 'NOT RUN: '}{cell.problem or cell.tests}\n")
+            sys.stdout.write(f"  {'' if could_be_run else 'NOT RUN: '}{cell.problem or cell.tests or cell.verified}\n")
             known[torch, python] = cell
             results.write_text(json.dumps([asdict(each) for each in known.values()], indent=1) + "\n")
     sys.stdout.write("\n".join(table(list(known.values()))) + "\n")

@@ -34,6 +34,7 @@ ARNS = {
     "AWS::StepFunctions::StateMachine": f"arn:aws:states:{REGION_AND_ACCOUNT}:stateMachine:models-bulk",
     "AWS::SNS::Topic": f"arn:aws:sns:{REGION_AND_ACCOUNT}:{{name}}",
     "AWS::IAM::Role": "arn:aws:iam::123456789012:role/{name}",
+    "AWS::KMS::Key": f"arn:aws:kms:{REGION_AND_ACCOUNT}:key/{{name}}",
     "AWS::Events::Rule": f"arn:aws:events:{REGION_AND_ACCOUNT}:rule/{{name}}",
 }
 REFERRED_BY_ARN = ("AWS::Lambda::Version", "AWS::Lambda::Alias", "AWS::StepFunctions::StateMachine", "AWS::SNS::Topic")
@@ -77,6 +78,7 @@ class Stack:
     def __init__(self, **choices: str) -> None:
         document = copy.deepcopy(_transformed(tuple(sorted(choices.items()))))
         self._parameters = {name: str(value) for name, value in _parameters(document, choices).items()}
+        self._mappings: dict[str, Any] = document.get("Mappings", {})
         self._conditions: dict[str, Any] = document.get("Conditions", {})
         self._types = {name: resource["Type"] for name, resource in document["Resources"].items()}
         self.resources: dict[str, Any] = {
@@ -147,6 +149,9 @@ class Stack:
             if function == "Fn::Select":
                 position, choices = argument
                 return self._resolve(choices)[int(position)]
+            if function == "Fn::FindInMap":
+                table, row, column = (self._resolve(each) for each in argument)
+                return self._mappings[table][row][column]
             if function == "Fn::If":
                 condition, yes, no = argument
                 return self._resolve(yes if self._holds(condition) else no)

@@ -199,6 +199,20 @@ def test_signers_reach_both_functions() -> None:
             assert stack.properties(name)["Environment"]["Variables"]["RELEASE_SIGNERS"] == expected
 
 
+def test_the_key_that_signs_is_a_choice() -> None:
+    """Without it the stack has no key; with it, only IAM of this account decides who signs, and no role here may."""
+    assert "ReleaseKey" not in Stack().resources
+    stack = Stack(SigningKey="on")
+    key = stack.properties("ReleaseKey")
+    assert (key["KeySpec"], key["KeyUsage"]) == ("ECC_NIST_EDWARDS25519", "SIGN_VERIFY")
+    (statement,) = key["KeyPolicy"]["Statement"]
+    assert statement["Principal"] == {"AWS": "arn:aws:iam::123456789012:root"}
+    roles = [name for name, properties in stack.of_type("AWS::IAM::Role").items() if "Policies" in properties]
+    actions = [str(each["Action"]) for role in roles for each in stack.statements(role) if each["Effect"] == "Allow"]
+    assert roles
+    assert not [action for action in actions if "kms:Sign" in action or "kms:*" in action or action == "*"]
+
+
 @pytest.mark.parametrize("value", ["ed25519:short=", f"ed25519:{'A' * 44}", f"{'A' * 43}=", f"ed25519:{'A' * 43}=,"])
 def test_what_is_no_public_key_is_refused(value: str) -> None:
     """The deploy and the start of the function refuse it, so that no mistake leaves releases unsigned."""

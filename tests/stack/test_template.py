@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+from samcli.yamlhelper import yaml_dump, yaml_parse
+from yaml.tokens import AliasToken, AnchorToken
+
 from lambda_torch.project import ROOT
 from stack.kit import Stack, template
 
@@ -15,6 +19,13 @@ def test_sam_validates_and_lints_the_template(tmp_path: Path) -> None:
     environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1", "HOME": str(tmp_path)}
     done = subprocess.run([SAM, "validate", "--lint"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_sam_writes_has_no_aliases() -> None:
+    """CloudFormation does not read YAML's aliases, which the template has; `sam build` writes out what they stand for."""
+    written = yaml_dump(yaml_parse((ROOT / "template.yaml").read_text()))
+    assert any(isinstance(token, AliasToken) for token in yaml.scan((ROOT / "template.yaml").read_text()))
+    assert not [token for token in yaml.scan(written) if isinstance(token, AliasToken | AnchorToken)]
 
 
 def test_memory_and_timeout_are_parameters() -> None:

@@ -18,7 +18,7 @@ OURS = {"app", "serving", "model", "lambda_torch", "builder", "torch_layer"}
 
 # room -> (its files, what it must not import)
 FORBIDDEN = {
-    "the model knows nothing of AWS or of serving": ("src/model/**/*.py", AWS | (OURS - {"model"})),
+    "the model knows nothing of AWS, and of serving its types alone": ("src/model/**/*.py", AWS | (OURS - {"model"})),
     "serving knows nothing of names or networks": ("src/serving/**/*.py", {"torch", "numpy"} | (OURS - {"serving"})),
     "the door knows serving and model": ("src/app.py", {"torch"} | (OURS - {"serving", "model"})),
     "the builder stands alone": ("layers/torch/builder/**/*.py", AWS | (OURS - {"builder", "torch_layer"})),
@@ -42,7 +42,7 @@ SERVING: dict[str, tuple[set[str], str]] = {
     "errors": (set(), "every other module raises them"),
     "contract": (set(), "it is the interface to src/model, and has no code"),
     "settings": ({"errors"}, "the environment is read once, before anything else exists"),
-    "answers": ({"errors"}, "clients, golden examples and bulk files get the same text of an answer"),
+    "response_json": ({"errors"}, "clients, golden examples and bulk files get the same text of an answer"),
     "uploads": (
         {"errors", "settings", "storage", "types"},
         "it signs and reads objects; the types say what the bytes become",
@@ -50,13 +50,14 @@ SERVING: dict[str, tuple[set[str], str]] = {
     "types": (set(), "a model imports it, so it knows pydantic, and nothing of how requests arrive"),
     "snapshot": (set(), "its hooks are functions that app.py gives it"),
     "telemetry": (set(), "it measures all others, so that any module may import it"),
+    "runtime": ({"settings", "telemetry"}, "it sends bytes to Lambda's Runtime API, whatever they are"),
     "storage": ({"errors", "settings"}, "it reads objects, and does not know that they are releases"),
     "releases": (
-        {"answers", "contract", "errors", "settings", "storage", "telemetry"},
+        {"response_json", "contract", "errors", "settings", "storage", "telemetry"},
         "jobs, the check before a deploy and the tools use releases too, so releases know no HTTP",
     ),
     "http": (
-        {"answers", "contract", "errors", "releases", "settings", "telemetry", "types", "uploads"},
+        {"response_json", "contract", "errors", "releases", "runtime", "settings", "telemetry", "types", "uploads"},
         "its Service is the list of the started function's parts; storage and jobs are not among them",
     ),
     "jobs": (
@@ -81,13 +82,14 @@ BUILDER: dict[str, tuple[set[str], str]] = {
     ),
     "attributes": ({"clean", "errors"}, "it compares modules in processes of their own"),
     "verify": (
-        {"attributes", "clean", "errors", "outputs"},
+        {"attributes", "clean", "errors", "memo", "outputs", "paths"},
         "it compares two trees, and knows nothing of how they were made",
     ),
+    "memo": (set(), "it keeps bytes, whatever they are"),
     "stage": ({"clean", "errors"}, "the tree of installed packages comes first"),
-    "native": ({"errors", "paths", "stage"}, "libraries are split without a look at Python modules"),
+    "native": ({"errors", "memo", "paths", "stage"}, "libraries are split without a look at Python modules"),
     "python": (
-        {"clean", "errors", "paths", "stage", "workload"},
+        {"clean", "errors", "memo", "paths", "stage", "workload"},
         "modules are packed without a look at libraries; the search for what can wait runs the workload",
     ),
     "workload": ({"outputs"}, "it needs torch and NumPy alone, since it runs in any tree"),
@@ -97,10 +99,14 @@ BUILDER: dict[str, tuple[set[str], str]] = {
         {"errors", "inputs", "native", "profile", "python", "stage"},
         "it says what each byte of the result is for, so it reads the formats of both halves",
     ),
+    "doctor": (
+        {"account", "errors", "native", "profile", "python", "stage"},
+        "it holds the rules of all steps against a wheel, and runs none of them",
+    ),
     "options": ({"account", "errors", "inputs", "paths", "stage"}, "what a build is asked for"),
     "staging": ({"account", "console", "options", "stage"}, "the first steps, which a recording needs too"),
     "pipeline": (
-        {"account", "console", "native", "options", "profile", "python", "stage", "staging", "verify"},
+        {"account", "console", "memo", "native", "options", "profile", "python", "stage", "staging", "verify"},
         "the whole build in order; nothing but the command line imports it",
     ),
     "__main__": ({"account", "console", "errors", "options", "paths", "pipeline", "stage"}, "the command line"),
@@ -131,8 +137,9 @@ def modules(path: Path, *, at_import: bool = False) -> set[str]:
 
 
 def imported(path: Path) -> set[str]:
-    """The top-level packages that a module imports, wherever in it."""
-    return {name.partition(".")[0] for name in modules(path)}
+    """The top-level packages that a module imports, wherever in it. `serving.types` is there for models to import."""
+    is_model = path.is_relative_to(ROOT / "src" / "model")
+    return {name.partition(".")[0] for name in modules(path) if not (is_model and name.startswith("serving.types"))}
 
 
 TABLES = {"src/serving": SERVING, "layers/torch/builder": BUILDER}

@@ -37,6 +37,9 @@ OWN = own_folder(Path.cwd())
 # Everything that a command makes goes below this folder; `make clean` removes it.
 BUILD = (OWN or (ROOT if IN_CHECKOUT else Path.cwd())) / "build"
 RELEASE = BUILD / "release"
+# The trained release of the sample model, which comes with the project, and its golden examples.
+SAMPLE_RELEASE = ROOT / "examples" / "names" / "release"
+SAMPLE_GOLDEN = ROOT / "examples" / "names" / "golden.json"
 LAYER = BUILD / "layer"
 # What `sam build` leaves of the layer in the user's own project.
 SAM_LAYER = Path.cwd() / ".aws-sam" / "build" / "TorchLayer"
@@ -49,6 +52,11 @@ def layer() -> Path | None:
     of_checkout = ROOT / "build" / "layer" if IN_CHECKOUT else None
     candidates = [folder for folder in (LAYER, of_sam, of_checkout) if folder is not None]
     return next((folder for folder in candidates if (folder / "python").is_dir()), None)
+
+
+def has_sample_model() -> bool:
+    """Whether src/model is still the sample model, and no model of the user's own."""
+    return all((SRC / "model" / name).is_file() for name in ("names.py", "network.py", "decoding.py"))
 
 
 def need_checkout(what: str) -> None:

@@ -50,6 +50,10 @@ class Model:
         rows = iter(self._embed(texts).tolist())
         return [Response([next(rows) for _ in request.texts]) for request in requests]
 
+    def count_tokens(self, request: Request) -> int:
+        """How many word pieces of the request's texts the encoder reads."""
+        return sum(len(self.tokenizer.encode(text, self.config.max_tokens)) for text in request.texts)
+
     def example(self) -> Request:
         """A valid request, for a warm-up or a demonstration."""
         return Request(texts=["A man is eating food.", "A man eats a piece of bread."])

@@ -2,6 +2,7 @@
 
     python -m builder.attributes OUTPUT            # in a process that finds torch where it is to be looked at
     python -m builder.attributes OUTPUT --held     # on the layer, before its import is complete
+    python -m builder.attributes OUTPUT --separable first   # on the layer, when each separable module has run before the others
 
 OUTPUT gets JSON: module -> attribute -> description. A function or class is described by its kind and its qualified name, plain
 data by its value, and any other object by its class. Two trees with the same torch give the same.
@@ -18,7 +19,10 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import (
     BuiltinFunctionType,
@@ -119,13 +123,51 @@ def held(tree: str) -> dict[str, Any]:
     return {"modules": found, "waiting": waiting, "touched": touched}
 
 
+def separable(tree: str, order: str) -> dict[str, Any]:
+    """All modules and their attributes, when everything has run, and the separable modules have run before all others.
+
+    Args:
+        tree: the folder of the packages.
+        order: which of them is touched first: the `first` in stock order, or the `last`.
+
+    Raises:
+        SystemExit: one of them completes the import, in this order or as the first of all.
+    """
+    from torch_layer import finder
+
+    names = finder.separable_modules()[:: 1 if order == "first" else -1]
+    if order == "first":
+        for name in names:
+            reason = _in_child(partial(_completed_by, name))
+            if reason:
+                raise SystemExit(f"{name} is no separable module: to touch it first completes the import: {reason}")
+    for name in names:
+        if reason := _completed_by(name):
+            raise SystemExit(f"{name} is no separable module: it completes the import: {reason}")
+    return complete(tree)
+
+
+def _completed_by(name: str) -> str:
+    """Touch a module, and say what has completed the import then."""
+    from torch_layer import finder
+
+    dir(import_module(name))
+    reason: str = finder.imports().reason
+    return reason
+
+
 def _touched(module: str, name: str, tree: str) -> str:
     """The description of an attribute in a forked child, in which nothing was touched before."""
+    return _in_child(lambda: describe(getattr(sys.modules[module], name), tree))
+
+
+def _in_child(what: Callable[[], str]) -> str:
+    """What a function returns in a forked child, or the error that it raises."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            text = describe(getattr(sys.modules[module], name), tree)
+            text = what()
         except BaseException as error:
             text = f"error {type(error).__name__}: {error}"
         os.write(writing, text.encode()[:4000])
@@ -151,24 +193,40 @@ class Comparison(NamedTuple):
     differences: list[str]
 
 
-def compare(stock: Path, layer: Path) -> Comparison:
-    """Compare what importing leaves in two trees: with modules held, when they have run, and where everything runs at once.
+Keep = Callable[[Callable[[], bytes]], bytes]
+"""Gives the bytes that a function makes, or those that it made before."""
+
+
+def compare(stock: Path, layer: Path, of_stock: Keep = lambda make: make()) -> Comparison:
+    """Compare what importing leaves in two trees: with modules held, when they have run in any order, and where all run at once.
 
     Args:
         stock: folder of packages before anything was split or moved.
         layer: folder of packages that the layer will have as `/opt/python`.
+        of_stock: keeps what was listed of the stock tree.
 
     Raises:
         BuildError: torch cannot be imported in one of them.
     """
+
+    def listed(job: tuple[Path, str, list[str], dict[str, str]]) -> dict[str, Any]:
+        run = partial(_run, Path(folder), *job)
+        found: dict[str, Any] = json.loads(of_stock(run) if job[1] == "stock" else run())
+        return found
+
     with tempfile.TemporaryDirectory(prefix="layer-attributes-") as folder, ThreadPoolExecutor(2) as pool:
         jobs: list[tuple[Path, str, list[str], dict[str, str]]] = [
             (stock, "stock", [], {}),
             (layer, "complete", [], {}),
         ]
         if (layer / "torch_layer").is_dir():
-            jobs += [(layer, "eager", [], {"TORCH_LAYER_IMPORTS": "eager"}), (layer, "held", ["--held"], {})]
-        found = dict(zip([job[1] for job in jobs], pool.map(lambda job: _run(Path(folder), *job), jobs), strict=True))
+            jobs += [
+                (layer, "eager", [], {"TORCH_LAYER_IMPORTS": "eager"}),
+                (layer, "held", ["--held"], {}),
+                (layer, "separable first", ["--separable", "first"], {}),
+                (layer, "separable last", ["--separable", "last"], {}),
+            ]
+        found = dict(zip([job[1] for job in jobs], pool.map(listed, jobs), strict=True))
     expected = found.pop("stock")
     held = found.pop("held", None)
     lines = [f"{line} ({name})" for name, actual in found.items() for line in differences(expected, actual)]
@@ -176,7 +234,7 @@ def compare(stock: Path, layer: Path) -> Comparison:
     return Comparison(len(expected["modules"]), sum(map(len, expected["modules"].values())), lines)
 
 
-def _run(folder: Path, tree: Path, name: str, options: list[str], variables: dict[str, str]) -> dict[str, Any]:
+def _run(folder: Path, tree: Path, name: str, options: list[str], variables: dict[str, str]) -> bytes:
     file = folder / name
     done = clean.run(tree, "-m", "builder.attributes", str(file), *options, extra=variables)
     if done.returncode:
@@ -185,8 +243,7 @@ def _run(folder: Path, tree: Path, name: str, options: list[str], variables: dic
             f"the modules of {tree} could not be listed ({name}):\n{said}",
             f"Run `python -m builder.attributes {' '.join(['FILE', *options])}` on the tree by hand.",
         )
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+    return file.read_bytes()
 
 
 def differences(stock: dict[str, Any], complete_layer: dict[str, Any]) -> list[str]:
@@ -233,12 +290,20 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m builder.attributes", description="List what torch's modules hold.")
     parser.add_argument("output", type=Path, help="the JSON file to write")
     parser.add_argument("--held", action="store_true", help="before the layer's import is complete")
+    parser.add_argument(
+        "--separable", choices=["first", "last"], help="run separable modules before all others, in this order"
+    )
     arguments = parser.parse_args(argv)
     import numpy  # noqa: F401
     import torch
 
     tree = re.sub(r"/torch/__init__\.py$", "", str(torch.__file__))
-    found = held(tree) if arguments.held else complete(tree)
+    if arguments.held:
+        found = held(tree)
+    elif arguments.separable:
+        found = separable(tree, arguments.separable)
+    else:
+        found = complete(tree)
     arguments.output.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 

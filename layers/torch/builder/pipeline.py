@@ -12,6 +12,7 @@ from pathlib import Path
 from builder import verify
 from builder.account import forecast, ledger, packaging, treemap
 from builder.console import Console
+from builder.memo import Memo
 from builder.native import compile_pager, selection, split
 from builder.options import BuildOptions
 from builder.profile import profiles, record
@@ -34,6 +35,7 @@ class Build:
         self.options, self.console = options, console
         self.book = ledger.Ledger()
         self.staging = Staging(options, console, self.book)
+        self.memo = Memo(options.work / "kept")
 
     def run(self) -> ledger.LayerReport:
         """Build the layer and return its report.
@@ -65,6 +67,7 @@ class Build:
             if self.options.zip is not None:
                 self._zip(finished.parent, scratch / "layer.zip", report)
             self._publish(scratch, report)
+            self.memo.forget_others()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return report
@@ -117,7 +120,7 @@ class Build:
         with self.console.step("bundle", "compile modules, and pack the cold ones") as step:
             recorded = RecordedModules(profile.hot, profile.warm, profile.sources)
             held = HeldModules() if self.options.eager_imports else profile.held
-            bundled = bundle.bundle(staged, finished, recorded, held=held, progress=step.progress)
+            bundled = bundle.bundle(staged, finished, recorded, held=held, memo=self.memo, progress=step.progress)
             step.result = (
                 f"{bundled.hot:,} modules hot, of which {len(held.modules):,} wait; {bundled.warm:,} warm, "
                 f"{bundled.cold:,} cold; {bundled.source_bytes / 1e6:.1f} MB of sources and "
@@ -139,6 +142,7 @@ class Build:
                 finished,
                 folder / SIDE_FILE,
                 progress=lambda _name, done, total: step.progress(done / (total or 1)),
+                memo=self.memo,
             )
             before = sum(library.original for library in parts.libraries)
             thin = sum(library.thin for library in parts.libraries)
@@ -164,7 +168,8 @@ class Build:
     def _verify(self, staged: Path, finished: Path) -> None:
         """Step 6: the finished tree computes what the staged tree computes."""
         with self.console.step("verify", "compare the finished tree with the staged one") as step:
-            verified = verify.verify(staged, finished, step.say)
+            kept = verify.KeptReference(self.memo, ledger.tree_sha256(staged))
+            verified = verify.verify(staged, finished, step.say, kept)
             step.result = (
                 f"{verified.outputs} outputs of the workload and {verified.check_outputs} outputs of {verified.checks} "
                 "checks are equal bit for bit"

@@ -6,18 +6,25 @@ python -m builder.verify --staged STAGING/python --finished build/layer/python
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import json
+import os
+import platform
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from builder import attributes, clean
+from builder import attributes, clean, paths
 from builder.errors import BuildError, VerifyError
+from builder.memo import NOTHING_KEPT, Memo
 from builder.outputs import FrozenOutput, differences, read_outputs
 
 _SHOWN = 12  # differences named in an error; the rest are counted
@@ -32,32 +39,66 @@ class Verified(NamedTuple):
     check_outputs: int  # their outputs
 
 
-def verify(staged: Path, finished: Path, progress: Callable[[str], None] = lambda _text: None) -> Verified:
+class KeptReference(NamedTuple):
+    """Where the results of the staged tree are kept: as long as it stays the same, a build need not run it again.
+
+    Attributes:
+        memo: The kept results.
+        tree: A hash over the staged tree's files.
+    """
+
+    memo: Memo
+    tree: str
+
+
+# The results of the staged tree depend on the tree, on the machine, and on these files of the builder, which run on it.
+REFERENCE_CODE = ("attributes.py", "clean.py", "outputs.py", "python/deferred/operators.py", "workload", "cold_checks")
+
+
+def _made_from(reference: KeptReference) -> list[bytes]:
+    code = hashlib.sha256()
+    for name in REFERENCE_CODE:
+        place = paths.BUILDER / name
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            code.update(file.read_bytes())
+    # The number of threads decides in which order sums are taken, and the processor which kernels run.
+    cpu = re.findall(r"(?m)^(?:model name|flags|Features|CPU part)\s*:(.*)$", Path("/proc/cpuinfo").read_text())
+    machine = f"{sys.version} {platform.release()} {len(os.sched_getaffinity(0))} {sorted(set(cpu))}"
+    return [b"reference", reference.tree.encode(), code.digest(), machine.encode()]
+
+
+def verify(
+    staged: Path,
+    finished: Path,
+    progress: Callable[[str], None] = lambda _text: None,
+    kept: KeptReference | None = None,
+) -> Verified:
     """Import from `finished` in a clean process, replay the workload, then run the checks of cold code.
 
     Args:
         staged: Folder of packages before anything was split or moved.
         finished: Folder of packages that the layer will have as `/opt/python`.
         progress: Called with a line of text as each part starts.
+        kept: Where the results of the staged tree are kept for the next build.
 
     Raises:
         VerifyError: Something cannot be imported, crashes, or gives other bytes; the message names it.
     """
+    memo, made_from = (kept.memo, _made_from(kept)) if kept is not None else (NOTHING_KEPT, [])
     progress("import from the finished tree")
     version = _import(finished)
     progress("compare every attribute of every module with the staged tree's")
-    _same_attributes(staged, finished)
-    with tempfile.TemporaryDirectory(prefix="layer-verify-") as folder, ThreadPoolExecutor(2) as pool:
+    _same_attributes(staged, finished, lambda make: memo.result([*made_from, b"attributes"], make))
+    with ThreadPoolExecutor(2) as pool:
         progress("replay the workload on both trees")
-        runs = [
-            pool.submit(_workload, tree, Path(folder, name))
-            for tree, name in ((staged, "staged"), (finished, "finished"))
-        ]
-        expected, actual = (run.result() for run in runs)
+        run = pool.submit(_workload, finished)
+        expected = _outputs(memo.result([*made_from, b"workload"], lambda: _workload(staged)))
+        actual = _outputs(run.result())
         _compare("workload", expected, actual)
         progress("run code that the workload never touched, on both trees")
-        checks = [pool.submit(_checks, tree, Path(folder, name)) for tree, name in ((staged, "s"), (finished, "f"))]
-        reference, answers = (check.result() for check in checks)
+        run = pool.submit(_checks, finished)
+        reference = _unpacked(memo.result([*made_from, b"checks"], lambda: _checks(staged)))
+        answers = _unpacked(run.result())
         for name in sorted(reference | answers):
             _compare(f"check {name}", reference.get(name, {}), answers.get(name, {}))
     return Verified(version, len(actual), len(answers), sum(len(outputs) for outputs in answers.values()))
@@ -84,30 +125,53 @@ def _import(tree: Path) -> str:
     return str(version)
 
 
-def _same_attributes(staged: Path, finished: Path) -> None:
-    lines = attributes.compare(staged, finished).differences
+def _same_attributes(staged: Path, finished: Path, of_stock: attributes.Keep) -> None:
+    lines = attributes.compare(staged, finished, of_stock).differences
     if lines:
         more = f"\n... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
         listed = "\n".join(f"  {line}" for line in lines[:_SHOWN])
         raise VerifyError(f"{len(lines)} attributes of modules differ from stock's:\n{listed}{more}", _NEXT_ATTRIBUTES)
 
 
-def _workload(tree: Path, file: Path) -> dict[str, FrozenOutput]:
-    _succeed(tree, "the workload", "-m", "builder.workload", "--output", str(file))
-    return read_outputs(file)[0]
+def _workload(tree: Path) -> bytes:
+    """The file of the workload's outputs."""
+    with tempfile.TemporaryDirectory(prefix="layer-verify-") as folder:
+        file = Path(folder, "outputs")
+        _succeed(tree, "the workload", "-m", "builder.workload", "--output", str(file))
+        return file.read_bytes()
 
 
-def _checks(tree: Path, folder: Path) -> dict[str, dict[str, FrozenOutput]]:
-    """The outputs of every check by its name. Raises `VerifyError` with the failed checks and their errors."""
-    process = clean.run(tree, "-m", "builder.cold_checks", "--output", str(folder), "--jobs", "1", timeout=1200)
-    errors = folder / "errors.json"
-    if not errors.exists():
-        raise VerifyError(_ending(tree, "the checks of code that the workload does not touch", process), _NEXT)
-    failed = json.loads(errors.read_text())
-    if failed:
-        texts = "\n".join(f"{name}: {text.rstrip()}" for name, text in failed.items())
-        raise VerifyError(f"{len(failed)} checks failed on {tree}:\n{texts}", _NEXT)
-    return {file.stem: read_outputs(file)[0] for file in sorted(folder.glob("*.safetensors"))}
+def _checks(tree: Path) -> bytes:
+    """The files of all checks' outputs, as one zip file. Raises `VerifyError` with the failed checks and their errors."""
+    with tempfile.TemporaryDirectory(prefix="layer-verify-") as name:
+        folder = Path(name)
+        process = clean.run(tree, "-m", "builder.cold_checks", "--output", name, "--jobs", "1", timeout=1200)
+        errors = folder / "errors.json"
+        if not errors.exists():
+            raise VerifyError(_ending(tree, "the checks of code that the workload does not touch", process), _NEXT)
+        failed = json.loads(errors.read_text())
+        if failed:
+            texts = "\n".join(f"{name}: {text.rstrip()}" for name, text in failed.items())
+            raise VerifyError(f"{len(failed)} checks failed on {tree}:\n{texts}", _NEXT)
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for file in sorted(folder.glob("*.safetensors")):
+                archive.write(file, file.stem)
+        return packed.getvalue()
+
+
+def _unpacked(packed: bytes) -> dict[str, dict[str, FrozenOutput]]:
+    """The outputs of every check by its name."""
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        return {name: _outputs(archive.read(name)) for name in archive.namelist()}
+
+
+def _outputs(data: bytes) -> dict[str, FrozenOutput]:
+    """The outputs in the bytes of such a file."""
+    with tempfile.NamedTemporaryFile(prefix="layer-verify-") as file:
+        file.write(data)
+        file.flush()
+        return read_outputs(Path(file.name))[0]
 
 
 def _compare(what: str, expected: dict[str, FrozenOutput], actual: dict[str, FrozenOutput]) -> None:

@@ -173,6 +173,11 @@ def imports(package: str = "torch") -> ImportStats:
     return _imports_of(package).completion.stats()
 
 
+def separable_modules() -> list[str]:
+    """The held modules of torch that run by themselves when something touches them, in the order of stock torch."""
+    return [name for name in _ARCHIVE.head["plans"]["torch"]["separable"] if _TORCH.completion.stats().held]
+
+
 def complete_imports() -> None:
     """Run all held modules of both packages now, for example before a snapshot of the process."""
     _TORCH.completion.complete()

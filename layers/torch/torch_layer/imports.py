@@ -28,6 +28,8 @@ from torch_layer.placeholders import (
 )
 from torch_layer.plan import Plan
 
+Waiting = tuple[Callable[[], None], tuple[str, ...]]  # a statement, and the names that it binds
+
 
 class Imports:
     """How the modules of one package are imported.
@@ -49,11 +51,12 @@ class Imports:
         self.completion: Completion = Completion(plan.root, len(held), first, plan.at_fork)
         self.ready = self.completion.ready
         self.completion.undo.append(self._set_ready)
-        self.placeholders = PlaceholderKeeper(self.completion, held, plan.native, plan.rebound, plan.constants)
+        self.placeholders = PlaceholderKeeper(
+            self.completion, held, plan.native, plan.rebound, plan.constants, plan.separable
+        )
         self.completion.steps.append(self._bind_everything)
         self._plan, self._before = plan, before
-        # Module -> statements that wait, each with the names that it binds.
-        self._statements: dict[str, list[tuple[Callable[[], None], tuple[str, ...]]]] = {}
+        self._statements: dict[str, list[Waiting]] = {}  # by module
         self._copies: list[tuple[str, str]] = []  # module, and name in it that a copied function has meanwhile
 
     # -- importing ---------------------------------------------------------------------------------------------------------
@@ -140,8 +143,8 @@ class Imports:
             return own(*arguments, **options)
 
         copied.__module__, copied.__name__, copied.__qualname__ = module, name, name
-        if module in self.placeholders.waiting:
-            plain(self.placeholders.waiting[module], "__dict__")[name] = copied
+        if (waiting := self.placeholders.placeholder(module)) is not None:
+            plain(waiting, "__dict__")[name] = copied
         for other, names in self._plan.deferred_names.items():
             for each, taken in names.items():
                 if taken == origin and other in sys.modules:
@@ -157,7 +160,7 @@ class Imports:
         for name in names:
             # The statement would put its value over what is there: a submodule of this name, which the import system has bound.
             namespace.pop(name, None)
-            if self.ready:
+            if self.ready or self.completion.is_completing():
                 self._bind(module, name)
 
     def defer_statement(self, module: str, statement: Callable[[], None], *names: str) -> None:
@@ -177,7 +180,9 @@ class Imports:
             if name not in namespace:
                 raise AttributeError(f"module {module!r} has no attribute {name!r}")
             return namespace[name]
-        self.completion.touched(*self._plan.deferred_names[module][name])
+        origin, attribute = self._plan.deferred_names[module][name]
+        if origin in self.placeholders.held and not self.placeholders.run_separately(origin):
+            self.completion.touched(origin, attribute)
         # While the import completes, its own modules ask too.
         return namespace[name] if name in namespace else self._bind(module, name)
 
@@ -186,7 +191,9 @@ class Imports:
 
         `isinstance(x, ())` is false, and so is what it stands for: of a class that was never made there are no instances.
         """
-        return () if self.completion.is_idle() else getattr(import_module(module), name)
+        if self.completion.is_idle() and not self.placeholders.has_run(module):
+            return ()
+        return getattr(import_module(module), name)
 
     # -- completing --------------------------------------------------------------------------------------------------------
 
@@ -203,7 +210,7 @@ class Imports:
                     self._bind(module, each)
         for module, statements in self._statements.items():
             while statements:
-                self._run_statement(module, *statements[0])
+                _run_statement(module, *statements[0])
                 del statements[0]
 
     def _bind(self, module: str, name: str) -> Any:
@@ -217,18 +224,18 @@ class Imports:
         with self.completion.lock:
             for each in self._statements.get(module, ()):
                 if name in each[1]:
-                    self._run_statement(module, *each)
+                    _run_statement(module, *each)
                     # If it has completed the import, it is gone.
                     if each in self._statements[module]:
                         self._statements[module].remove(each)
                     break
 
-    @staticmethod
-    def _run_statement(module: str, statement: Callable[[], None], names: Iterable[str]) -> None:
-        namespace = sys.modules[module].__dict__
-        given = {name: namespace[name] for name in names if name in namespace}
-        statement()
-        namespace.update(given)  # what a program has set meanwhile, a test's mock, say
+
+def _run_statement(module: str, statement: Callable[[], None], names: Iterable[str]) -> None:
+    namespace = sys.modules[module].__dict__
+    given = {name: namespace[name] for name in names if name in namespace}
+    statement()
+    namespace.update(given)  # what a program has set meanwhile, a test's mock, say
 
 
 class ModuleHooks:

@@ -16,20 +16,10 @@ from torch_layer.completion import Completion
 
 plain = ModuleType.__getattribute__
 # What the import system and `inspect` ask every module for without meaning to use it.
-_PROBES = frozenset(
-    [
-        "__class__",
-        "__spec__",
-        "__path__",
-        "__name__",
-        "__loader__",
-        "__file__",
-        "__package__",
-        "__cached__",
-        "__wrapped__",
-        "__warningregistry__",
-    ]
-)
+_PROBES = frozenset([
+    "__class__", "__spec__", "__path__", "__name__", "__loader__", "__file__", "__package__", "__cached__", "__wrapped__",
+    "__warningregistry__",
+])  # fmt: skip
 # What a module has before it runs, and what it will have is something else.
 _UNKNOWN = frozenset(["__dict__", "__doc__"])
 
@@ -43,6 +33,7 @@ class PlaceholderKeeper:
         native: modules written in C of which any use is a touch, from `hold_native` on.
         rebound: held modules that are no attributes of their packages.
         constants: held module -> names in it and their values, which can be read without a touch.
+        separable: held modules that run by themselves when they are touched.
 
     Attributes:
         held: names of the held modules.
@@ -57,6 +48,7 @@ class PlaceholderKeeper:
         native: Iterable[str] = (),
         rebound: Iterable[str] = (),
         constants: Mapping[str, Mapping[str, str]] = {},
+        separable: Iterable[str] = (),
     ) -> None:
         self.completion = completion
         self.held = dict.fromkeys(held)
@@ -64,6 +56,7 @@ class PlaceholderKeeper:
         self.is_lent = False
         self._present: set[str] = set()
         self._native, self._rebound, self._constants = native, frozenset(rebound), constants
+        self._separable = frozenset(separable)
         completion.steps.append(self._run_all)
         completion.undo.append(self._release)
 
@@ -130,6 +123,33 @@ class PlaceholderKeeper:
         finally:
             spec.__dict__["running"] = False
 
+    def run_separately(self, name: str) -> bool:
+        """Run a module and leave the others waiting. False if it is none for which the plan allows that.
+
+        Another thread that touches the module meanwhile waits here.
+
+        Raises:
+            ImportError, or what else the module raises: the next touch tries again.
+        """
+        if name not in self._separable or self.completion.ready:
+            return False
+        with self.completion.lock:
+            if name in self.waiting:
+                module = self.waiting[name]
+                self.run_alone(name)
+                ModuleType.__setattr__(module, "__class__", ModuleType)
+        return True
+
+    def has_run(self, name: str) -> bool:
+        """Whether a held module has run by itself, or is running."""
+        return name in sys.modules and name not in self.waiting
+
+    def placeholder(self, name: str) -> ModuleType | None:
+        """A held module, though nothing but held modules may import it; None if it has run."""
+        if name in self.held:
+            import_module(name)
+        return self.waiting.get(name)
+
     def look(self, module: ModuleType, attribute: str) -> Any:
         """An attribute of a held module, beyond what the import system asks for."""
         name, namespace = plain(module, "__name__"), plain(module, "__dict__")
@@ -137,14 +157,15 @@ class PlaceholderKeeper:
         if self.completion.is_completing():
             self.run(name)
         elif self.completion.is_idle() and child not in self._rebound:
-            if attribute in namespace and attribute not in _UNKNOWN and name not in self._native:
+            if attribute in namespace and attribute not in _UNKNOWN and name in self.waiting:
                 # A submodule, which the import system has put there, a copied function or a constant: that uses nothing else.
                 return namespace[attribute]
             if child in self.held:
                 # In stock torch it is there by now, since something has imported it.
                 with self.completion.lock:
                     return import_module(child)
-        self.completion.touched(name, attribute)
+        if not self.run_separately(name):
+            self.completion.touched(name, attribute)
         if attribute in _OF_THE_CLASS and attribute not in namespace:
             # C code that makes classes takes this for the name of the module in which they are.
             raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
@@ -155,7 +176,7 @@ class PlaceholderKeeper:
         name = plain(module, "__name__")
         if self.completion.is_completing():
             self.run(name)
-        else:
+        elif not self.run_separately(name):
             self.completion.touched(name, what)
 
     def find_child(self, package: str, attribute: str) -> ModuleType | None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from serving import answers
+from serving import response_json
 from serving.contract import ServedModel
 from serving.errors import HttpError
 from serving.http import events, responses, validation
@@ -118,7 +118,7 @@ def _predict(requests: list[BaseModel], model: ServedModel) -> list[ItemOutcome]
             predicted = model.predict(requests)
         if len(predicted) != len(requests):
             raise ValueError(f"Model.predict gave {len(predicted)} responses to {len(requests)} requests")
-        return [ItemOutcome(answers.to_json(response)) for response in predicted]
+        return [ItemOutcome(response_json.to_json(response)) for response in predicted]
     except Exception as defect:
         if len(requests) == 1:
             return [_defect(defect)]

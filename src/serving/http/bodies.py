@@ -47,16 +47,25 @@ def read(kind: type[BaseModel], request: HttpRequest, media_type: str, max_bytes
         HttpError: 415 `unsupported_media_type`, 400 `invalid_form`, or as `events.bytes_of`.
     """
     if media_type == FORM and content_fields(kind):
-        return _form(kind, request, events.bytes_of(request, max_bytes))
+        return _form(kind, request, _bytes_of(request, max_bytes))
     field = body_field(kind)
     if field is None or not (media_type == ANY_BYTES or field[1].takes(media_type)):
         types = taken(kind)
         message = f"A body of the type {media_type[:100]} is not taken. Taken: {', '.join(types)}."
         raise HttpError(415, "unsupported_media_type", message, {"taken": types}, {"Accept": ", ".join(types)})
     name, _ = field
-    content = Content(events.bytes_of(request, max_bytes), None if media_type == ANY_BYTES else media_type)
+    content = Content(_bytes_of(request, max_bytes), None if media_type == ANY_BYTES else media_type)
     values = _values(kind, _query(request.query))
     return ReadBody(json.dumps({**values, name: {"part": name}}), {name: content})
+
+
+def _bytes_of(request: HttpRequest, max_bytes: int) -> bytes:
+    try:
+        return events.bytes_of(request, max_bytes)
+    except HttpError as error:
+        if error.status == 413:
+            error.message += " Next: send the file to the address that POST /uploads gives, and name it in the request."
+        raise
 
 
 def _query(query: Any) -> Iterable[tuple[str, str]]:
@@ -87,10 +96,14 @@ def _form(kind: type[BaseModel], request: HttpRequest, body: bytes) -> ReadBody:
             memory_limit=len(body),
         ):
             if part.filename is None:
-                texts.append((part.name, part.value))
+                # Browsers send each line break of a form's text as CR LF (HTML standard, "multipart form data").
+                texts.append((part.name, part.value.replace("\r\n", "\n")))
             else:
                 name = part.filename.replace("\\", "/").rpartition("/")[2]
-                parts[_field_of(kind, part.name)] = Content(part.raw, _kind_of(part.content_type), name or None)
+                field = _field_of(kind, part.name)
+                if field in parts:
+                    raise HttpError(400, "invalid_form", f"The form has two files for the field {field[:100]}.")
+                parts[field] = Content(part.raw, _kind_of(part.content_type), name or None)
             part.close()
     except (MultipartError, UnicodeDecodeError, LookupError) as error:
         raise HttpError(400, "invalid_form", f"The body is not the form that its Content-Type says: {error}.") from None

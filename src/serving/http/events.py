@@ -9,6 +9,7 @@ which the stack's state machine sends.
 
 import base64
 import binascii
+import enum
 import json
 import re
 from collections.abc import Mapping
@@ -20,8 +21,45 @@ from serving.errors import HttpError
 # Names of results in the bucket: a message's own id, which SQS gives it, or the one that its sender gave it.
 RESULT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _QUERIES = ("rawQueryString", "multiValueQueryStringParameters", "queryStringParameters")
+# A client that sends this header gets the same release each time while a canary runs.
+CANARY_KEY = "X-Canary-Key"
+# The stage variable by which an event says that its API takes streams: `on`, or `pieces` (see `Transfer`).
+STREAM_MARK = "responseStreaming"
 # A variable in the path of an API Gateway resource: {name}, or {name+} for all that follows.
 _PATH_VARIABLE = re.compile(r"\{([^{}+]+)\+?\}")
+
+
+class Transfer(enum.Enum):
+    """How the caller of an HTTP event takes the answer.
+
+    Lambda does not say it: a function that streams to a caller that does not expect it gives that caller the bytes of
+    the stream, and one that does not stream gives API Gateway no answer. So the event has to say it.
+    """
+
+    WHOLE = enum.auto()
+    """In the proxy form."""
+    PIECES = enum.auto()
+    """Answers in pieces as a stream, others in the proxy form."""
+    STREAM = enum.auto()
+    """As a stream, whole answers too."""
+
+
+def transfer(event: Any, streams: frozenset[str]) -> Transfer:
+    """How the caller takes the answer to this event, of those ways that this function has (`Settings.streams`).
+
+    API Gateway tells the function the variables of the stage, and a function URL its own domain. A direct invocation
+    has neither, even with an event of the same form.
+    """
+    context = event.get("requestContext") if isinstance(event, dict) else None
+    if not isinstance(context, dict):
+        return Transfer.WHOLE
+    variables, domain = event.get("stageVariables"), context.get("domainName")
+    mark = variables.get(STREAM_MARK) if isinstance(variables, dict) else None
+    if "api" in streams and mark in ("on", "pieces"):
+        return Transfer.STREAM if mark == "on" else Transfer.PIECES
+    if "url" in streams and isinstance(domain, str) and ".lambda-url." in domain:
+        return Transfer.STREAM
+    return Transfer.WHOLE
 
 
 def kind(event: Any) -> Literal["http", "messages", "batch"]:
@@ -158,6 +196,11 @@ def bytes_of(request: HttpRequest, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
         raise _too_large(max_bytes)
     return content
+
+
+def canary_key(request: HttpRequest, text: str) -> bytes:
+    """What decides between the current release and a canary: the client's own key, or else the request's text."""
+    return (request.header(CANARY_KEY.lower()) or text).encode(errors="replace")
 
 
 def _too_large(max_bytes: int) -> HttpError:

@@ -1,29 +1,73 @@
 """From an HTTP event to its answer, whatever happens on the way, and to its line in the log."""
 
 import math
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from serving.errors import HttpError, ReleaseUnavailableError
 from serving.http import events, responses, routes
-from serving.http.events import HttpRequest
-from serving.http.responses import HttpResponse
-from serving.http.service import Invocation, Service
+from serving.http.events import HttpRequest, Transfer
+from serving.http.responses import BodyPieces, HttpResponse
+from serving.http.service import Invocation, Reader, Service
 from serving.telemetry.receipts import Receipt
 
+if TYPE_CHECKING:
+    from serving.runtime.answer import StreamedAnswer
 
-def handle(service: Service, event: Any, context: Any) -> dict[str, Any]:
-    """Answer an HTTP event in the proxy form, and log the request. Never raises.
+
+def handle(service: Service, event: Any, context: Any) -> "dict[str, Any] | StreamedAnswer":
+    """Answer an HTTP event in the form that its caller takes, and log the request. Never raises.
 
     Args:
         event: of any HTTP kind of `serving.http.events`.
         context: Lambda's context of the call; None outside Lambda.
+
+    Returns:
+        The proxy form, or what `serving.runtime` sends in pieces.
     """
-    invocation = Invocation(Receipt(), getattr(context, "aws_request_id", None))
+    transfer = events.transfer(event, service.streams) if service.streams else Transfer.WHOLE
+    reader = Reader(_seconds_left(service, context), transfer is not Transfer.WHOLE)
+    invocation = Invocation(Receipt(), getattr(context, "aws_request_id", None), reader)
     request, response, code = respond(service, event, invocation)
-    entry = service.request_log.entry(invocation.receipt, code, service.slot.age_seconds())
-    answer = responses.proxy_form(response)
-    answer["headers"].update(service.cors.headers(request.header("origin")))
-    answer["headers"]["Server-Timing"] = entry.server_timing
+    pieces = response.pieces
+    if pieces is None:
+        answer = responses.proxy_form(response)
+        timing = _log(service, invocation, request, response, code)
+        cors = service.cors.headers(request.header("origin"))
+        varies = [each["Vary"] for each in (answer["headers"], cors) if "Vary" in each]
+        answer["headers"] |= cors | {"Server-Timing": timing} | ({"Vary": ", ".join(varies)} if varies else {})
+        if transfer is not Transfer.STREAM:
+            return answer
+        from serving.http import delivery
+
+        return delivery.as_stream(answer, reader)
+    from serving.http import delivery
+
+    # The log's line is written at the end. The header is made now, so its times are those until the first piece.
+    pieces.finished = lambda: _log(service, invocation, request, response, pieces.code, pieces)
+    timing = service.request_log.timing(invocation.receipt)
+    headers = service.cors.headers(request.header("origin")) | {"Server-Timing": timing}
+    return delivery.deliver(response, pieces, headers, reader)
+
+
+def _log(
+    service: Service,
+    invocation: Invocation,
+    request: HttpRequest,
+    response: HttpResponse,
+    code: str | None,
+    pieces: BodyPieces | None = None,
+) -> str:
+    """Write a request's line in the log. Returns its `Server-Timing`."""
+    more: dict[str, Any] = {}
+    answered, counts = response.body, None
+    if pieces is not None:
+        from serving.http import delivery
+
+        more = delivery.account(invocation.receipt, pieces)
+        answered, counts = pieces.text, pieces.counts
+    entry = service.request_log.entry(invocation.receipt, code, service.slot.age_seconds(), counts)
     service.log.write(
         "INFO",
         "request",
@@ -34,11 +78,44 @@ def handle(service: Service, event: Any, context: Any) -> dict[str, Any]:
             "status": response.status,
             "release": response.headers.get("X-Model-Version"),
             **entry.facts,
-            **({"asked": request.body, "answered": response.body} if service.settings.log_requests else {}),
+            **more,
+            **(_contents(request, response, answered) if service.settings.log_requests else {}),
         },
         entry.metrics,
     )
-    return answer
+    return entry.server_timing
+
+
+def _seconds_left(service: Service, context: Any) -> Callable[[], float]:
+    """What gives the seconds until Lambda ends the invocation; outside Lambda, those of the function's timeout."""
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    if remaining is not None:
+        return lambda: float(remaining()) / 1000
+    end = time.monotonic() + service.settings.timeout_seconds
+    return lambda: end - time.monotonic()
+
+
+def _contents(request: HttpRequest, response: HttpResponse, answered: str) -> dict[str, str]:
+    """Request and answer for the log, as text; API Gateway brings text as base64 too. Of other bytes, how many."""
+    return {
+        "asked": _readable(request.body, request.is_base64),
+        "answered": _readable(answered, response.is_base64),
+    }
+
+
+def _readable(body: str, is_base64: bool) -> str:
+    if not is_base64:
+        return body
+    import base64
+
+    try:
+        content = base64.b64decode(body)
+    except ValueError:
+        return body
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return f"{len(content)} bytes"
 
 
 def respond(service: Service, event: Any, invocation: Invocation) -> tuple[HttpRequest, HttpResponse, str | None]:
@@ -59,4 +136,4 @@ def respond(service: Service, event: Any, invocation: Invocation) -> tuple[HttpR
             # quote.
             service.log.failure("failed", {"request_id": invocation.request_id})
             error = HttpError(500, "internal_error", "The request failed inside the function; its log says why.")
-        return request, responses.failure(error), error.code
+        return request, routes.failure(service, request, error), error.code

@@ -6,19 +6,23 @@ Powertools can generate such documents too, but it describes only routes whose b
 `serving.http.validation` reads the bodies.
 """
 
+import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from serving.contract import ServedModel
-from serving.http import validation
+from serving.http import pieces_schema, validation
 from serving.http.service import Route
 
 # The version of this HTTP interface, not of the model's types: it grows when something changes that clients rely on.
 API_VERSION = "1"
+
+# An example may hold a file, and each reader of the document would fetch it: larger ones stay out.
+MAX_EXAMPLE_CHARACTERS = 256 * 1024
 
 # Status to when it is the answer, as docs/api.md says it. The function's own refusals all have the form `Error`.
 REFUSALS = {
@@ -101,6 +105,7 @@ def document(
     model: ServedModel | None,
     max_batch_items: int,
     routes: Iterable[Route],
+    stream: Callable[..., object] | None = None,
 ) -> dict[str, Any]:
     """The document.
 
@@ -109,15 +114,27 @@ def document(
         response: the model's `Response`.
         model: the loaded model, which may add what only its release knows (`hints`, `example`); None without one.
         max_batch_items: most requests in one list.
-        routes: the table of routes (`serving.http.routes.ROUTES`).
+        routes: the model's rows of the table of routes (`serving.http.routes.routes_of`).
+        stream: the model's method of that name, if it has one.
     """
+    pieces = [] if stream is None else pieces_schema.piece_models(stream)
+    written: list[tuple[type[BaseModel], JsonSchemaMode]] = [(each, "serialization") for each in (response, *pieces)]
     references, definitions = models_json_schema(
-        [(request, "validation"), (response, "serialization")], ref_template="#/components/schemas/{model}"
+        [(request, "validation"), *written], ref_template="#/components/schemas/{model}"
     )
     schemas = definitions["$defs"]
+    streamed: dict[str, Any] = {}
+    if stream is not None:
+        streamed = pieces_schema.contents(stream, {each: references[each, "serialization"] for each in pieces})
+        schemas["StreamEnd"] = pieces_schema.END
     takes, gives = references[request, "validation"], references[response, "serialization"]
     items = max_batch_items if validation.takes_lists(request) else None
     _add_knowledge(schemas[_name(takes)], model)
+    routes = tuple(routes)
+    if any(route.tasks for route in routes):
+        from serving.http.openai import description  # most models have none of OpenAI's routes
+
+        schemas |= description.schemas({route.name for route in routes})
     schemas |= {"Error": _ERROR, "GatewayError": _GATEWAY_ERROR, "Health": _HEALTH, "Upload": _UPLOAD}
     return {
         "openapi": "3.1.0",
@@ -133,7 +150,7 @@ def document(
             {"name": "service", "description": "About this deployment"},
             {"name": "preflights", "description": "Requests that a browser sends before it calls from another origin"},
         ],
-        "paths": _paths(routes, takes, gives, items, _other_bodies(request), _other_answers(response)),
+        "paths": _paths(routes, takes, gives, items, _other_bodies(request), {**streamed, **_other_answers(response)}),
         "components": {
             "schemas": schemas,
             "responses": {
@@ -148,6 +165,7 @@ def document(
 _RELEASE = {"description": "The version of the release that answered.", "schema": {"type": "string"}}
 _TIMING = {"description": "The time of the answer, phase by phase, in milliseconds.", "schema": {"type": "string"}}
 
+_HEADERS = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Model-Version", "Server-Timing")}
 
 # What a GET answers, by the route's name: the type of the content, its schema, and the statuses of its refusals beside
 # 500.
@@ -164,20 +182,23 @@ def _paths(
     takes: dict[str, Any],
     gives: dict[str, Any],
     max_items: int | None,
-    bodies: dict[str, Any],
-    answers: dict[str, Any],
+    bodies: Mapping[str, Any],
+    answers: Mapping[str, Any],
 ) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in routes:
         operations = paths.setdefault(route.path, {})
-        if route.method == "GET":
-            operations["get"] = _get(route)
+        if route.tasks:
+            operation = _of_task(route)
         elif route.name == "upload":
-            operations["post"] = _upload(route)
+            operation = _upload(route)
+        elif route.method == "GET":
+            operation = _get(route)
         else:
-            operations["post"] = _post(route, takes, gives, max_items)
-            operations["post"]["requestBody"]["content"] |= bodies
-            operations["post"]["responses"]["200"]["content"] |= answers
+            operation = _post(route, takes, gives, max_items)
+            operation["requestBody"]["content"] |= bodies
+            operation["responses"]["200"]["content"] |= answers
+        operations[route.method.lower()] = operation
         if route.preflight:
             operations["options"] = _preflight(route.path)
     return paths
@@ -237,7 +258,9 @@ def _add_knowledge(schema: dict[str, Any], model: ServedModel | None) -> None:
         properties[field].update(keywords)
     example = getattr(model, "example", None)
     if example is not None and "examples" not in schema:
-        schema["examples"] = [example().model_dump(mode="json", exclude_unset=True)]
+        text = example().model_dump_json(exclude_unset=True)
+        if len(text) <= MAX_EXAMPLE_CHARACTERS:
+            schema["examples"] = [json.loads(text)]
 
 
 def _post(route: Route, takes: dict[str, Any], gives: dict[str, Any], max_items: int | None) -> dict[str, Any]:
@@ -273,11 +296,20 @@ def _get(route: Route) -> dict[str, Any]:
     return {"operationId": route.name, "tags": ["service"], "summary": route.summary, "responses": answers}
 
 
+def _of_task(route: Route) -> dict[str, Any]:
+    from serving.http.openai import description
+
+    operation = description.operation(route.name)
+    success = {"description": "The answer", "headers": _HEADERS, **operation["responses"].pop("200")}
+    answers = {"200": success, **operation.pop("responses"), **_refusals()}
+    return {"operationId": route.name, "tags": ["model"], "summary": route.summary, **operation, "responses": answers}
+
+
 def _preflight(path: str) -> dict[str, Any]:
     allowed = {"description": "The methods of this route.", "schema": {"type": "string"}}
     answers = {"204": {"description": "What is allowed", "headers": {"Access-Control-Allow-Methods": allowed}}}
     return {
-        "operationId": f"preflight{path.strip('/').capitalize() or 'Root'}",
+        "operationId": f"preflight{''.join(part.capitalize() for part in path.split('/')) or 'Root'}",
         "tags": ["preflights"],
         "summary": "A browser's preflight",
         "responses": answers | _refusals("500"),
@@ -287,7 +319,7 @@ def _preflight(path: str) -> dict[str, Any]:
 def _answer(description: str, kind: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {
         "description": description,
-        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Model-Version", "Server-Timing")},
+        "headers": _HEADERS,
         "content": {kind: {"schema": schema}},
     }
 

@@ -67,7 +67,8 @@ def _page(name: str) -> Page:
 
     body = _INCLUDE.sub(include, (_OURS / name).read_text(encoding="utf-8"))
     policy = (
-        "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "default-src 'none'; connect-src 'self'; img-src data:; media-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
         f"style-src {' '.join(hashes['style'])}; script-src {' '.join(hashes['script'])}"
     )
     headers = {

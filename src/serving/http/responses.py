@@ -1,14 +1,16 @@
 """Answers: what a route returns, the proxy form that Lambda's callers take, and the CORS headers of every answer."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from serving.errors import HttpError
+from serving.http.events import CANARY_KEY
 
-# A client that sends this header gets the same release each time while a canary runs.
-CANARY_KEY = "X-Canary-Key"
+if TYPE_CHECKING:
+    from serving.telemetry.pieces import PieceCounts
+
 # Scripts of another origin may read these: which release answered, and what the answer took.
 EXPOSED_HEADERS = "X-Model-Version, Server-Timing"
 ALLOWED_HEADERS = f"Content-Type, Authorization, X-Api-Key, X-Amz-Date, X-Amz-Security-Token, {CANARY_KEY}"
@@ -26,13 +28,48 @@ MAX_ANSWER_BYTES = 6_291_456 - 16_384
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
+class BodyPieces(Protocol):
+    """A body in pieces, an iterator of bytes (`serving.http.streaming.PieceStream`).
+
+    Attributes:
+        counts: how many pieces there were, and when.
+        ended: why the answer ended; empty before its end.
+        code: the error's code, where the answer ended with an error.
+        finished: is called once, after the end.
+    """
+
+    counts: "PieceCounts"
+    ended: str
+    code: str | None
+    finished: Callable[[], object] | None
+
+    @property
+    def text(self) -> str:
+        """What was sent, or its beginning; empty unless the log has answers."""
+        ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def __next__(self) -> bytes: ...
+
+    def close(self, reason: str = ..., /) -> None:
+        """End the answer here, if it has not ended."""
+        ...
+
+
 class HttpResponse(NamedTuple):
-    """What a route answers. `content_type` is that of the body, if there is one. A body of bytes is base64."""
+    """What a route answers. `content_type` is that of the body, if there is one.
+
+    Attributes:
+        is_base64: whether the body is bytes, as base64.
+        pieces: the body in pieces, instead of `body`. Whoever gets it reads it to its end, or closes it.
+    """
 
     status: int
     body: str = ""
     headers: Mapping[str, str] = _NO_HEADERS
     content_type: str = "application/json"
+    pieces: "BodyPieces | None" = None
     is_base64: bool = False
 
 
@@ -82,13 +119,18 @@ def failure(error: HttpError) -> HttpResponse:
 
 def proxy_form(response: HttpResponse) -> dict[str, Any]:
     """An answer in the form that API Gateway, function URLs and direct callers take."""
-    kind = {"Content-Type": response.content_type} if response.body else {}
     return {
         "statusCode": response.status,
-        "headers": {**kind, **response.headers},
+        "headers": headers_of(response),
         "body": response.body,
         "isBase64Encoded": response.is_base64,
     }
+
+
+def headers_of(response: HttpResponse) -> dict[str, str]:
+    """The answer's own headers, with the type of its body if there is one."""
+    has_body = response.body or response.pieces is not None
+    return {**({"Content-Type": response.content_type} if has_body else {}), **response.headers}
 
 
 def check_size(body: str) -> None:

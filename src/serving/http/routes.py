@@ -9,8 +9,10 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from serving import answers
-from serving.contract import ServedModel
+from pydantic import BaseModel
+
+from serving import response_json
+from serving.contract import ModelPackage, ServedModel
 from serving.errors import HttpError, ReleaseUnavailableError
 from serving.http import events, responses, validation
 from serving.http.events import HttpRequest
@@ -28,13 +30,14 @@ def dispatch(service: Service, request: HttpRequest, invocation: Invocation) -> 
     Raises:
         HttpError: 404 `no_such_route`, 405 `method_not_allowed`, or what the route raises.
     """
-    answer = _ANSWERS.get((request.method, request.path))
-    if answer is not None:
-        return answer(service, request, invocation)
-    methods = [route.method for route in ROUTES if route.path == request.path]
+    route = _ROUTES.get((request.method, request.path))
+    if route is not None and _is_of(route, service.model):
+        return route.answer(service, request, invocation)
+    known = routes_of(service.model)
+    methods = [route.method for route in known if route.path == request.path]
     if not methods:
         raise HttpError(
-            404, "no_such_route", "There is no such route.", {"routes": sorted({route.path for route in ROUTES})}
+            404, "no_such_route", "There is no such route.", {"routes": sorted({route.path for route in known})}
         )
     allowed = [*methods, "OPTIONS"]
     if request.method == "OPTIONS":
@@ -45,6 +48,25 @@ def dispatch(service: Service, request: HttpRequest, invocation: Invocation) -> 
 
 # Types that mean JSON. `curl -d` says the second, whatever it sends, and many clients say none.
 JSON_TYPES = ("application/json", "application/x-www-form-urlencoded", "text/plain", "")
+
+
+def routes_of(package: ModelPackage) -> tuple[Route, ...]:
+    """The rows of the table for this model: some are only for models of a task."""
+    return tuple(route for route in ROUTES if _is_of(route, package))
+
+
+def _is_of(route: Route, package: ModelPackage) -> bool:
+    return not route.tasks or getattr(package, "TASK", None) in route.tasks
+
+
+def failure(service: Service, request: HttpRequest, error: HttpError) -> HttpResponse:
+    """The answer that an error stands for, in the form that the route's clients read."""
+    route = _ROUTES.get((request.method, request.path))
+    if route is None or not route.tasks or not _is_of(route, service.model):
+        return responses.failure(error)
+    from serving.http.openai import refusals
+
+    return refusals.failure(error)
 
 
 def predict(service: Service, request: HttpRequest, invocation: Invocation) -> HttpResponse:
@@ -65,7 +87,16 @@ def predict(service: Service, request: HttpRequest, invocation: Invocation) -> H
                 items = batch.split(text, service.settings.max_batch_items)
             else:
                 parsed = validation.parse(kind, text, service.context())
-    with service.follower.use(lambda: _canary_key(request, text)) as release:
+    if parsed is not None and invocation.reader is not None and _may_ask_for_pieces(request, parsed):
+        from serving.http import streaming
+
+        framing = streaming.framing_for(request, parsed)
+        if framing is not None:
+            start = streaming.of_model(parsed)
+            found = streaming.answer(service, invocation, lambda: events.canary_key(request, text), framing, start)
+            if found is not None:
+                return found
+    with service.follower.use(lambda: events.canary_key(request, text)) as release:
         if parsed is None:
             answer = responses.success(_predict_several(service, items, release.model, invocation), release.version)
         else:
@@ -86,12 +117,13 @@ def _answer(service: Service, request: HttpRequest, response: Any, version: str)
         file = files.wanted(service.model.Response, response, str(accept), version)
         if file is not None:
             return file
-    return responses.success(answers.to_json(response), version)
+    return responses.success(response_json.to_json(response), version)
 
 
-def _canary_key(request: HttpRequest, text: str) -> bytes:
-    """What decides between the current release and a canary: the client's own key, or else the request's text."""
-    return (request.header(responses.CANARY_KEY.lower()) or text).encode(errors="replace")
+def _may_ask_for_pieces(request: HttpRequest, parsed: BaseModel) -> bool:
+    """Whether the answer may have to come in pieces. `serving.http.streaming` decides; most requests do not need it."""
+    accept = request.header("accept") or ""
+    return "event-stream" in accept or "ndjson" in accept or getattr(parsed, "stream", False) is True
 
 
 def _predict_several(service: Service, items: list[str], model: ServedModel, invocation: Invocation) -> str:
@@ -131,7 +163,7 @@ def room_for_upload(service: Service, _request: HttpRequest, _invocation: Invoca
     return responses.success(responses.json_text(uploads.offer(service.settings)), None)
 
 
-# What these three need is imported when a client first asks for one of them, so a cold start that predicts does not
+# What the rest need is imported when a client first asks for one of them, so a cold start that predicts does not
 # load it.
 
 
@@ -144,7 +176,10 @@ def openapi_document(service: Service, _request: HttpRequest, _invocation: Invoc
     except ReleaseUnavailableError:
         release = None
     package, model = service.model, release.model if release else None
-    document = openapi.document(package.Request, package.Response, model, service.settings.max_batch_items, ROUTES)
+    routes = routes_of(package)
+    stream = getattr(package.Model, "stream", None)
+    limit = service.settings.max_batch_items
+    document = openapi.document(package.Request, package.Response, model, limit, routes, stream)
     return responses.success(responses.json_text(document), release.version if release else None)
 
 
@@ -167,6 +202,27 @@ def _page(page: "Page", request: HttpRequest) -> HttpResponse:
     return HttpResponse(304 if known else 200, "" if known else page.body, page.headers, "text/html; charset=utf-8")
 
 
+def chat_completions(service: Service, request: HttpRequest, invocation: Invocation) -> HttpResponse:
+    """OpenAI's chat completions, at once or as events."""
+    from serving.http.openai import endpoints
+
+    return endpoints.chat_completions(service, request, invocation)
+
+
+def embeddings(service: Service, request: HttpRequest, invocation: Invocation) -> HttpResponse:
+    """OpenAI's embeddings."""
+    from serving.http.openai import endpoints
+
+    return endpoints.embeddings(service, request, invocation)
+
+
+def models(service: Service, request: HttpRequest, invocation: Invocation) -> HttpResponse:
+    """OpenAI's list of models."""
+    from serving.http.openai import endpoints
+
+    return endpoints.models(service, request, invocation)
+
+
 ROUTES = (
     Route("POST", "/predict", predict, "predict", "Ask the model", preflight=True),
     Route("GET", "/health", health, "health", "Which release answers", preflight=True),
@@ -177,5 +233,10 @@ ROUTES = (
         "POST", "/uploads", room_for_upload, "upload", "Room for a file that is too large for a body", preflight=True
     ),
     Route("POST", "/", predict, "predictAtRoot", "Ask the model", preflight=True),
+    Route(
+        "POST", "/v1/chat/completions", chat_completions, "chatCompletions", "Chat, by OpenAI's API", True, ("chat",)
+    ),
+    Route("POST", "/v1/embeddings", embeddings, "embeddings", "Embed texts, by OpenAI's API", True, ("embeddings",)),
+    Route("GET", "/v1/models", models, "models", "The model, by OpenAI's API", True, ("chat", "embeddings")),
 )
-_ANSWERS = {(route.method, route.path): route.answer for route in ROUTES}
+_ROUTES = {(route.method, route.path): route for route in ROUTES}

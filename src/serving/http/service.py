@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from serving.contract import ModelPackage
+from serving.contract import ModelPackage, Task
 from serving.http.events import HttpRequest
 from serving.http.responses import Cors, HttpResponse
 from serving.releases.follower import Follower
@@ -36,6 +36,8 @@ class Service:
         metrics: makes metrics of log lines.
         request_log: the record of each HTTP request.
         cors: the CORS headers of each answer.
+        streams: where answers can be sent in pieces, as `Settings.streams` says it; nowhere, if Lambda's runtime client
+            in this environment cannot do it.
     """
 
     settings: Settings
@@ -46,6 +48,7 @@ class Service:
     metrics: Metrics
     request_log: RequestLog
     cors: Cors
+    streams: frozenset[str] = frozenset()
 
     def context(self, parts: Mapping[str, Any] = _NO_PARTS) -> dict[str, Any]:
         """What the types of `serving.types` read bytes from: the parts of this body, by name, and uploads."""
@@ -57,16 +60,30 @@ class Service:
         return uploads.read(self.settings, identity, max_bytes)
 
 
+class Reader(NamedTuple):
+    """Who waits for the answer of an HTTP request.
+
+    Attributes:
+        seconds_left: gives the seconds until Lambda ends the invocation.
+        streams: whether pieces reach the client as they come. If not, they are collected, and sent at the end.
+    """
+
+    seconds_left: Callable[[], float]
+    streams: bool
+
+
 class Invocation(NamedTuple):
     """One call of the function.
 
     Attributes:
         receipt: takes the phases of this call.
         request_id: Lambda's id of the call, which the log lines carry; None outside Lambda.
+        reader: who waits for the answer; None where only a whole answer is of use.
     """
 
     receipt: Receipt
     request_id: str | None = None
+    reader: Reader | None = None
 
 
 class Route(NamedTuple):
@@ -79,6 +96,7 @@ class Route(NamedTuple):
         summary: what it gives, for people.
         preflight: whether scripts of other pages call it with headers or a body, so that browsers send a preflight
             first. API Gateway lets preflights of such paths through; the function itself answers those of every path.
+        tasks: the tasks of models that have this route (`serving.contract.Task`). Empty: every model has it.
     """
 
     method: str
@@ -87,3 +105,4 @@ class Route(NamedTuple):
     name: str
     summary: str
     preflight: bool = False
+    tasks: tuple[Task, ...] = ()

@@ -22,7 +22,7 @@ WHITE_SPACE = " \t\n\r"
 
 # What may stand for a number that is not finite: pydantic takes NaN and Infinity, which JSON does not have, and reads a
 # number that is too large as an infinity. The names and digits may as well be part of a text.
-_MAYBE_NOT_FINITE = re.compile(r"NaN|Infinity|[eE]\+?\d{3}|\d{309}")
+_MAYBE_NOT_FINITE = (re.compile(r"[NIeE](?:aN|nfinity|\+?\d{3})"), re.compile(r"\d{309}"))
 
 
 def is_list(text: str) -> bool:
@@ -49,7 +49,7 @@ def parse(kind: type[R], text: str, context: dict[str, Any] | None = None) -> R:
     """
     try:
         request = kind.model_validate_json(text, context=context)
-        if _MAYBE_NOT_FINITE.search(text) is not None:
+        if any(each.search(text) is not None for each in _MAYBE_NOT_FINITE):
             _check_numbers(text)
         return request
     except ValidationError as error:
@@ -112,9 +112,14 @@ def check(model: ServedModel, request: BaseModel) -> None:
     try:
         checker(request)
     except PydanticCustomError as error:
-        # Whatever the model puts into the context becomes JSON: a refusal must not fail.
-        details = from_json(to_json(error.context or {}, inf_nan_mode="strings", fallback=str))
-        raise HttpError(400, error.type, error.message(), details) from None
+        raise refusal(error) from None
+
+
+def refusal(error: PydanticCustomError) -> HttpError:
+    """The refusal that a model's error stands for: 400 with its code, message and context."""
+    # Whatever the model puts into the context becomes JSON: a refusal must not fail.
+    details = from_json(to_json(error.context or {}, inf_nan_mode="strings", fallback=str))
+    return HttpError(400, error.type, error.message(), details)
 
 
 def _shortened(text: str) -> str:

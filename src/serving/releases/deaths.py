@@ -3,7 +3,11 @@
 After a crash Lambda starts the process again in the same environment, with /tmp as it was. Without a note the new process
 would load the same release and end in the same way, again and again. So a mark is in the cache while a release is loaded.
 A process holds a lock on its mark, and the kernel takes the lock away when the process ends (flock(2)): a mark without a
-lock is a death. Timeouts end processes too, and count.
+lock is a death.
+
+Lambda ends a process whose start takes longer than ten seconds, and starts it again with the time of a request. That looks
+like a crash and counts. So a release that was loaded well takes its deaths back: one that is only slow is never refused as
+long as the second start is long enough for it.
 """
 
 import contextlib
@@ -65,7 +69,13 @@ class DeathMarks:
         return sum(self._is_dead(path) for path in self._folder.glob(f"{version}-*"))
 
     def remember(self, ref: ReleaseRef) -> None:
-        """The release was loaded and has answered its examples: another process may fall back on it."""
+        """The release was loaded and has answered its examples: another process may fall back on it.
+
+        Its earlier deaths do not count any more.
+        """
+        for path in self._folder.glob(f"{ref.version}-*"):
+            if self._is_dead(path):
+                path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._folder, prefix="new-")

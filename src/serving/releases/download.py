@@ -1,8 +1,8 @@
 """Downloads one object of S3 into one file: ranges in parallel, each written to its place, hashed as they arrive.
 
-The file is the only copy. A range goes from the socket to its place with `pwrite`, one small piece at a time. The hash
-follows behind: it reads each range once all ranges before it have arrived, while it is still in the page cache.
-safetensors then maps the file.
+The file is the only copy, on the disk or in memory. A range goes from the socket to its place with `pwrite`, one small
+piece at a time. The hash follows behind: it reads each range once all ranges before it have arrived, while it is still
+in memory. safetensors then maps the file.
 """
 
 import contextlib
@@ -44,18 +44,23 @@ def fetch(objects: Objects, bucket: str, key: str, size: int, target: Path, dead
         if size:
             # Reserves the space now: a full disk is an error here, and not a crash when mapped memory is read later.
             os.posix_fallocate(descriptor, 0, size)
-        # A deadline of its own: when one range fails, the others end, and the caller's deadline stays.
-        transfer = _Transfer(objects, bucket, key, size, descriptor, deadline.within(deadline.remaining))
-        ranges = [(start, min(start + PART_BYTES, size)) for start in range(0, size, PART_BYTES)] or [(0, 0)]
-        with ThreadPoolExecutor(min(PARALLEL, len(ranges)), thread_name_prefix="fetch") as pool:
-            parts = [pool.submit(transfer.fetch_range, first, last) for first, last in ranges]
-            try:
-                return _hash_behind(parts, ranges, transfer)
-            finally:
-                transfer.deadline.end()
-                pool.shutdown(wait=True, cancel_futures=True)
+        return fetch_into(objects, bucket, key, size, descriptor, deadline)
     finally:
         os.close(descriptor)
+
+
+def fetch_into(objects: Objects, bucket: str, key: str, size: int, descriptor: int, deadline: Deadline) -> str:
+    """As `fetch`, into a file of this size that is open for reading and writing."""
+    # A deadline of its own: when one range fails, the others end, and the caller's deadline stays.
+    transfer = _Transfer(objects, bucket, key, size, descriptor, deadline.within(deadline.remaining))
+    ranges = [(start, min(start + PART_BYTES, size)) for start in range(0, size, PART_BYTES)] or [(0, 0)]
+    with ThreadPoolExecutor(min(PARALLEL, len(ranges)), thread_name_prefix="fetch") as pool:
+        parts = [pool.submit(transfer.fetch_range, first, last) for first, last in ranges]
+        try:
+            return _hash_behind(parts, ranges, transfer)
+        finally:
+            transfer.deadline.end()
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _hash_behind(parts: list["Future[None]"], ranges: list[tuple[int, int]], transfer: "_Transfer") -> str:

@@ -237,7 +237,8 @@ class Follower:
             self._log.refused(problem)
 
     def _failed(self, problem: ReleaseUnavailableError) -> None:
-        self._problem = problem
+        # Without its traceback, which holds what was loaded of a model that failed.
+        self._problem = ReleaseUnavailableError(problem.code, str(problem))
         self._log.refused(problem)
         pointer = self._pointer
         if pointer.pending and self._slot.in_service is not None:

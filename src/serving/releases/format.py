@@ -12,7 +12,7 @@ format's specification.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
@@ -49,9 +49,14 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*", re.DOTALL)
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a release may have a file of that name."""
+    return _FILE_NAME.fullmatch(name) is not None and len(name) <= 255 and name != MANIFEST_NAME
+
+
 def _safe_name(name: str) -> str:
     """Refuse anything but a relative POSIX path of plain names, which cannot leave the release's folder."""
-    if not _FILE_NAME.fullmatch(name) or len(name) > 255 or name == MANIFEST_NAME:
+    if not is_file_name(name):
         raise ValueError(f"{name[:300]!r} is not a file name that a release may have")
     return name
 
@@ -244,14 +249,22 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def describe(folder: Path) -> dict[str, FileEntry]:
+def describe(folder: Path, left_out: Callable[[str], bool] = lambda _name: False) -> dict[str, FileEntry]:
     """The files of a release folder as a manifest lists them.
+
+    Args:
+        folder: the release folder.
+        left_out: whether the file of that name is no part of the release.
 
     Raises:
         ValueError: the folder is empty, or holds something that a release cannot hold (a link, an unusual name, a
             manifest).
     """
-    paths = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if (not path.is_dir() or path.is_symlink()) and not left_out(path.relative_to(folder).as_posix())
+    )
     if not paths:
         raise ValueError(f"{folder} has no files")
     files: dict[str, FileEntry] = {}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from serving import answers
+from serving import response_json
 from serving.contract import ServedModel
 from serving.errors import ServingError
 from serving.releases.format import GoldenExample
@@ -52,7 +52,7 @@ def answer(model: ServedModel, request_class: type[BaseModel], request: JsonValu
     if checker is not None:
         checker(parsed)
     (response,) = model.predict([parsed])
-    dumped: JsonValue = json.loads(answers.to_json(response))
+    dumped: JsonValue = json.loads(response_json.to_json(response))
     return dumped
 
 

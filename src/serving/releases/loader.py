@@ -1,9 +1,7 @@
-"""From a verified release on disk to a model that may serve: built, warmed up, and tried with its golden examples."""
+"""From a verified release to a model that may serve: built, warmed up, and tried with its golden examples."""
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from serving.contract import ModelPackage, ServedModel
@@ -12,7 +10,7 @@ from serving.releases import golden
 from serving.releases.deaths import DeathMarks
 from serving.releases.golden import GoldenError
 from serving.releases.reading import PreparedRelease
-from serving.releases.room import WORKING_BYTES, memory_problem
+from serving.releases.room import Room, memory_in_use
 from serving.releases.slot import LoadedRelease
 from serving.settings import child_environment
 from serving.telemetry import receipts
@@ -23,24 +21,29 @@ class Loader:
 
     Args:
         package: the package `src/model`.
-        memory_bytes: the function's memory.
+        room: the function's space.
         marks: remembers releases that end the process.
+        trial_seconds: how long the trial of a release with programs may take.
     """
 
-    def __init__(self, package: ModelPackage, memory_bytes: int, marks: DeathMarks) -> None:
+    def __init__(self, package: ModelPackage, room: Room, marks: DeathMarks, trial_seconds: float) -> None:
         self.marks = marks
         self._package = package
-        self._memory_bytes = memory_bytes
+        self._room = room
+        self._trial_seconds = trial_seconds
 
     def build(self, prepared: PreparedRelease) -> LoadedRelease:
-        """Build the model, warm it up, and check its golden examples.
+        """Build the model, warm it up, and check its golden examples. The prepared release is closed then.
 
         Raises:
             ReleaseUnavailableError: `release_refused` with the model's own reason, or the example that failed.
             DeadlyReleaseError: it ended the process when it was loaded before.
         """
-        with self.marks.loading(prepared.ref.version):
-            loaded = self._build(prepared)
+        try:
+            with self.marks.loading(prepared.ref.version):
+                loaded = self._build(prepared)
+        finally:
+            prepared.close()
         self.marks.remember(prepared.ref)
         return loaded
 
@@ -76,17 +79,17 @@ class Loader:
 
         with receipts.phase("try"):
             classes: dict[str, Any] = {"Model": self._package.Model, "Request": self._package.Request}
-            limits = probe.ProbeLimits(max(probe.WORKING_BYTES, self._memory_bytes - 2 * resident_bytes()))
-            probe.check(prepared.folder, prepared.manifest, classes, limits, child_environment())
+            free = (self._room.memory_bytes or 0) - 2 * memory_in_use()
+            limits = probe.ProbeLimits(max(probe.WORKING_BYTES, free), self._trial_seconds)
+            probe.check(prepared, classes, limits, child_environment())
 
     def fits_beside(self, prepared: PreparedRelease) -> bool:
         """Whether the model can be built while the one in service stays in memory."""
-        return resident_bytes() + prepared.manifest.size + WORKING_BYTES <= self._memory_bytes
+        return self._room.fits_beside(prepared.more_bytes)
 
     def memory_problem(self, prepared: PreparedRelease) -> str:
         """Why it cannot be built beside the models in service, with the figures and the next step."""
-        used = resident_bytes()
-        return memory_problem(prepared.ref.version, prepared.manifest.size, used, self._memory_bytes)
+        return self._room.memory_problem(prepared.ref.version, prepared.manifest.size)
 
 
 def example_of(model: ServedModel) -> Any | None:
@@ -100,12 +103,3 @@ def warm_up(model: ServedModel) -> None:
     example = example_of(model)
     if example is not None:
         model.predict([example])
-
-
-def resident_bytes() -> int:
-    """This process's resident memory (proc(5), /proc/self/statm); 0 where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

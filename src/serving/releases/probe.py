@@ -16,13 +16,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from serving.errors import ServingError
-from serving.releases.format import Manifest
+from serving.releases.reading import PreparedRelease
+from serving.storage.deadline import TICK_SECONDS, Deadline
 
-SECONDS: Final = 60.0
 # What a model needs while it is loaded, beside what is in its files, and what it needs at least.
 WORKING_BYTES: Final = 512 * 1024 * 1024
 _LONGEST_REPORT: Final = 2_000
@@ -42,18 +41,18 @@ class ProbeLimits:
 
     Attributes:
         bytes: more address space, in bytes.
-        seconds: time in all, and CPU time of all threads together.
+        seconds: time in all, and CPU time of all threads together. Time in which Lambda freezes the environment does
+            not count.
         files: open files at a time.
     """
 
     bytes: int
-    seconds: float = SECONDS
+    seconds: float
     files: int = 256
 
 
 def check(
-    folder: Path,
-    manifest: Manifest,
+    prepared: PreparedRelease,
     classes: Mapping[str, type[Any]],
     limits: ProbeLimits,
     environment: Mapping[str, str],
@@ -61,8 +60,7 @@ def check(
     """Try a release: load it, and let it answer its golden examples or the model's own example.
 
     Args:
-        folder: the release on disk.
-        manifest: its manifest.
+        prepared: the release.
         classes: `Model` and `Request` of `src/model`; they are imported again by name.
         limits: what it may use.
         environment: the process's variables; no credentials.
@@ -72,11 +70,11 @@ def check(
     """
     facts = {
         "path": sys.path,
-        "folder": str(folder.absolute()),
-        "programs": {name: entry.format for name, entry in manifest.files.items() if entry.format is not None},
-        "golden": [example.model_dump(mode="json") for example in manifest.golden],
+        "folder": str(prepared.folder.absolute()),
+        "programs": {name: entry.format for name, entry in prepared.manifest.files.items() if entry.format is not None},
+        "golden": [example.model_dump(mode="json") for example in prepared.manifest.golden],
         "classes": {role: [each.__module__, each.__qualname__] for role, each in classes.items()},
-        "limits": asdict(limits),
+        "limits": {**asdict(limits), "files": limits.files + len(prepared.descriptors)},
     }
     process = subprocess.Popen(
         [sys.executable, "-S", "-c", _START],
@@ -84,12 +82,14 @@ def check(
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=dict(environment),
+        # The folder's links lead to files in memory by the numbers of these.
+        pass_fds=prepared.descriptors,
         start_new_session=True,
     )
     with process:
         try:
-            report, _ = process.communicate(json.dumps(facts).encode(), timeout=limits.seconds)
-        except subprocess.TimeoutExpired:
+            report = _report(process, json.dumps(facts).encode(), Deadline(limits.seconds))
+        except TimeoutError:
             raise ProbeError(f"it was not ready after {limits.seconds:g} seconds") from None
         finally:
             process.kill()
@@ -100,6 +100,16 @@ def check(
         raise ProbeError(f"the process that tried it ended with status {process.returncode} and without a word")
     if answer:
         raise ProbeError(answer)
+
+
+def _report(process: "subprocess.Popen[bytes]", facts: bytes, deadline: Deadline) -> bytes:
+    """What the process writes until it ends. Raises TimeoutError where it does not end in time."""
+    unsent: bytes | None = facts
+    while True:
+        try:
+            return process.communicate(unsent, timeout=deadline.wait(TICK_SECONDS))[0]
+        except subprocess.TimeoutExpired:
+            unsent = None  # it is kept, and the next call goes on with it
 
 
 def _answer(report: bytes) -> str | None:

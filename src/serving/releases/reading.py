@@ -8,7 +8,7 @@ it has.
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +17,43 @@ from typing import Protocol
 from serving.errors import ReleaseUnavailableError
 from serving.releases import screening
 from serving.releases.format import Manifest, ReleaseRef
-from serving.releases.store import PointerState, ReleaseStore
+from serving.releases.store import FetchedRelease, PointerState, ReleaseStore
 from serving.telemetry import receipts
 
 
 @dataclass(frozen=True)
 class PreparedRelease:
-    """A release on disk, with every file verified. The next step is to build its model."""
+    """A release on this machine, with every file verified. The next step is to build its model.
+
+    Attributes:
+        ref: the release.
+        manifest: its manifest.
+        fetched: where its files are.
+    """
 
     ref: ReleaseRef
     manifest: Manifest
-    folder: Path
+    fetched: FetchedRelease
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the model is loaded from."""
+        return self.fetched.folder
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """The open files in memory that the folder's links lead to."""
+        return () if self.fetched.files is None else self.fetched.files.descriptors
+
+    @property
+    def more_bytes(self) -> int:
+        """How many bytes more its weights take in memory once the model is built."""
+        return self.manifest.size if self.fetched.files is None else 0
+
+    def close(self) -> None:
+        """Let go of what is in memory and not used by a model. The folder is gone then, unless it is in the cache."""
+        if self.fetched.files is not None:
+            self.fetched.files.close()
 
 
 class ReleaseSource(Protocol):
@@ -41,8 +67,12 @@ class ReleaseSource(Protocol):
         """
         ...
 
-    def prepare(self, ref: ReleaseRef) -> PreparedRelease:
-        """Bring a release into the cache and verify it.
+    def prepare(self, ref: ReleaseRef, *, beside: bool = False) -> PreparedRelease:
+        """Bring a release to this machine and verify it.
+
+        Args:
+            beside: whether its model must be built beside those in service. If there is no memory for that, nothing is
+                fetched.
 
         Raises:
             ReleaseUnavailableError: a part of it cannot be read, or may not be used.
@@ -77,7 +107,7 @@ class ChannelReader:
         with receipts.phase("pointer"):
             return store.channel(self.channel, etag)
 
-    def prepare(self, ref: ReleaseRef) -> PreparedRelease:
+    def prepare(self, ref: ReleaseRef, *, beside: bool = False) -> PreparedRelease:
         """As `ReleaseSource.prepare`."""
         store = self._store()
         self.step = f"reading the manifest of release {ref.version}"
@@ -85,22 +115,23 @@ class ChannelReader:
             manifest = store.manifest(ref)
         self.step = f"fetching release {ref.version} ({manifest.size} bytes)"
         with receipts.phase("fetch"):
-            folder = store.fetch(manifest)
+            prepared = PreparedRelease(ref, manifest, store.fetch(manifest, beside=beside))
         try:
             with receipts.phase("verify"):
-                screening.check(folder, manifest.files, allow_programs=self._allow_programs)
+                screening.check(prepared.folder, manifest.files, allow_programs=self._allow_programs)
         except ValueError as error:
+            prepared.close()
             raise ReleaseUnavailableError("release_refused", f"Release {ref.version}: {error}") from error
         self.step = f"loading release {ref.version}"
-        return PreparedRelease(ref, manifest, folder)
+        return prepared
 
     def keep_only(self, versions: Collection[str]) -> None:
-        """As `ReleaseStore.keep_only`."""
-        self._store().keep_only(versions)
+        """As `ReleaseCache.keep_only`."""
+        self._store().cache.keep_only(versions)
 
     def reading(self) -> AbstractContextManager[None]:
-        """As `ReleaseStore.reading`."""
-        return self._store().reading()
+        """As `ReleaseCache.reading`."""
+        return self._store().cache.reading()
 
     def close(self) -> None:
         """Give up connections and credentials."""
@@ -144,17 +175,18 @@ class ReadAhead:
             raise self._problem
         return None if self._state is None or self._state.etag == etag else self._state
 
-    def prepare(self, ref: ReleaseRef) -> PreparedRelease:
+    def prepare(self, ref: ReleaseRef, *, beside: bool = False) -> PreparedRelease:
         """As `ReleaseSource.prepare`."""
         self._thread.join()
         if self._state is None or self._state.channel.current != ref:
-            return self._reader.prepare(ref)
+            return self._reader.prepare(ref, beside=beside)
         if self._problem is not None:
             raise self._problem
-        # Another process of this machine may have removed it from the cache since.
-        if self._prepared is None or not self._prepared.folder.is_dir():
-            return self._reader.prepare(ref)
-        return self._prepared
+        # Another process of this machine may have removed it from the cache since, and files in memory are used once.
+        prepared, self._prepared = self._prepared, None
+        if prepared is None or not prepared.folder.is_dir():
+            return self._reader.prepare(ref, beside=beside)
+        return prepared
 
     def _read(self) -> None:
         try:

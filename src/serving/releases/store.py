@@ -1,18 +1,16 @@
-"""Reads a bucket of releases: channels, manifests, and files, which come into a local cache and are verified there."""
+"""Reads a bucket of releases: channels, manifests, and files, which come to this machine and are verified."""
 
-import contextlib
-import fcntl
 import hashlib
-import os
 import shutil
 import tempfile
-import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from serving.errors import ReleaseUnavailableError
-from serving.releases import deaths, download, format
+from serving.releases import download, format
+from serving.releases.cache import STAGING, ReleaseCache
 from serving.releases.format import (
     MANIFEST_NAME,
     MAX_DOCUMENT_BYTES,
@@ -28,10 +26,8 @@ from serving.storage import signed
 from serving.storage.deadline import Deadline
 from serving.storage.objects import DOCUMENT_SECONDS, FetchError, NotModified, Objects, read_small
 
-# A folder of an unfinished fetch may still be in use for this long; after that it is rubbish.
-STALE_SECONDS = 3600
-_STAGING = "fetching-"
-_LOCK = "lock"
+if TYPE_CHECKING:
+    from serving.releases.memory import MemoryFiles
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,19 @@ class PointerState:
 
     channel: Channel
     etag: str
+
+
+@dataclass(frozen=True)
+class FetchedRelease:
+    """A release on this machine, with every file verified.
+
+    Attributes:
+        folder: its files. Those in memory are links there.
+        files: the files in memory; None where all are on the disk.
+    """
+
+    folder: Path
+    files: "MemoryFiles | None" = None
 
 
 def open_store(settings: Settings) -> "ReleaseStore":
@@ -61,8 +70,13 @@ def open_store(settings: Settings) -> "ReleaseStore":
         settings.fetch_seconds,
         document_seconds=settings.document_seconds,
         signers=settings.release_signers,
-        room=Room(settings.memory_mb * MEGABYTE, settings.storage_mb and settings.storage_mb * MEGABYTE),
+        room=room_of(settings),
     )
+
+
+def room_of(settings: Settings) -> Room:
+    """The space that the function has for releases."""
+    return Room(settings.memory_mb * MEGABYTE, settings.storage_mb and settings.storage_mb * MEGABYTE)
 
 
 class ReleaseStore:
@@ -96,6 +110,8 @@ class ReleaseStore:
         self._document_seconds = document_seconds
         self._signers = signers
         self._room = room
+        # What is kept of fetched releases, between fetches and processes.
+        self.cache = ReleaseCache(cache)
 
     def channel(self, name: str, etag: str | None = None) -> PointerState | None:
         """The channel's pointer; None where it still has the given ETag (one conditional GET, RFC 9110 section 13.1.2).
@@ -155,29 +171,35 @@ class ReleaseStore:
             raise ReleaseUnavailableError("release_refused", f"{key} describes another release, {manifest.version}")
         return manifest
 
-    def fetch(self, manifest: Manifest) -> Path:
-        """Bring a release's files into the cache, verify each one, and return their folder.
+    def fetch(self, manifest: Manifest, *, beside: bool = False) -> "FetchedRelease":
+        """Bring a release's files to this machine, and verify each one.
 
-        The folder appears by one rename after everything in it was verified, so another process, or a later start,
-        never finds half a release. A folder that exists already is verified again, since other programs can write to
-        /tmp.
+        A large release goes straight into memory, if there is room. Others go into the cache on the disk, where the
+        folder appears by one rename after everything in it was verified: another process, or a later start, never finds
+        half a release. A folder that exists already is verified again, since other programs can write to /tmp.
+
+        Args:
+            beside: whether its model must be built beside those in service, as a canary's must.
 
         Raises:
             ReleaseUnavailableError: `release_refused` with the object and the reason, or `storage_unavailable`.
         """
+        if beside:
+            self._room.check_beside(manifest.version, manifest.size)
         folder = self._cache / manifest.version
         if _is_complete(folder, manifest):
-            return folder
+            return FetchedRelease(folder)
         staging: Path | None = None
         try:
-            self._room.check(manifest.version, manifest.size, self._cache)
+            place = self._room.place(manifest.version, manifest.size, self._cache)
             self._cache.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(dir=self._cache, prefix=_STAGING))
+            staging = Path(tempfile.mkdtemp(dir=self._cache, prefix=STAGING))
             deadline = Deadline(self._fetch_seconds)
+            if place == "memory":
+                fetched, staging = self._fetch_into_memory(manifest, staging, deadline), None
+                return fetched
             for name, entry in manifest.files.items():
-                target = staging / PurePosixPath(name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._fetch_file(file_key(manifest.version, name), entry, target, deadline)
+                self._fetch_file(manifest, name, entry, _target(staging, name), deadline)
             shutil.rmtree(folder, ignore_errors=True)
             try:
                 staging.rename(folder)
@@ -193,7 +215,24 @@ class ReleaseStore:
         finally:
             if staging is not None:
                 shutil.rmtree(staging, ignore_errors=True)
-        return folder
+        return FetchedRelease(folder)
+
+    def _fetch_into_memory(self, manifest: Manifest, folder: Path, deadline: Deadline) -> "FetchedRelease":
+        """The large files in memory, and the others in the folder. Raises as `_fetch_file`; the folder is gone then."""
+        from serving.releases.memory import MemoryFiles, names_in_memory  # few releases are so large
+
+        files = MemoryFiles(folder)
+        try:
+            in_memory = names_in_memory(manifest.files)
+            for name, entry in manifest.files.items():
+                target = _target(folder, name)
+                descriptor = files.make(target, entry.size) if name in in_memory else None
+                self._fetch_file(manifest, name, entry, target, deadline, descriptor)
+            files.seal()
+        except BaseException:
+            files.close()
+            raise
+        return FetchedRelease(folder, files)
 
     def close(self) -> None:
         """Give up connections and credentials. The next read gets new ones."""
@@ -204,9 +243,22 @@ class ReleaseStore:
         deadline = Deadline(self._document_seconds)
         return read_small(self._objects, self._bucket, key, MAX_DOCUMENT_BYTES, etag, deadline)
 
-    def _fetch_file(self, key: str, entry: format.FileEntry, target: Path, deadline: Deadline) -> None:
+    def _fetch_file(
+        self,
+        manifest: Manifest,
+        name: str,
+        entry: format.FileEntry,
+        target: Path,
+        deadline: Deadline,
+        descriptor: int | None = None,
+    ) -> None:
+        """Fetch one file, and compare its hash: into a new file `target`, or into the open file of this descriptor."""
+        key = file_key(manifest.version, name)
         try:
-            digest = download.fetch(self._objects, self._bucket, key, entry.size, target, deadline)
+            if descriptor is None:
+                digest = download.fetch(self._objects, self._bucket, key, entry.size, target, deadline)
+            else:
+                digest = download.fetch_into(self._objects, self._bucket, key, entry.size, descriptor, deadline)
         except FileNotFoundError:
             raise ReleaseUnavailableError("release_refused", f"{key} is missing, but the manifest lists it") from None
         except FetchError as error:
@@ -217,51 +269,12 @@ class ReleaseStore:
                 "release_refused", f"{key} has SHA-256 {digest}, but the manifest says {entry.sha256}"
             )
 
-    def keep_only(self, versions: Collection[str]) -> None:
-        """Remove every other release from the cache, and what interrupted fetches left more than STALE_SECONDS ago.
 
-        A process that still maps a removed file goes on reading it: the file goes when the last process closes it.
-        While another process builds a model from the cache (`reading`), nothing is removed; a later call removes it.
-        """
-        with self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
-            for path in self._cache.iterdir() if alone else ():
-                if path.name in versions or path.name in (_LOCK, deaths.FOLDER):
-                    continue
-                if path.name.startswith(_STAGING) and _age(path) < STALE_SECONDS:
-                    continue
-                shutil.rmtree(path, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """In the body of this `with` statement, no process removes anything from the cache."""
-        with self._locked(fcntl.LOCK_SH):
-            yield
-
-    @contextlib.contextmanager
-    def _locked(self, operation: int) -> Iterator[bool]:
-        """Hold the cache's lock (flock(2)). Gives False where another process has it, or the disk is full."""
-        try:
-            self._cache.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._cache / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:
-            yield False
-            return
-        try:
-            try:
-                fcntl.flock(descriptor, operation)
-            except OSError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(descriptor)
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0
+def _target(folder: Path, name: str) -> Path:
+    """Where a file of a release goes; its folder is made."""
+    target = folder / PurePosixPath(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
 
 
 def _is_complete(folder: Path, manifest: Manifest) -> bool:

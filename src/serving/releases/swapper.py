@@ -5,7 +5,7 @@ the last good model goes on serving. Where memory is too small for two models, t
 one: requests wait for that swap, and where it fails the old model is loaded again before they go on.
 """
 
-from serving.errors import ReleaseUnavailableError
+from serving.errors import DeadlyReleaseError, ReleaseUnavailableError
 from serving.releases.format import Channel, ReleaseRef
 from serving.releases.loader import Loader
 from serving.releases.reading import ChannelReader, PreparedRelease, ReleaseSource
@@ -92,27 +92,37 @@ class Swapper:
 
     def _load_beside(self, ref: ReleaseRef, source: ReleaseSource) -> LoadedRelease:
         """The model of a canary. It never takes the place of the current release."""
-        prepared = source.prepare(ref)
-        if not self._loader.fits_beside(prepared):
-            raise ReleaseUnavailableError(
-                "release_refused", f"The canary cannot serve. {self._loader.memory_problem(prepared)}"
-            )
-        return self._loader.build(prepared)
+        try:
+            return self._loader.build(source.prepare(ref, beside=True))
+        except DeadlyReleaseError:
+            raise
+        except ReleaseUnavailableError as problem:
+            raise ReleaseUnavailableError(problem.code, f"The canary cannot serve. {problem}") from problem
 
     def _load_in_place(self, prepared: PreparedRelease, old: LoadedRelease) -> LoadedRelease:
         """Requests wait; the old model goes and the new one comes. Where that fails, the old one comes back.
 
-        The files of both releases are verified before the old model goes.
+        The files of both releases are verified before the old model goes. Without room for both, nothing begins.
         """
-        way_back = self._reader.prepare(old.ref)
+        try:
+            way_back = self._reader.prepare(old.ref)
+        except ReleaseUnavailableError as problem:
+            raise ReleaseUnavailableError(
+                problem.code,
+                f"{self._loader.memory_problem(prepared)}. A swap in place did not begin, since there is no way back: {problem}",
+            ) from problem
         with self._slot.drained():
             self._slot.in_service = None
             old.unload()
+            failed = None
             try:
                 new = self._loader.build(prepared)
-            except ReleaseUnavailableError:
+            except ReleaseUnavailableError as problem:
+                # Without its traceback: what was loaded of the new model goes before the old one comes.
+                failed = type(problem)(problem.code, str(problem))
+            if failed is not None:
                 self._slot.in_service = InService(self._loader.build(way_back))
-                raise
+                raise failed
             # Before the next request begins.
             self._slot.in_service = InService(new)
             return new

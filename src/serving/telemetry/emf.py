@@ -22,6 +22,8 @@ UNITS = {
     "ColdStarts": "Count",
     "StartMilliseconds": "Milliseconds",
     "PredictMilliseconds": "Milliseconds",
+    "FirstPieceMilliseconds": "Milliseconds",
+    "PiecesPerSecond": "Count/Second",
     "ReleaseAgeSeconds": "Seconds",
     "Swaps": "Count",
     "SwapFailures": "Count",

@@ -3,12 +3,16 @@
 The first request's also carry the start.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serving.telemetry import layer, receipts
 from serving.telemetry.emf import Metrics
 from serving.telemetry.layer import PagerCounts
 from serving.telemetry.receipts import REQUEST_PHASES, START_PHASES, Receipt, Start
+
+if TYPE_CHECKING:
+    from serving.telemetry.pieces import PieceCounts
 
 
 class RequestEntry(NamedTuple):
@@ -35,13 +39,20 @@ class RequestLog:
         self._pager = PagerCounts(0, 0, 0)
         self._import_is_logged = False
 
-    def entry(self, receipt: Receipt, code: str | None, release_age: float | None) -> RequestEntry:
+    def timing(self, receipt: Receipt) -> str:
+        """The `Server-Timing` of an answer whose entry is not yet made, with its phases so far."""
+        return _timing(self._start, receipt.rounded())
+
+    def entry(
+        self, receipt: Receipt, code: str | None, release_age: float | None, counts: "PieceCounts | None" = None
+    ) -> RequestEntry:
         """The entry of a request that has been answered.
 
         Args:
             receipt: the request's phases.
             code: the error's code; None for a success.
             release_age: seconds since the current release was made; None without one.
+            counts: of the pieces of the answer, if it came in pieces.
         """
         # One request takes the start, even where several run at a time: this statement is one step of the interpreter.
         start, self._start = self._start, None
@@ -57,13 +68,15 @@ class RequestLog:
             values["ReleaseAgeSeconds"] = round(release_age, 3)
         self._add_pager(values, facts)
         self._add_completed_import(facts)
-        if start is None:
-            timing = receipts.server_timing(phases)
-        else:
+        if counts is not None and counts.pieces:
+            values |= {
+                "FirstPieceMilliseconds": round(counts.first_ms, 3),
+                "PiecesPerSecond": round(counts.per_second, 3),
+            }
+        if start is not None:
             values |= {"ColdStarts": 1, "StartMilliseconds": round(start.total, 3)}
             facts["start"] = {"kind": self._kind, **start.facts()}
-            of_start = receipts.server_timing(start.rounded(), START_PHASES)
-            timing = f"{of_start}, {receipts.server_timing(phases, REQUEST_PHASES)}"
+        timing = _timing(start, phases)
         embedded = self._metrics.embedded(values)
         if code is not None:
             embedded["code"] = code
@@ -88,3 +101,10 @@ class RequestLog:
         self._pager = now
         values |= {"PagerFaults": now.faults - before.faults, "PagerBytes": now.bytes - before.bytes}
         facts["pager_ms"] = round((now.microseconds - before.microseconds) / 1e3, 3)
+
+
+def _timing(start: Start | None, phases: Mapping[str, float]) -> str:
+    if start is None:
+        return receipts.server_timing(phases)
+    of_start = receipts.server_timing(start.rounded(), START_PHASES)
+    return f"{of_start}, {receipts.server_timing(phases, REQUEST_PHASES)}"

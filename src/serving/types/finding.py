@@ -27,13 +27,18 @@ def content_fields(kind: type[BaseModel]) -> dict[str, ContentRules]:
 
 @cache
 def body_field(kind: type[BaseModel]) -> tuple[str, ContentRules] | None:
-    """The field that a body of another type than JSON gives: the only file, or else the only array."""
+    """The field that a body of another type than JSON gives: the only file, or else the only array.
+
+    Where there are several, it is the only one that is required.
+    """
     if issubclass(kind, RootModel):
         return None
     fields = content_fields(kind)
     files = [each for each in fields.items() if not isinstance(each[1], ArrayRules)]
     candidates = files or list(fields.items())
-    return candidates[0] if len(candidates) == 1 else None
+    required = {field.alias or name for name, field in kind.model_fields.items() if field.is_required()}
+    needed = candidates if len(candidates) == 1 else [each for each in candidates if each[0] in required]
+    return needed[0] if len(needed) == 1 else None
 
 
 @cache

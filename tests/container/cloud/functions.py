@@ -17,7 +17,7 @@ from typing import Any
 
 from moto.awslambda import models
 
-from lambda_torch.emulator.environment import INVOKE_PATH, outcome_of
+from lambda_torch.emulator.rie_environment import INVOKE_PATH, outcome_of
 from lambda_torch.sam import docker, image_names
 
 START_SECONDS = 120.0

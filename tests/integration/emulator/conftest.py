@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from lambda_torch.emulator import software
-from lambda_torch.emulator.environment import Environment, Function, InvokeResult
+from lambda_torch.emulator.crew import Pooled
+from lambda_torch.emulator.environment import Environment
+from lambda_torch.emulator.function import Function, InvokeResult
 from lambda_torch.emulator.pool import Pool
 from lambda_torch.emulator.processes import Processes
+from lambda_torch.emulator.rie_environment import RieEnvironment, RieInPool
 
 PROBE = Path(__file__).with_name("function")
 
-MakeEnvironment = Callable[..., Environment]
+MakeEnvironment = Callable[..., RieEnvironment]
 MakePool = Callable[..., Pool]
 
 
@@ -47,15 +50,19 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> bool:
     return condition()
 
 
+def function_of(configuration: dict[str, Any]) -> Function:
+    """The probe, with these members of its configuration."""
+    configuration.setdefault("software", software.stock())
+    return Function(configuration.pop("code", PROBE), "probe.handler", **configuration)
+
+
 @pytest.fixture
 def make_environment(processes: Processes, tmp_path: Path) -> Iterator[MakeEnvironment]:
-    """Makes environments of the probe; keyword arguments are the function's. They end with the test."""
-    made: list[Environment] = []
+    """Makes AWS's emulators of the probe; keyword arguments are the function's. They end with the test."""
+    made: list[RieEnvironment] = []
 
-    def make(name: str = "probe", on_line: Callable[[str], None] | None = None, **configuration: Any) -> Environment:
-        configuration.setdefault("software", software.stock())
-        function = Function(configuration.pop("code", PROBE), "probe.handler", **configuration)
-        environment = Environment(function, processes, tmp_path, name, on_line)
+    def make(name: str = "probe", on_line: Callable[[str], None] | None = None, **configuration: Any) -> RieEnvironment:
+        environment = RieEnvironment(function_of(configuration), processes, tmp_path, name, on_line)
         made.append(environment)
         return environment
 
@@ -64,8 +71,14 @@ def make_environment(processes: Processes, tmp_path: Path) -> Iterator[MakeEnvir
         environment.stop()
 
 
+@pytest.fixture(params=[Environment, RieInPool], ids=["own", "shipped"])
+def environments(request: pytest.FixtureRequest) -> Any:
+    """The environments of a pool: with a Runtime API of our own, and AWS's emulator that SAM ships."""
+    return request.param
+
+
 @pytest.fixture
-def make_pool(make_environment: MakeEnvironment) -> Iterator[MakePool]:
+def make_pool(processes: Processes, tmp_path: Path, environments: Any) -> Iterator[MakePool]:
     """Makes pools of probes; keyword arguments are the function's. They are closed with the test."""
     with contextlib.ExitStack() as stack:
 
@@ -73,14 +86,15 @@ def make_pool(make_environment: MakeEnvironment) -> Iterator[MakePool]:
             concurrency: int = 2,
             first_event: bytes | None = None,
             on_note: Callable[[str], None] = lambda _: None,
+            on_line: Callable[[str], None] | None = None,
             **configuration: Any,
         ) -> Pool:
-            pool = Pool(
-                lambda number: make_environment(f"environment {number}", **configuration),
-                concurrency,
-                first_event,
-                on_note,
-            )
-            return stack.enter_context(contextlib.closing(pool))
+            function = function_of(configuration)
+
+            def environment(number: int) -> Pooled:
+                made: Pooled = environments(function, processes, tmp_path, f"environment {number}", on_line)
+                return made
+
+            return stack.enter_context(contextlib.closing(Pool(environment, concurrency, first_event, on_note)))
 
         yield make

@@ -9,7 +9,7 @@ import pytest
 
 from integration.emulator.conftest import PROBE, MakeEnvironment, event, said, wait_until
 from lambda_torch.emulator import software
-from lambda_torch.emulator.environment import PAYLOAD_LIMIT
+from lambda_torch.emulator.function import PAYLOAD_LIMIT
 from lambda_torch.emulator.guardian import members
 from lambda_torch.errors import EnvironmentLostError, InitError
 
@@ -150,3 +150,22 @@ def test_a_killed_emulator_is_a_lost_environment(make_environment: MakeEnvironme
     os.kill(os.getsid(said(environment.invoke(event()))["pid"]), signal.SIGKILL)
     with pytest.raises(EnvironmentLostError, match="probe is lost"):
         environment.invoke(event())
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("import multiprocessing as m; m.Queue()", "num_workers=0"),
+        (
+            "from multiprocessing.shared_memory import SharedMemory as S; s = S(create=True, size=9); s.close(); s.unlink()",
+            "shared memory",
+        ),
+    ],
+)
+def test_what_lambda_has_no_shared_memory_for_is_told(make_environment: MakeEnvironment, code: str, what: str) -> None:
+    """A lock between processes or shared memory works here, and the log says that it does not on Lambda, and what to do."""
+    lines: list[str] = []
+    environment = make_environment(on_line=lines.append)
+    assert not environment.invoke(event(do="execute", code=f"{code}\n{code}")).failed
+    assert wait_until(lambda: any("Lambda has no /dev/shm" in line and what in line for line in lines))
+    assert len([line for line in lines if line.startswith("NOTE: ")]) == 1

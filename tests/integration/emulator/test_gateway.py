@@ -1,10 +1,13 @@
 """The gateway over real HTTP, with a real function behind it."""
 
 import json
+import re
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -139,13 +142,14 @@ def test_a_late_answer_is_given_up(serve: Serve, form: str, status: int, message
     assert (answer.status_code, answer.json()) == (status, {"message": message})
 
 
-def test_too_large_requests_are_refused(serve: Serve, pool: Pool) -> None:
+def test_too_large_requests_are_refused(serve: Serve, handled: list[Handled]) -> None:
     """Over API Gateway's limit for bodies, or Lambda's for events, a request is a 413 that never reaches the function."""
     url = serve("v1")
     for size in (BODY_LIMIT + 1, 7 * 1024 * 1024):
         answer = requests.post(f"{url}/x", data=b"x" * size, timeout=60)
         assert (answer.status_code, answer.json()) == (413, {"message": "Request Too Long"})
-    assert pool.init_ms() is None
+    problems = ["the body is larger than 10485760 bytes", "Request must be smaller than 6291456 bytes"]
+    assert [each.problem and each.problem.startswith(problem) for each, problem in zip(handled, problems, strict=True)]
 
 
 def test_many_requests_at_the_same_time(serve: Serve, pool: Pool) -> None:
@@ -162,3 +166,26 @@ def test_a_head_request_has_no_body(serve: Serve) -> None:
     answer = requests.head(f"{serve('v1')}/x", timeout=60)
     assert (answer.status_code, answer.content) == (200, b"")
     assert int(answer.headers["Content-Length"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("Transfer-Encoding: chunked", b"zz\r\nabc\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", b"-1\r\nabc\r\n0\r\n\r\n"),
+        ("Content-Length: 100", b"abc"),
+        ("Content-Length: -1", b"abc"),
+    ],
+    ids=["no chunk size", "negative chunk size", "short body", "negative length"],
+)
+def test_a_broken_body_ends_with_a_refusal(serve: Serve, head: str, body: bytes) -> None:
+    """A body that is not what its headers say never reaches the function: 400, or the end of the connection, and no wait."""
+    address = urlsplit(serve("v1"))
+    with socket.create_connection((address.hostname, address.port), timeout=20) as client:
+        client.sendall(f"POST /do HTTP/1.1\r\nHost: here\r\n{head}\r\n\r\n".encode() + body)
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := client.recv(65536):
+            answer += piece
+    assert answer == b"" or re.match(rb"HTTP/1\.[01] 400 ", answer)
+    assert b"<html" not in answer.lower()

@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from integration.emulator.conftest import MakePool
-from lambda_torch.emulator.environment import PAYLOAD_LIMIT
+from lambda_torch.emulator.function import PAYLOAD_LIMIT
 from lambda_torch.emulator.invoke_api import InvokeApi
 from lambda_torch.emulator.run import listen, serving
 

@@ -1,14 +1,35 @@
 """How `lambda-torch invoke` finds a running `lambda-torch serve`."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from werkzeug.wrappers import Response
+from aiohttp import web
 
 from lambda_torch.emulator import run
+from lambda_torch.emulator.loop_thread import LoopThread
 from lambda_torch.errors import EmulatorError
+
+
+class Says:
+    """Answers each request with a text."""
+
+    def __init__(self, text: str, thread: LoopThread) -> None:
+        self.text, self.thread = text, thread
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        """Give the text."""
+        return web.Response(text=self.text)
+
+
+@pytest.fixture
+def thread() -> Iterator[LoopThread]:
+    """An event loop."""
+    with contextlib.closing(LoopThread("test")) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -16,10 +37,10 @@ def _note_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "NOTE", tmp_path / "emulator" / "serving.json")
 
 
-def test_a_note_is_found_while_its_run_lasts() -> None:
+def test_a_note_is_found_while_its_run_lasts(thread: LoopThread) -> None:
     """A note whose address answers with its identity is found; it is gone after the run."""
     identity = run.new_identity()
-    with run.listen("127.0.0.1", 0) as taken, run.serving(Response(identity), taken) as url:
+    with run.listen("127.0.0.1", 0) as taken, run.serving(Says(identity, thread), taken) as url:
         note = run.RunNote(url, identity, os.getpid())
         with note.left():
             assert run.find_running() == note
@@ -27,11 +48,11 @@ def test_a_note_is_found_while_its_run_lasts() -> None:
     assert not run.NOTE.exists()
 
 
-def test_a_stale_note_is_ignored() -> None:
+def test_a_stale_note_is_ignored(thread: LoopThread) -> None:
     """A note whose port belongs to somebody else by now, or to nobody, is no running serve."""
     with (
         run.listen("127.0.0.1", 0) as taken,
-        run.serving(Response("somebody else"), taken) as url,
+        run.serving(Says("somebody else", thread), taken) as url,
         run.RunNote(url, run.new_identity(), os.getpid()).left(),
     ):
         assert run.find_running() is None

@@ -9,9 +9,10 @@ from typing import Any
 from integration.emulator.conftest import said
 from lambda_torch import project
 from lambda_torch.emulator import run, software
-from lambda_torch.emulator.environment import Environment, Function
+from lambda_torch.emulator.function import Function
 from lambda_torch.emulator.payloads import GatewayRequest, http_event
 from lambda_torch.emulator.processes import Processes
+from lambda_torch.emulator.rie_environment import RieEnvironment
 from lambda_torch.emulator.storage import Storage
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.publishing import publish
@@ -30,7 +31,7 @@ def test_a_restart_serves_the_replaced_release_and_refuses_a_damaged_one(
 
     def start_anew() -> tuple[dict[str, Any], dict[str, Any]]:
         """What a new environment answers to /health and to a prediction."""
-        environment = Environment(function, processes, tmp_path, "the function")
+        environment = RieEnvironment(function, processes, tmp_path, "the function")
         try:
             return said(environment.initialise(health)), said(environment.invoke(PREDICT))
         finally:

@@ -75,6 +75,14 @@ def greedy(model: Model, prompt: list[int], count: int) -> list[int]:
     return tokens
 
 
+@torch.inference_mode()
+def best_after_each(model: Model, prompt: list[int], tokens: list[int]) -> list[int]:
+    """The most probable token after the prompt, and after each of these tokens but the last."""
+    sequence = Sequence(model._network)
+    states = [sequence.read(prompt).clone(), *(sequence.read([token]).clone() for token in tokens[:-1])]
+    return [int(model._network.scores(state).argmax()) for state in states]
+
+
 def ids(entry: dict[str, Any]) -> str:
     """A test's name."""
     return str(entry.get("question", entry.get("text")))[:20]
@@ -86,14 +94,22 @@ def test_greedy_tokens_are_those_of_transformers(models: dict[str, Model], entry
     assert greedy(models["float32"], entry["prompt"], len(entry["float32"])) == entry["float32"]
 
 
+# One step of bfloat16 between 32 and 64, where the best scores lie. Which of two tokens that are so near transformers itself
+# takes depends on how it rounds.
+STEP = 0.25
+
+
+@pytest.mark.parametrize("weights", ["bf16", "int4"])
 @pytest.mark.parametrize("entry", ANSWERS, ids=ids)
-def test_greedy_tokens_in_bfloat16_are_those_of_transformers(models: dict[str, Model], entry: dict[str, Any]) -> None:
-    """In bfloat16 they are transformers' in bfloat16, up to where its own tokens leave those of its float32."""
-    pairs = enumerate(zip(entry["bf16"], entry["float32"], strict=False))
-    sure = next((place for place, (one, other) in pairs if one != other), None)
-    count = len(entry["bf16"]) if sure is None else min(sure, 14)
-    assert count >= 8
-    assert greedy(models["bf16"], entry["prompt"], count) == entry["bf16"][:count]
+def test_the_best_token_in_bfloat16_is_that_of_transformers(
+    models: dict[str, Model], entry: dict[str, Any], weights: str
+) -> None:
+    """After each of the 64 tokens of transformers in bfloat16 the best next one is the same, or was nearly as good for it."""
+    best = best_after_each(models[weights], entry["prompt"], entry["bf16"])
+    pairs = zip(best, entry["bf16"], entry["bf16_margins"], strict=True)
+    margins = [margin for ours, theirs, margin in pairs if ours != theirs]
+    assert len(margins) <= 3
+    assert max(margins, default=0) <= STEP
 
 
 @pytest.mark.parametrize(("weights", "bound"), [("float32", 0.001), ("int4", 0.4), ("bf16", 0.4), ("int8", 1.6)])
@@ -125,8 +141,11 @@ def test_the_prompt_is_the_template_s(models: dict[str, Model], entry: dict[str,
 
 @pytest.mark.parametrize("weights", ["int4", "int8", "bf16", "float32"])
 def test_the_golden_examples_hold(models: dict[str, Model], weights: str) -> None:
-    """golden.json is what a release of any format answers."""
-    examples = [GoldenExample.model_validate(entry) for entry in json.loads((EXAMPLE / "golden.json").read_text())]
+    """Releases of any format give the same answers to the requests of golden.json."""
+    known = json.loads(Path(__file__).with_name("chat_golden.json").read_text())
+    asked = json.loads((EXAMPLE / "golden.json").read_text())
+    assert [{"request": entry["request"]} for entry in known] == asked
+    examples = [GoldenExample.model_validate(entry) for entry in known]
     golden.check(models[weights], Request, examples)
 
 

@@ -8,12 +8,14 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,17 +111,26 @@ def test_every_library_loads_alone(layer: Layer) -> None:
 def bullseye() -> Path:
     """Debian bullseye's C library (2.31, older than Lambda's 2.34), C++ library and Python, unpacked into a folder."""
     folder = BUILD / "cache" / "bullseye"
-    if not folder.exists():
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.exists():
+            return folder
         if shutil.which("mmdebstrap") is None:
             pytest.skip("unpacking Debian bullseye needs mmdebstrap (Debian: apt-get install mmdebstrap)")
-        partial = folder.with_name("bullseye.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        command = ["mmdebstrap", "--variant=extract", f"--include={','.join(OLD_PACKAGES)}", "bullseye", str(partial)]
-        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        if process.returncode:
-            pytest.skip(f"Debian bullseye cannot be had here: {process.stderr.strip().splitlines()[-1:]}")
-        partial.rename(folder)
+        # A new folder each time: what a run that was killed left cannot always be removed, and mmdebstrap refuses it.
+        for left in folder.parent.glob("bullseye*partial*"):
+            shutil.rmtree(left, ignore_errors=True)
+        partial = Path(tempfile.mkdtemp(prefix="bullseye.partial-", dir=folder.parent))
+        partial.chmod(0o755)
+        try:
+            packages = ",".join(OLD_PACKAGES)
+            command = ["mmdebstrap", "--variant=extract", f"--include={packages}", "bullseye", str(partial)]
+            process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+            if process.returncode:
+                pytest.skip(f"Debian bullseye cannot be had here: {process.stderr.strip().splitlines()[-1:]}")
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from integration.releases.samples import folder_of
 from lambda_torch.cli import main
+from lambda_torch.releases import processors
 from lambda_torch.releases.bucket import Bucket
 
 
@@ -28,6 +29,12 @@ class CommandResult(NamedTuple):
 
 
 Cli = Callable[..., CommandResult]
+
+
+@pytest.fixture(autouse=True)
+def this_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publishing tries no other kernels, which takes a process with torch for each kind. test_processors tries them."""
+    monkeypatch.setattr(processors, "others", tuple)
 
 
 @pytest.fixture(scope="session")

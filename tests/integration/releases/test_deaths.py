@@ -177,3 +177,11 @@ def test_the_last_good_release_is_remembered(tmp_path: Path) -> None:
     assert DeathMarks(tmp_path).last_good() == REF
     (tmp_path / "loading" / "good.json").write_text("{")
     assert marks.last_good() is None
+
+
+def test_a_release_that_was_loaded_well_takes_its_deaths_back(start: Any, bucket: Bucket) -> None:
+    """A start that Lambda ends because it is slow counts as a death until the next one succeeds, and not for an hour."""
+    channels.promote(bucket, "live", put_release(bucket, 2))
+    for _ in range(3):
+        assert start(2) == -signal.SIGKILL
+        assert start(None)[:2] == (200, [2])

@@ -242,11 +242,11 @@ def test_while_one_process_builds_another_removes_nothing(
     client.put_object(Bucket=models, Key=f"releases/{manifest.version}/data", Body=content)
     other = ReleaseStore(direct, models, tmp_path / "cache", 30)
     # The lock belongs to an open file, so two stores exclude each other in one process as they do in two.
-    with other.reading():
-        folder = store.fetch(manifest)
-        store.keep_only(set())
+    with other.cache.reading():
+        folder = store.fetch(manifest).folder
+        store.cache.keep_only(set())
         assert folder.is_dir()
-    store.keep_only(set())
+    store.cache.keep_only(set())
     assert not folder.exists()
 
 
@@ -256,5 +256,5 @@ def test_what_an_interrupted_fetch_left_goes_after_an_hour(store: ReleaseStore, 
     young.mkdir(parents=True)
     old.mkdir()
     os.utime(old, (time.time() - 7200,) * 2)
-    store.keep_only(set())
+    store.cache.keep_only(set())
     assert (young.exists(), old.exists()) == (True, False)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from integration.releases.samples import folder_of
 from model import Model
 from serving.releases.format import Channel, Manifest, dump, parse
-from serving.releases.loader import resident_bytes
+from serving.releases.room import memory_in_use
 
 MEGABYTE = 1024 * 1024
 SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -159,7 +159,7 @@ def with_header(header: Any, data: bytes, length: int | None = None) -> bytes:
 def loads(folder: Path, content: bytes) -> None:
     """Load the release with these bytes as its weights; every exception but ValueError, and every large allocation, fails."""
     (folder / "weights.safetensors").write_bytes(content)
-    before = resident_bytes()
+    before = memory_in_use()
     tracemalloc.start()
     try:
         with contextlib.suppress(ValueError):
@@ -168,7 +168,7 @@ def loads(folder: Path, content: bytes) -> None:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < 16 * MEGABYTE
-    assert resident_bytes() - before < 64 * MEGABYTE
+    assert memory_in_use() - before < 64 * MEGABYTE
 
 
 sizes = st.sampled_from([-1, 0, 1, 7, 16, 2**31, 2**32, 2**62, 2**63, 2**64 - 1, 2**64, 1.5, None, "1"])

@@ -15,7 +15,7 @@ from lambda_torch.releases import channels
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.publishing import Published, publish
 from model import Model, Request
-from serving.releases import deaths, loader
+from serving.releases import deaths, room
 
 PATIENCE_SECONDS = 60.0
 REQUESTS = [{"category": "Russian", "start_letters": chr(65 + n // 26) + chr(65 + n % 26)} for n in range(400)]
@@ -123,7 +123,7 @@ def test_a_canary_that_does_not_fit_into_memory_costs_nothing(
     app: ModuleType, bucket: Bucket, published: list[Published], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without room for a second model the canary is refused with that reason, and the current release answers everything."""
-    monkeypatch.setattr(loader, "resident_bytes", lambda: 10**15)
+    monkeypatch.setattr(room, "memory_in_use", lambda: 10**15)
     channels.set_canary(bucket, "live", published[1].release.ref, 0.9)
     wait_for(app, lambda: app.service.follower.counters.failures >= 1)
     assert "does not fit into memory" in str(app.service.follower.counters.problem)
@@ -136,7 +136,7 @@ def test_a_promotion_beside_a_canary_finds_its_room(
     """Where three models do not fit, the canary ends first; where two do not fit either, the swap is in place. Nothing fails."""
     channels.set_canary(bucket, "live", published[1].release.ref, 0.5)
     wait_for(app, lambda: len(serving(app)) == 2)
-    monkeypatch.setattr(loader, "resident_bytes", lambda: 10**15)
+    monkeypatch.setattr(room, "memory_in_use", lambda: 10**15)
     channels.promote(bucket, "live", published[2].release.ref)
     wait_for(app, lambda: published[2].version in serving(app))
     assert set(serving(app)) == {published[2].version}
@@ -148,7 +148,7 @@ def test_what_was_current_may_become_the_canary_where_memory_is_short(
 ) -> None:
     """After a swap in place the old model is gone: as a canary it is built anew once there is room, and is never asked before."""
     with monkeypatch.context() as patch:
-        patch.setattr(loader, "resident_bytes", lambda: 10**15)
+        patch.setattr(room, "memory_in_use", lambda: 10**15)
         channels.promote(bucket, "live", published[1].release.ref)
         channels.set_canary(bucket, "live", published[0].release.ref, 0.5)
         wait_for(app, lambda: app.service.follower.counters.failures >= 1)

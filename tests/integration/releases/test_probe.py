@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ from integration.releases import program_model
 from integration.releases.program_model import Request, Response
 from program_kit import models
 from serving.releases import format, probe
-from serving.releases.format import GoldenExample, Manifest
+from serving.releases.format import GoldenExample, Manifest, ReleaseRef
+from serving.releases.memory import MemoryFiles
+from serving.releases.reading import PreparedRelease
+from serving.releases.store import FetchedRelease
 from serving.settings import child_environment
+from serving.storage.deadline import AwakeClock, Deadline
 
 # TorchScript is deprecated in torch 2.13; it is still read.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
@@ -87,7 +92,9 @@ def manifest_of(folder: Path, *golden: GoldenExample) -> Manifest:
 def attempt(folder: Path, model: type[Any], limits: probe.ProbeLimits, *golden: GoldenExample) -> None:
     """Try the release in the folder."""
     classes: dict[str, type[BaseModel] | type[Any]] = {"Model": model, "Request": Request}
-    probe.check(folder, manifest_of(folder, *golden), classes, limits, child_environment())
+    manifest = manifest_of(folder, *golden)
+    ref = ReleaseRef(version=manifest.version, manifest_sha256="0" * 64)
+    probe.check(PreparedRelease(ref, manifest, FetchedRelease(folder)), classes, limits, child_environment())
 
 
 @pytest.mark.parametrize("name", ["mlp.pt2", "mlp-scripted.torchscript"])
@@ -151,3 +158,36 @@ def children() -> set[int]:
     """The ids of this process's children, those that have ended and wait for their parent included."""
     tasks = Path("/proc/self/task").iterdir()
     return {int(child) for task in tasks for child in (task / "children").read_text().split()}
+
+
+@pytest.mark.parametrize("name", ["mlp.pt2", "mlp-traced.torchscript"])
+def test_a_program_in_memory_is_tried_as_one_on_the_disk(tmp_path: Path, name: str) -> None:
+    """The links of a folder with files in memory lead to the same files in the process of the trial."""
+    folder = tmp_path / "release"
+    folder.mkdir()
+    program = f"model{Path(name).suffix}"
+    content = (models.written() / name).read_bytes()
+    (folder / program).write_bytes(content)
+    manifest = manifest_of(folder)
+    (folder / program).unlink()
+    files = MemoryFiles(folder)
+    try:
+        os.write(files.make(folder / program, len(content)), content)
+        files.seal()
+        ref = ReleaseRef(version=manifest.version, manifest_sha256="0" * 64)
+        prepared = PreparedRelease(ref, manifest, FetchedRelease(folder, files))
+        classes = {"Model": program_model.Model, "Request": Request}
+        probe.check(prepared, classes, LIMITS, child_environment())
+    finally:
+        files.close()
+
+
+def test_time_in_which_the_environment_is_frozen_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial that Lambda freezes between two requests goes on after; the clock of deadlines has lost that time."""
+    clock = AwakeClock(lambda: time.monotonic() * 100)  # each look at the clock finds that minutes have passed
+    monkeypatch.setattr(probe, "Deadline", lambda seconds: Deadline(seconds, clock))
+    (tmp_path / "way").write_text("talk")
+    attempt(tmp_path, Misbehaving, SHORT)
+    assert clock.lost() > SHORT.seconds

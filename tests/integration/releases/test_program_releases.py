@@ -24,6 +24,7 @@ from serving.releases.format import GoldenExample, Manifest, ReleaseRef
 from serving.releases.loader import Loader
 from serving.releases.reading import ChannelReader
 from serving.releases.reporting import ReleaseLog
+from serving.releases.room import Room
 from serving.releases.slot import Slot
 from serving.releases.store import ReleaseStore
 from serving.releases.swapper import Swapper
@@ -76,7 +77,7 @@ def following(bucket: Bucket, direct: Objects, tmp_path: Path) -> StartFollowing
             lambda: ReleaseStore(direct, bucket.name, tmp_path / "cache", 60), "live", allow_programs=allow_programs
         )
         package: Any = Package
-        loader = Loader(package, 16 * 1024**3, DeathMarks(tmp_path / "cache"))
+        loader = Loader(package, Room(16 * 1024**3), DeathMarks(tmp_path / "cache"), 60.0)
         follower = Follower(reader, Swapper(slot, reader, loader, log), slot, RefreshPace(0, 0), log)
         follower.start()
         return follower

@@ -54,7 +54,7 @@ def overwrite(client: "S3Client", bucket: Bucket, key: str, change: bytes | None
 def test_a_published_release_is_fetched_whole(store: ReleaseStore, version: str, release: Path) -> None:
     """What the function gets is what the folder held, byte for byte."""
     manifest = current_manifest(store)
-    folder = store.fetch(manifest)
+    folder = store.fetch(manifest).folder
     assert manifest.version == version
     assert {name: (folder / name).read_bytes() for name in manifest.files} == {
         path.name: path.read_bytes() for path in release.iterdir()
@@ -72,11 +72,11 @@ def test_a_cached_release_is_verified_before_it_is_used_again(
 ) -> None:
     """A cached file that was changed on the disk is fetched anew, not trusted."""
     manifest = current_manifest(store)
-    folder = store.fetch(manifest)
+    folder = store.fetch(manifest).folder
     name = min(manifest.files)
     good = (folder / name).read_bytes()
     (folder / name).write_bytes(b"x" * len(good))
-    assert (store.fetch(manifest) / name).read_bytes() == good
+    assert (store.fetch(manifest).folder / name).read_bytes() == good
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "model.json", "manifest.json"])

@@ -55,13 +55,13 @@ def code() -> bytes:
 
 
 @pytest.fixture
-def deploy(client: Clients) -> Callable[[str], str]:
+def deploy(client: Clients) -> Callable[..., str]:
     """Deploys template.yaml as `sam deploy` does, from packages in a bucket: `deploy(name)` returns the models' bucket."""
     s3 = client("s3")
     s3.create_bucket(Bucket=PACKAGES)
     s3.put_object(Bucket=PACKAGES, Key="somebody/else", Body=b"")
 
-    def deploy_stack(name: str, prefix: str = PREFIX) -> str:
+    def deploy_stack(name: str, prefix: str = PREFIX, **parameters: str) -> str:
         template = json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
         for logical_id, resource in template["Resources"].items():
             for source in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
@@ -74,6 +74,7 @@ def deploy(client: Clients) -> Callable[[str], str]:
             ChangeSetName="first",
             ChangeSetType="CREATE",
             TemplateBody=json.dumps(template),
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         )
         cloudformation.execute_change_set(StackName=name, ChangeSetName="first")

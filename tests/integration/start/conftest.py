@@ -21,10 +21,14 @@ EVENT = {"category": "Russian", "start_letters": "RUS"}
 
 @dataclass(frozen=True)
 class StartedProcess:
-    """The first answer of a fresh process, what it had imported by then, its log, its peak in bytes, torch's threads."""
+    """The first answer of a fresh process, its log, its peak in bytes, torch's threads.
+
+    And what it had imported before the event, and after its answer.
+    """
 
     answer: dict[str, Any]
     ready: list[str]
+    answered: list[str]
     lines: list[dict[str, Any]]
     peak: int
     threads: int
@@ -66,7 +70,12 @@ def start_fresh(aws: dict[str, str], published: str, tmp_path: Path) -> StartFre
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         return StartedProcess(
-            told["answer"], told["ready"], [json.loads(line) for line in told["log"]], told["peak"], told["threads"]
+            told["answer"],
+            told["ready"],
+            told["answered"],
+            [json.loads(line) for line in told["log"]],
+            told["peak"],
+            told["threads"],
         )
 
     return start

@@ -76,3 +76,19 @@ def test_where_plain_gets_are_not_enough_boto3_reads(start_fresh: "StartFresh") 
     assert started.answer["statusCode"] == 200
     assert "boto3" in started.ready
     assert started.lines[-1]["start"]["phases"]["boto3"]["ms"] > 0
+
+
+def test_a_plain_request_loads_nothing_for_answers_in_pieces(start_fresh: "StartFresh") -> None:
+    """Neither the start nor a request that asks for no pieces imports what only those need."""
+    only = {
+        "serving.runtime",
+        *(f"serving.http.{name}" for name in ("streaming", "framing", "delivery", "pieces_schema")),
+    }
+    started = start_fresh()
+    assert started.answer["statusCode"] == 200
+    assert not only & set(started.answered)
+    assert "serving.telemetry.pieces" not in started.answered
+    # With streaming on, the start loads what sends streams, and no more than that.
+    streams = start_fresh(RESPONSE_STREAMING="api", AWS_LAMBDA_RUNTIME_API="127.0.0.1:9")
+    assert set(streams.answered) & (only - {"serving.runtime"}) == set()
+    assert "serving.runtime.hook" in streams.answered

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from builder import paths
 from builder.errors import BuildError
-from builder.python.deferred import planning, rules
+from builder.python.deferred import planning
 from builder.python.deferred.candidates import deferrable, names_bound
 from builder.python.deferred.defer import Stub, rewrite
 from builder.python.deferred.module_text import ModuleText
+from builder.python.deferred.sources import SourceTree
 
 CLASSES = {("other", "Kind")}
 
@@ -265,7 +266,7 @@ def test_every_use_in_torch_is_guarded() -> None:
     spec = find_spec("torch")
     assert spec is not None
     assert spec.origin is not None
-    sources = planning.SourceTree(Path(spec.origin).parents[1])
+    sources = SourceTree(Path(spec.origin).parents[1])
     (profile,) = paths.PROFILES.glob(f"torch-2.13.0*-{sys.implementation.cache_tag}-*workload.json")
     held = planning.HeldModules(**{key: tuple(value) for key, value in json.loads(profile.read_text())["held"].items()})
     made = planning.make(sources, held)
@@ -278,18 +279,6 @@ def test_every_use_in_torch_is_guarded() -> None:
         for name in (*names, *made.deferred_statements.get(module, ())):
             # A question names what it asks for; a `finally:` has its body twice, and so both.
             assert _loads(code, name) == _loads(before, name) <= _texts(code, name), f"{module}: {name}"
-
-
-def test_a_rule_that_does_not_fit_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A statement that torch does not have any more stops the build and is named."""
-    (tmp_path / "torch").mkdir()
-    (tmp_path / "torch" / "a.py").write_text("x = 1\n")
-    monkeypatch.setattr(rules, "EAGER_STATEMENTS", (rules.EagerStatement("torch.a", ("x = 1",), ""),))
-    monkeypatch.setattr(rules, "COPIED_FUNCTIONS", ())
-    assert planning.eager_code(planning.SourceTree(tmp_path)) == "import torch\n__name__ = 'torch.a'\nx = 1\n"
-    monkeypatch.setattr(rules, "EAGER_STATEMENTS", (rules.EagerStatement("torch.a", ("x = 2",), ""),))
-    with pytest.raises(BuildError, match=r"torch\.a has no line 'x = 2'"):
-        planning.eager_code(planning.SourceTree(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -307,7 +296,7 @@ def test_a_numpy_that_the_rules_do_not_fit_is_an_error(
     (tmp_path / "numpy" / "_core").mkdir(parents=True)
     for name, text in (("__init__", ""), ("version", version), ("_core/__init__", core)):
         (tmp_path / "numpy" / f"{name}.py").write_text(text)
-    sources = planning.SourceTree(tmp_path, ["numpy"])
+    sources = SourceTree(tmp_path, ["numpy"])
     assert planning.of_numpy(sources, []).native == ()
     if message is None:
         assert planning.of_numpy(sources, ["numpy"]).constants == {"numpy": {"__version__": "9.9"}}

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[3]
 MODULES = {
     "torch/__init__.py": (
         "ORDER.append('torch')\nimport logging\nimport torch._C, torch._ops\n"
-        "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.same, torch.pack\nimport torch.user"
+        "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.same, torch.pack, torch.apart\n"
+        "import torch.user"
     ),
     # Fills a module inside the extension module, or makes it, as PyImport_AddModule does.
     "torch/a.py": (
@@ -25,7 +26,7 @@ MODULES = {
         "torch._C.made = made\nvalue = 1\ndef answer():\n    return 42"
     ),
     # Only a held module imports it.
-    "torch/lone.py": "ORDER.append('lone')\nvalue = 'lone'",
+    "torch/lone.py": "ORDER.append('lone')\nvalue = 'lone'\ndef kept():\n    return 'own'",
     "torch/b.py": "ORDER.append('b')\nfrom torch.c import late\ndef early():\n    return 'b' + late()",
     "torch/c.py": "ORDER.append('c')\nimport torch.b\ndef late():\n    return 'c'",
     "torch/deep/__init__.py": "ORDER.append('deep')\nfrom torch.deep.other import thing",
@@ -37,6 +38,17 @@ MODULES = {
     "torch/pack/__init__.py": "ORDER.append('pack')\nfrom torch.pack.pair import pair\nfrom torch.pack import gone\ndel gone",
     "torch/pack/pair.py": "ORDER.append('pair')\ndef pair():\n    return 'pair'",
     "torch/pack/gone.py": "ORDER.append('gone')",
+    # A package and a module of it that run by themselves, in a circle; a function takes a name from a held module.
+    "torch/apart/__init__.py": (
+        "ORDER.append('apart')\nimport torch.apart.half\nfrom torch.apart.half import number\n"
+        "class Kind: pass\n"
+        "_torch_layer.defer_names(__name__, 'torch.b', 'early')\n"
+        "def use():\n    return (early if _torch_layer.ready else _torch_layer.resolve(__name__, 'early'))()"
+    ),
+    "torch/apart/half.py": (
+        "ORDER.append('half')\nimport torch.apart\nfailing = vars(torch).get('failing')\n"
+        "if failing: raise ValueError(failing)\nnumber = 3\ndef back(): return torch.apart.number"
+    ),
     "torch/user.py": (
         "ORDER.append('user')\n_torch_layer.defer_names(__name__, 'torch.b', 'early')\n"
         "def use():\n    return (early if _torch_layer.ready else _torch_layer.resolve(__name__, 'early'))()\n"
@@ -55,6 +67,7 @@ MODULES = {
 HELD = (
     *("torch.a", "torch.lone", "torch.b", "torch.c", "torch.deep", "torch.deep.other", "torch.deep.inner"),
     *("torch.same.twin", "torch.pack", "torch.pack.pair", "torch.pack.gone"),
+    *("torch.apart", "torch.apart.half"),
 )
 PRELUDE = """
 import builtins, importlib, json, os, sys, threading
@@ -68,12 +81,16 @@ plan = Plan(
     deferred_names={{
         "torch.user": {{"early": ("torch.b", "early")}},
         "torch.same": {{"twin": ("torch.same.twin", "twin")}},
+        "torch.apart": {{"early": ("torch.b", "early")}},
     }},
     deferred_statements={{"torch.user": ("number",)}},
+    eager_code="def kept():\\n    return 'copy'",
+    copied_functions=(("torch.lone", "kept"),),
     native=("torch._C.made",),
     submodules={{"torch": ("a", "b", "c", "lone")}},
     rebound=("torch.same.twin", "torch.pack.pair", "torch.pack.gone"),
     constants={{"torch.a": {{"version": "7"}}}},
+    separable=("torch.apart", "torch.apart.half"),
 )
 imports = Imports(plan, eager={eager})
 class Finder:
@@ -85,7 +102,10 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 import torch
 """
-STOCK = ["torch", "a", "lone", "b", "c", "deep", "other", "inner", "twin", "pack", "pair", "gone", "user", "later"]
+STOCK = [
+    *("torch", "a", "lone", "b", "c", "deep", "other", "inner", "twin", "pack", "pair", "gone", "apart", "half"),
+    *("user", "later"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +152,20 @@ def result(tree: Path, program: str, eager: bool = False) -> Any:
         "dir(torch.user), dir(torch.same)",
         "torch.lone",
         "assert 'lone' in dir(torch)",
+        "assert torch.lone.kept() == 'copy'",
+        "from torch.lone import kept; assert kept() == 'copy'",
     ],
 )
 def test_importing_is_not_using(tree: Path, program: str) -> None:
     """A held module that is only imported or named does not run."""
     assert result(tree, f"{program}\nprint(json.dumps(ORDER))") == ["torch", "user"]
+
+
+def test_a_copied_function_makes_room_for_the_real_one(tree: Path) -> None:
+    """A copy answers though nothing but held modules imports its module; after the touch the module's own function does."""
+    program = "from torch.lone import kept\nbefore = kept()\ntorch.a.value\n"
+    program += "print(json.dumps([before, kept(), torch.lone.kept()]))"
+    assert result(tree, program) == ["copy", "own", "own"]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +204,87 @@ def test_a_touch_runs_everything_in_stock_order(tree: Path, touch: str) -> None:
     held, eager = (result(tree, f"{touch}\nprint(json.dumps(ORDER))", eager=each) for each in (False, True))
     assert eager == STOCK
     assert held == ["torch", "user", *STOCK[1:-2], "later"]
+
+
+@pytest.mark.parametrize(
+    ("touch", "order"),
+    [
+        ("torch.apart.number", ["apart", "half"]),
+        ("from torch.apart import use", ["apart", "half"]),
+        ("dir(torch.apart)", ["apart", "half"]),
+        ("torch.apart.added = 5", ["apart", "half"]),
+        ("torch.apart.half.number", ["half"]),
+        ("from torch.apart.half import number", ["half"]),
+        ("hasattr(torch.apart.half, 'nothing')", ["half"]),
+        ("torch.apart.half.back()", ["half", "apart"]),
+        ("import torch.apart.half", []),
+        ("torch.apart.half", []),
+        ("torch.apart.number; torch.apart.number; torch.apart.half.back()", ["apart", "half"]),
+    ],
+)
+def test_a_separable_module_runs_by_itself(tree: Path, touch: str, order: list[str]) -> None:
+    """A touch of a separable module runs it, and the separable ones that its body uses; all others wait, and run once later."""
+    program = f"""
+    {touch}
+    first = list(ORDER)
+    waits = not imports.completion.stats().complete
+    kinds = sorted({{type(sys.modules["torch." + {{"half": "apart.half"}}.get(name, name)]).__name__ for name in first[2:]}})
+    imports.completion.complete()
+    print(json.dumps([first, waits, kinds, sorted(ORDER)]))
+    """
+    kinds = ["module"] if order else []
+    assert result(tree, program) == [["torch", "user", *order], True, kinds, sorted(STOCK)]
+
+
+def test_a_separable_module_completes_the_import_where_it_needs_the_rest(tree: Path) -> None:
+    """A function of a separable module that uses a name of a held one completes the import, and has the stock value."""
+    program = """
+    torch.apart.number
+    used = torch.apart.use()
+    print(json.dumps([used, imports.completion.stats().reason, sorted(ORDER), "early" in vars(torch.apart)]))
+    """
+    assert result(tree, program) == ["bc", "torch.b.early", sorted(STOCK), True]
+
+
+def test_a_class_of_a_separable_module_has_instances_once_it_ran(tree: Path) -> None:
+    """The question for a class is answered without it before its module ran, and by the class itself afterwards."""
+    program = """
+    before = imports.class_if_made("torch.apart", "Kind")
+    kind = torch.apart.Kind
+    print(json.dumps([before, imports.class_if_made("torch.apart", "Kind") is kind, imports.completion.stats().complete]))
+    """
+    assert result(tree, program) == [[], True, False]
+
+
+def test_threads_that_touch_a_separable_module_see_it_complete(tree: Path) -> None:
+    """Eight threads that touch separable modules at once all get right answers; each module runs once, and nothing else."""
+    program = """
+    apart = torch.apart
+    uses = [lambda: apart.number, lambda: apart.half.number, lambda: apart.half.back(), lambda: apart.Kind.__name__] * 2
+    barrier, found = threading.Barrier(8), [None] * 8
+    def work(number):
+        barrier.wait()
+        found[number] = uses[number]()
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    [each.start() for each in threads]; [each.join(30) for each in threads]
+    print(json.dumps([found, sorted(ORDER), imports.completion.stats().complete]))
+    """
+    assert result(tree, program) == [[3, 3, 3, "Kind"] * 2, ["apart", "half", "torch", "user"], False]
+
+
+def test_a_separable_module_that_fails_is_tried_again(tree: Path) -> None:
+    """An error of a separable module reaches whoever touched it, and the next touch runs the module again."""
+    program = """
+    torch.failing = "not yet"
+    try:
+        torch.apart.number
+        message = ""
+    except ValueError as error:
+        message = str(error)
+    del torch.failing
+    print(json.dumps([message, torch.apart.number, torch.apart.half.back(), imports.completion.stats().complete]))
+    """
+    assert result(tree, program) == ["not yet", 3, 3, False]
 
 
 @pytest.mark.parametrize("eager", [False, True])

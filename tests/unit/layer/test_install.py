@@ -12,6 +12,8 @@ from layer_kit.libraries import compiled
 from layer_kit.wheels import make_wheel
 
 MACHINE = policy.running_machine()
+OTHER_MACHINE = next(machine for machine in policy.MACHINES if machine != MACHINE)
+THIS = f"cp{sys.version_info[0]}{sys.version_info[1]}"
 
 
 @pytest.fixture
@@ -116,13 +118,30 @@ def test_a_torch_without_rules_is_refused_before_it_is_fetched(
             install.install(wanted, tmp_path / "work")
 
 
-def test_a_wheel_for_another_python_is_refused(index: Path, tmp_path: Path) -> None:
-    """A wheel that is named by path and is for another Python is refused with what the layer is built for."""
-    wheel = make_wheel(index, "lake", "1.0", {"lake.py": b""}, tag="cp27-cp27m-manylinux1_x86_64")
-    with pytest.raises(RequirementsError, match=r"lake-1\.0-cp27\S+ is a wheel for another Python") as caught:
+@pytest.mark.parametrize("tag", ["cp27-cp27m-manylinux1_x86_64", f"{THIS}-{THIS}-manylinux2014_{OTHER_MACHINE}"])
+def test_a_wheel_for_another_python_or_processor_is_refused(index: Path, tmp_path: Path, tag: str) -> None:
+    """A wheel that is named by path and is for another Python or processor is refused with what the layer is built for."""
+    wheel = make_wheel(index, "lake", "1.0", {"lake.py": b""}, tag=tag)
+    with pytest.raises(RequirementsError, match=r"lake-1\.0-cp\S+ is a wheel for another Python or") as caught:
         install.install(requirements(tmp_path, str(wheel)), tmp_path / "work")
     assert f"cp{sys.version_info[0]}{sys.version_info[1]}" in caught.value.next_step
     assert MACHINE in caught.value.next_step
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("name", ["torch", "lake"])
+@pytest.mark.parametrize("tag", ["cp27-cp27m-manylinux1_x86_64", f"{THIS}-{THIS}-manylinux2014_{OTHER_MACHINE}"])
+def test_a_package_without_a_wheel_for_the_target_is_refused(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, tag: str
+) -> None:
+    """torch or an extra requirement that has wheels for other Pythons or processors only is refused by name before a download."""
+    monkeypatch.setattr(policy, "CPU_INDEX", "http://127.0.0.1:9/simple")
+    make_wheel(index, name, "2.13.0", {f"{name}.py": b""}, tag=tag)
+    with pytest.raises(
+        RequirementsError, match=rf"there is no wheel of {name} for Python 3\.\d+ on {MACHINE}"
+    ) as caught:
+        install.install(requirements(tmp_path, name), tmp_path / "work")
+    assert "make layer PYTHON=python3.13" in "".join(caught.value.next_step.split("\n"))
     assert not (tmp_path / "work").exists()
 
 

@@ -97,7 +97,7 @@ def test_a_build_leaves_a_working_layer_and_its_accounts(options: BuildOptions) 
     assert "install" in shown.getvalue()
     assert Build(options, Console(StringIO())).run().tree_sha256 == report.tree_sha256
     assert sorted(path.name for path in options.output.iterdir()) == ["python"]
-    assert sorted(path.name.split("-")[0] for path in options.work.iterdir()) == ["installed", "lock", "staged"]
+    assert sorted(path.name.split("-")[0] for path in options.work.iterdir()) == ["installed", "kept", "lock", "staged"]
 
 
 def test_what_cannot_fit_is_refused_before_the_slow_steps(options: BuildOptions) -> None:
@@ -147,7 +147,7 @@ def test_what_a_killed_build_left_is_removed(options: BuildOptions) -> None:
         left.mkdir(parents=True)
     Build(options, Console(StringIO())).run()
     assert not list(options.output.glob(".building-*"))
-    assert sorted(path.name.split("-")[0] for path in options.work.iterdir()) == ["installed", "lock", "staged"]
+    assert sorted(path.name.split("-")[0] for path in options.work.iterdir()) == ["installed", "kept", "lock", "staged"]
 
 
 def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> None:

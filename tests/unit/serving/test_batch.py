@@ -64,6 +64,18 @@ def test_items_are_cut_out_as_they_stand(parts: list[tuple[str, Any, str]], arou
     assert batch.split(f"{around}[{body}]{around}", 8) == texts
 
 
+@given(st.text(" \t\r\n\v\f\u00a0\u2003\u3000\ufeff", max_size=4))
+def test_only_the_white_space_of_json_may_stand_before_a_list(before: str) -> None:
+    """A no-break space, for example, is none: such a text is no list, as it is no JSON."""
+    text = before + '[{"number": 1}]'
+    try:
+        json.loads(text)
+        is_json = True
+    except ValueError:
+        is_json = False
+    assert validation.is_list(text) == is_json
+
+
 @given(st.text('[]{},:"\\ 10eEx.-ntru\ud800', max_size=20).map(lambda rest: "[" + rest))
 def test_what_is_not_a_list_is_refused_as_the_standard_library_would(text: str) -> None:
     """`split` takes exactly the texts that `json.loads` takes, but for empty lists."""

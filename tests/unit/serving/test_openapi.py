@@ -1,16 +1,20 @@
 """The API's document: valid, the same as the committed copy, and complete."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
 from pydantic import BaseModel, RootModel
 
+import model
 from lambda_torch.project import ROOT
 from model import Request, Response
 from serving.http import openapi
-from serving.http.routes import ROUTES
+from serving.http.routes import routes_of
+
+ROUTES = routes_of(model)
 
 
 class Texts(RootModel[list[str]]):
@@ -81,3 +85,47 @@ def test_lists_are_documented_where_they_are_taken() -> None:
 
     assert body(Point)["anyOf"][1]["maxItems"] == 7
     assert body(Texts) == {"$ref": "#/components/schemas/Texts"}
+
+
+class Talking(Hinting):
+    """A model that answers in pieces."""
+
+    def stream(self, request: Point) -> Iterator[Point | str]:
+        """Not called here."""
+        raise NotImplementedError
+
+
+def test_answers_in_pieces_are_described() -> None:
+    """A model with `stream` has two more media types on each of its routes, with the type of a piece; others have none."""
+    document = openapi.document(Point, Texts, None, 100, ROUTES, Talking.stream)
+    validate(document)
+    for path in ("/predict", "/"):
+        content = document["paths"][path]["post"]["responses"]["200"]["content"]
+        assert list(content) == ["application/json", "text/event-stream", "application/x-ndjson"]
+        piece = content["text/event-stream"]["schema"]["contentSchema"]
+        named, text = piece["anyOf"]
+        assert document["components"]["schemas"][named["$ref"].rpartition("/")[2]]["title"] == "Point"
+        assert text == {"type": "string"}
+        line = content["application/x-ndjson"]["schema"]["contentSchema"]
+        assert (line["properties"]["piece"], set(line["properties"])) == (piece, {"piece", "end", "error"})
+    assert "StreamEnd" in document["components"]["schemas"]
+    plain = openapi.document(Point, Texts, None, 100, ROUTES)
+    assert list(plain["paths"]["/"]["post"]["responses"]["200"]["content"]) == ["application/json"]
+    assert "StreamEnd" not in plain["components"]["schemas"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "wanted"),
+    [(Iterator[str], {"type": "string"}), (list, {}), ("Iterator[Missing]", {}), (Iterator[Any], {})],
+)
+def test_any_annotation_of_stream_gives_a_document(returned: Any, wanted: dict[str, Any]) -> None:
+    """Text pieces are strings, and where the annotation says nothing a piece may be anything."""
+
+    def stream(request: Point) -> Any:
+        raise NotImplementedError
+
+    stream.__annotations__["return"] = returned
+    document = openapi.document(Point, Texts, None, 100, ROUTES, stream)
+    validate(document)
+    content = document["paths"]["/"]["post"]["responses"]["200"]["content"]
+    assert content["text/event-stream"]["schema"]["contentSchema"] == wanted

@@ -82,5 +82,6 @@ def test_what_the_function_ships_is_small() -> None:
     """All of src/ together: what is not needed to serve stays out of the package."""
     src = ROOT / "src"
     sizes = {path: path.stat().st_size for path in src.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert sum(sizes.values()) < 450_000  # 110 kB of it read programs, and are imported with one alone
-    assert sum(size for path, size in sizes.items() if path.parent == src / "serving" / "http" / "web") < 40_000
+    # 110 kB of it read programs, and 27 kB answer OpenAI's clients: both are imported by those who use them alone.
+    assert sum(sizes.values()) < 620_000
+    assert sum(size for path, size in sizes.items() if path.parent == src / "serving" / "http" / "web") < 60_000

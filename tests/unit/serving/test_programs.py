@@ -17,7 +17,7 @@ from program_kit import models
 from program_kit.archives import by_torch, layout_of, pack, records_of
 from program_kit.hostile import HOSTILE, MODEL, SCRIPT, code_of
 from serving.releases import format, screening
-from serving.releases.programs import expressions, operators, schema, script_parser, seen
+from serving.releases.programs import divisions, expressions, operators, schema, script_parser, seen
 from serving.releases.programs.check import check_program
 from serving.releases.programs.fields import Fields, OneField
 from serving.releases.programs.refusal import Kind, ProgramError
@@ -127,9 +127,19 @@ def test_there_are_at_least_forty_kinds() -> None:
 
 
 SEEN = {
-    "y = torch.remainder(4, torch.dim(input))\n    z = torch.mul_(bias, y)": "aten::remainder of numbers by what is not fixed",
-    "y = torch.floordiv(4, torch.len([1]))\n    z = torch.mul_(bias, y)": "aten::floordiv of numbers by what is not fixed",
-    "y = torch.remainder(torch.dim(input), 0)\n    z = torch.mul_(bias, y)": "aten::remainder of numbers by what is not fixed",
+    "y = torch.remainder(4, torch.dim(input))\n    z = torch.mul_(bias, y)": "aten::remainder by what is not a fixed number",
+    "y = torch.floordiv(4, torch.len([1]))\n    z = torch.mul_(bias, y)": "aten::floordiv by what is not a fixed number",
+    "y = torch.remainder(torch.dim(input), 0)\n    z = torch.mul_(bias, y)": "aten::remainder by what is not a fixed number",
+    'y = torch.div(input, input, rounding_mode="trunc")\n    z = torch.mul_(bias, y)': "aten::div by what is not a fixed number",
+    'y = torch.div(input, -1, rounding_mode="floor")\n    z = torch.mul_(bias, y)': "aten::div by what is not a fixed number",
+    "y = torch.floor_divide(input, input)\n    z = torch.mul_(bias, y)": "aten::floor_divide by what is not a fixed number",
+    "y = torch.floor_divide_(input, bias)\n    z = torch.mul_(bias, y)": "aten::floor_divide_ by what is not a fixed number",
+    "y = torch.remainder(input, -1)\n    z = torch.mul_(bias, y)": "aten::remainder by what is not a fixed number",
+    "y = torch.remainder(input, 4294967295)\n    z = torch.mul_(bias, y)": "aten::remainder by what is not a fixed number",
+    "y = torch.remainder(3, input)\n    z = torch.mul_(bias, y)": "aten::remainder by what is not a fixed number",
+    "y = torch.fmod(input, input)\n    z = torch.mul_(bias, y)": "aten::fmod by what is not a fixed number",
+    "y = torch.clone(input, memory_format=4)\n    z = torch.mul_(bias, y)": "aten::clone with a type or a layout",
+    "y = torch.to(input, 99)\n    z = torch.mul_(bias, y)": "aten::to with a type or a layout",
     "y = unchecked_cast(List[int], input)\n    z = torch.append(y, 1)": "prim::unchecked_cast to List",
     "y = (input).as_strided([4], [1])\n    z = torch.add_(y, 1)": "aten::as_strided",
     "y = (input).resize_([4])": "aten::resize_",
@@ -151,6 +161,72 @@ def test_what_only_torch_can_tell_is_found_once_torch_has_read_it(
     with pytest.raises(ProgramError) as refused:
         seen.check(path, SCRIPT)
     assert SEEN[statement] in str(refused.value)
+
+
+class Divides(torch.nn.Module):
+    """Divides its input by something, in one of several ways."""
+
+    fixed: torch.Tensor
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.divisor = 3
+        self.register_buffer("fixed", torch.tensor([7]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Divide."""
+        match self.way:
+            case "number":
+                return x // 2 + x % 5 + torch.div(x, 4, rounding_mode="floor") + torch.fmod(x, 7)
+            case "attribute":
+                return x % self.divisor
+            case "size":
+                return x.reshape(x.shape[0] // 2, -1).remainder(x.shape[1])
+            case "fraction":
+                return x / x
+            case "tensor":
+                return x % self.fixed
+            case "input":
+                return torch.div(x, x, rounding_mode="trunc")
+        return torch.floor_divide(x, -1)
+
+
+@pytest.mark.parametrize("kind", ["pt2", "torchscript"])
+@pytest.mark.parametrize(
+    ("way", "passes"),
+    [
+        ("number", True),
+        ("attribute", True),
+        ("size", True),
+        ("fraction", True),
+        ("tensor", False),
+        ("input", False),
+        ("least", False),
+    ],
+)
+def test_a_division_passes_where_its_divisor_is_known(tmp_path: Path, kind: str, way: str, passes: bool) -> None:
+    """Real programs divide by fixed numbers and sizes; by a tensor, which may hold -1, none may divide whole numbers."""
+    path, example = tmp_path / f"model.{kind}", torch.arange(1, 13).reshape(4, 3)
+    if kind == "pt2":
+        torch.export.save(torch.export.export(Divides(way), (example,)), path)
+    else:
+        torch.jit.trace(Divides(way), (example,)).save(str(path))
+    if passes:
+        seen.check(path, kind_of(path.name))
+    else:
+        with pytest.raises(ProgramError, match="by what is not a fixed number"):
+            seen.check(path, kind_of(path.name))
+
+
+@given(SIGNED | st.integers() | st.floats(), SIGNED)
+def test_a_harmless_divisor_is_never_minus_one(divisor: float, number: int) -> None:
+    """Whatever number torch makes of it, in 32 or in 64 bits, a divisor that passes is neither 0 nor -1."""
+    if divisions.is_harmless(divisor) and isinstance(divisor, int):
+        for bits in (32, 64):
+            cut = divisor & (2**bits - 1)
+            assert cut != 2**bits - 1
+        assert divisor != 0
 
 
 @pytest.mark.parametrize("cut", [0, 10, 500, -30, -1])

@@ -415,6 +415,9 @@ def test_the_fields_with_bytes_are_found() -> None:
     assert only_content(Request) is None
     assert only_content(field(Image)) is not None
     assert body_field(field(int)) is None
+    two: Any = create_model("Two", image=(Image, ...), sound=(Audio | None, None))
+    assert body_field(two)[0] == "image"  # type: ignore[index]
+    assert body_field(create_model("Both", image=(Image, ...), sound=(Audio, ...))) is None
 
 
 def test_a_number_that_may_be_missing_is_null() -> None:

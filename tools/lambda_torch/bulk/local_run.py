@@ -13,7 +13,7 @@ from lambda_torch.bulk.output import Output
 from lambda_torch.errors import BulkError
 
 if TYPE_CHECKING:
-    from lambda_torch.emulator.environment import InvokeResult
+    from lambda_torch.emulator.function import InvokeResult
     from lambda_torch.emulator.pool import Pool
 
 # How many batches wait for each environment, so that it always has work.

@@ -41,9 +41,9 @@ def sample_model() -> Iterator[None]:
 
 
 def golden_of(model: Path | None) -> Path | None:
-    """The file of golden examples beside the package `model` of a folder. None if there is no such file."""
-    file = model / "golden.json" if model is not None else None
-    return file if file is not None and file.is_file() else None
+    """The file of golden examples beside the package `model` of a folder (None: src). None if there is no such file."""
+    file = (project.SRC if model is None else model) / "golden.json"
+    return file if file.is_file() else None
 
 
 def _use(_context: click.Context, _parameter: click.Parameter, model: Path | None) -> Path | None:

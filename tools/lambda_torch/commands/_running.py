@@ -33,8 +33,9 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--release",
                 type=click.Path(path_type=Path, exists=True, file_okay=False),
-                help="The release folder to publish. Default: build/release, which is trained first if it does not exist. "
-                "With --model: build/releases/NAME, which that folder's make_release.py makes if it does not exist.",
+                help="The release folder to publish. Default: build/release if it exists, else the trained release of the "
+                "sample model. With --model: build/releases/NAME, which that folder's make_release.py makes if it does "
+                "not exist.",
             ),
             click.option(
                 "--layer",
@@ -107,8 +108,13 @@ def options_of(
     variables: dict[str, str],
     memory: int = 3008,
     concurrency: int = 1,
+    shipped_emulator: bool = False,
 ) -> "RunOptions":
-    """The options of the run. Trains the sample model if there is no release to publish yet."""
+    """The options of the run.
+
+    Raises:
+        EmulatorError: the function cannot run here, or there is no release to publish.
+    """
     from lambda_torch.emulator import software
     from lambda_torch.emulator.run import RunOptions
     from lambda_torch.packages import local
@@ -116,20 +122,46 @@ def options_of(
 
     if context.meta.get(ALLOW_PROGRAMS) or (model is not None and parameters.of(model).allow_programs):
         variables = {**variables, "ALLOW_PROGRAMS": "true"}
-    software.emulator_binary()  # fails on an unsupported machine, before the long work
+    if shipped_emulator:
+        software.emulator_binary()  # fails on an unsupported machine, before the long work
     chosen = software.choose(layer, reports_to(console).step)
     if model is not None and (packages := local.installed(model, reports_to(console).step)) is not None:
         chosen = chosen.after(packages)
-    if release is None and model is not None:
-        release = release_of(model, console)
+    golden = golden_of(model)
     if release is None:
-        release = project.RELEASE
-        if not release.exists():
-            from lambda_torch.commands import train
+        release, golden = (own_release(), golden) if model is None else (release_of(model, console), golden)
+        if release == project.SAMPLE_RELEASE:
+            golden = project.SAMPLE_GOLDEN
+    return RunOptions(
+        chosen,
+        release,
+        concurrency,
+        memory,
+        timeout,
+        variables,
+        model,
+        golden,
+        shipped_emulator=shipped_emulator,
+    )
 
-            console.print(f"{release} has no release yet: training the sample model")
-            context.invoke(train.command, output=release)
-    return RunOptions(chosen, release, concurrency, memory, timeout, variables, model, golden_of(model))
+
+def own_release() -> Path:
+    """The release of src/model: that in build/release, or else the sample model's.
+
+    Raises:
+        EmulatorError: src/model is a model of the user's own, and build/release does not exist.
+    """
+    from lambda_torch.errors import EmulatorError
+
+    if project.RELEASE.exists():
+        return project.RELEASE
+    if project.has_sample_model():
+        return project.SAMPLE_RELEASE
+    raise EmulatorError(
+        f"There is no release of the model in {project.SRC / 'model'}: {project.RELEASE} does not exist.\n"
+        f"Next: put the files that Model.load reads into {project.RELEASE}, or name their folder: "
+        "make serve RELEASE=FOLDER (lambda-torch serve --release FOLDER)."
+    )
 
 
 def release_of(model: Path, console: "Console") -> Path:
@@ -151,8 +183,9 @@ def release_of(model: Path, console: "Console") -> Path:
         return release
     if not maker.is_file():
         raise EmulatorError(
-            f"There is no release of {model}: {release} does not exist, and there is no {maker} to make it. "
-            "Next: name a release folder with --release."
+            f"There is no release of {model}: {release} does not exist, and there is no {maker} that makes it.\n"
+            f"Next: put the files that Model.load reads into {release} (lambda-torch convert writes one of a .pth "
+            "file), or name their folder: make serve MODEL=... RELEASE=FOLDER (lambda-torch serve --release FOLDER)."
         )
     console.print(f"{release} has no release yet: running {maker}")
     from lambda_torch.packages import local
@@ -162,20 +195,35 @@ def release_of(model: Path, console: "Console") -> Path:
     path = os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, str(maker), "--output", str(release)]
     if subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode:
-        raise EmulatorError(f"{maker} failed. The lines above say why.")
+        raise EmulatorError(
+            f"{maker} failed. The lines above say why.\nNext: correct it, and run the same command again."
+        )
     return release
 
 
 def reports_to(console: "Console") -> "Reports":
     """The reports of a run as lines on a console. The function's log is dim."""
-    from rich.text import Text
-
     from lambda_torch.emulator.run import Reports
 
     def line(style: str) -> Callable[[str], None]:
-        return lambda text: console.print(Text(text, style), soft_wrap=True)
+        return styled_lines(console, style)
 
     return Reports(step=line("bold"), note=line("yellow"), log=line("dim"))
+
+
+def styled_lines(console: "Console", style: str) -> Callable[[str], None]:
+    """Writes lines in a style. The style is worked out once: a thousand lines a second must cost little."""
+    from rich.text import Text
+
+    with console.capture() as capture:
+        console.print(Text("|", style), end="")
+    before, after = capture.get().split("|")
+
+    def write(text: str) -> None:
+        console.file.write(f"{before}{text}{after}\n")
+        console.file.flush()
+
+    return write
 
 
 @contextmanager

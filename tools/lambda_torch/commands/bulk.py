@@ -28,7 +28,7 @@ S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)")
     type=click.Path(path_type=Path, dir_okay=False),
     help="The file to write. Default: the name of INPUT with .results.jsonl, in the current folder.",
 )
-@click.option("--local", is_flag=True, help="Answer on this machine, in environments of Lambda's emulator.")
+@click.option("--local", is_flag=True, help="Answer on this machine, in environments as Lambda has them.")
 @click.option(
     "--bucket", envvar="MODEL_BUCKET", show_envvar=True, help="The bucket of the stack: ModelBucketName in its outputs."
 )

@@ -1,10 +1,15 @@
 """`lambda-torch diff`: show what changed from one release to another."""
 
+import json
 from typing import Any
 
 import click
 
 from lambda_torch.commands._bucket import bucket_options, channel_option, json_option, opened, print_json
+from lambda_torch.commands._tables import print_table
+
+# Characters of a request or a response.
+LONGEST = 300
 
 
 @click.command()
@@ -31,22 +36,30 @@ def command(a: str, b: str, bucket: str, endpoint_url: str | None, channel: str,
 
 
 def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
     titles = [version[:16] for version in found["versions"]]
-    files = Table("file", "change", *titles, title="files")
-    for name, entry in found["files"].items():
-        files.add_row(name, entry["change"], *("" if size is None else f"{size:,}" for size in entry["sizes"]))
-    console.print(files)
+    print_table(
+        ("file", "change", *(f"#{title}" for title in titles)),
+        [
+            (name, entry["change"], *("" if size is None else f"{size:,}" for size in entry["sizes"]))
+            for name, entry in found["files"].items()
+        ],
+        "Files, in bytes",
+    )
     if found["metrics"]:
-        metrics = Table("metric", *titles, title="metrics")
-        for name, values in found["metrics"].items():
-            metrics.add_row(name, *("" if value is None else f"{value:g}" for value in values))
-        console.print(metrics)
+        rows = [
+            (name, *("" if value is None else f"{value:g}" for value in values))
+            for name, values in found["metrics"].items()
+        ]
+        print_table(("metric", *(f"#{title}" for title in titles)), rows, "Metrics")
     if found["golden"]:
-        golden = Table("request", *titles, title="golden examples")
-        for entry in found["golden"]:
-            golden.add_row(str(entry["request"])[:60], *(str(response)[:60] for response in entry["responses"]))
-        console.print(golden)
+        shown = [(entry["request"], *entry["responses"]) for entry in found["golden"]]
+        print_table(("request", *titles), [tuple(map(_short, row)) for row in shown], "Golden examples")
+
+
+def _short(value: Any) -> str:
+    """A value as JSON. A long one ends between two items, so that no number is cut."""
+    text = "" if value is None else json.dumps(value, ensure_ascii=False)
+    if len(text) <= LONGEST:
+        return text
+    place = max(text.rfind(sign, 0, LONGEST) for sign in (", ", " "))
+    return f"{text[:place] if place > 0 else text[:LONGEST]} ..."

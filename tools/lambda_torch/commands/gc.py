@@ -3,6 +3,7 @@
 import click
 
 from lambda_torch.commands._bucket import bucket_options, dry_run_option, json_option, opened, print_json
+from lambda_torch.commands._tables import print_table
 
 
 @click.command()
@@ -37,7 +38,7 @@ def command(keep: int, grace_hours: float, bucket: str, endpoint_url: str | None
     if as_json:
         print_json({"removed": [each.version for each in removed], "dry_run": dry_run})
         return
-    for each in removed:
-        click.echo(each.version)
+    if removed:
+        print_table(("#version", "#size"), [(each.version[:16], decimal(each.size)) for each in removed])
     size = decimal(sum(each.size for each in removed))
     click.echo(f"{len(removed)} releases {'would be ' if dry_run else ''}removed, {size}.", err=True)

@@ -13,7 +13,7 @@ from lambda_torch.commands._running import memory_option, options_of, reports_to
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lambda_torch.emulator.environment import InvokeResult
+    from lambda_torch.emulator.function import InvokeResult
     from lambda_torch.emulator.run import RunOptions
 
 ANSWER_SECONDS = 900  # the longest that a function may take
@@ -91,7 +91,7 @@ def _checked(event: IO[bytes]) -> bytes:
 
 def _invoke_url(url: str) -> str:
     """The address of an emulator with the path of the Invoke API, the only path that an emulator has."""
-    from lambda_torch.emulator.environment import INVOKE_PATH
+    from lambda_torch.emulator.rie_environment import INVOKE_PATH
 
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -103,7 +103,7 @@ def _post(url: str, content: bytes) -> "InvokeResult":
     """Send the event over HTTP, to the Invoke API of `lambda-torch serve` or to a plain emulator."""
     import requests
 
-    from lambda_torch.emulator.environment import outcome_of
+    from lambda_torch.emulator.rie_environment import outcome_of
     from lambda_torch.errors import EmulatorError
 
     try:

@@ -30,9 +30,13 @@ def new(file: Path) -> None:
 
 
 @command.command()
-@click.argument("key", metavar="FILE|awskms:KEY")
-def show(key: str) -> None:
-    """Print the public key of a private key in a FILE, or of a KEY of AWS KMS (its id, ARN or alias)."""
+@click.argument("key", metavar="[FILE|awskms:KEY]", required=False)
+@click.option("--stack", metavar="NAME", help="The key of this deployed stack (parameter SigningKey).")
+def show(key: str | None, stack: str | None) -> None:
+    """Print the public key of a private key in a FILE, of a KEY of AWS KMS (its id, ARN or alias), or of a stack."""
+    from lambda_torch.releases.deployed import key_of_stack
     from lambda_torch.releases.keys import open_key
 
-    click.echo(open_key(key).signer)
+    if (key is None) == (stack is None):
+        raise click.UsageError("Name one key: FILE, awskms:KEY or --stack NAME.")
+    click.echo(open_key(key_of_stack(stack) if stack is not None else str(key)).signer)

@@ -1,4 +1,4 @@
-"""`lambda-torch layer`: show what is in a layer, record what your own model uses of torch, and publish the layer."""
+"""`lambda-torch layer`: show what is in a layer, record what your own model uses of torch, publish it, update torch."""
 
 import json
 import sys
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from lambda_torch import project
-from lambda_torch.commands import layer_publish
+from lambda_torch.commands import layer_doctor, layer_publish
 from lambda_torch.commands._model import model_option
+from lambda_torch.commands._tables import megabytes, print_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from builder.account.ledger import LayerReport
 
 REPORT = project.BUILD / "report.json"
+# Bytes of a kind of file in a package. Smaller parts are not shown.
+SMALLEST_PART = 5000
 
 
 @click.group()
 def command() -> None:
-    """Show what is in a layer, record what your own model uses of torch, and publish the layer.
+    """Show what is in a layer, record what your own model uses of torch, publish the layer, and prepare a new torch.
 
     `make layer` builds the layer.
     """
@@ -29,6 +32,7 @@ def command() -> None:
 
 
 command.add_command(layer_publish.publish)
+command.add_command(layer_doctor.doctor)
 
 
 @command.command()
@@ -46,7 +50,7 @@ def inspect(path: Path, as_json: bool, html: Path | None, rows: int) -> None:
         lambda-torch layer inspect
         lambda-torch layer inspect ~/Downloads/other-layer.zip --html layer.html
     """
-    from builder.account import ledger, table, treemap
+    from builder.account import ledger, treemap
     from builder.errors import BuildError
 
     try:
@@ -56,9 +60,47 @@ def inspect(path: Path, as_json: bool, html: Path | None, rows: int) -> None:
     _complete(report, path)
     if html is not None:
         html.write_text(treemap.draw(report.tree(), f"{path.name}: {report.unzipped_bytes:,} bytes"), encoding="utf-8")
-    click.echo(json.dumps(report.to_json(), indent=1) if as_json else table.text(report, rows=rows).strip("\n"))
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=1))
+    else:
+        _print(report, rows)
     if report.headroom_bytes < 0:
         sys.exit(1)
+
+
+def _print(report: "LayerReport", rows: int) -> None:
+    """Tables of steps, packages and libraries, each with at most `rows` rows, and how many bytes are left."""
+    from builder.account import table
+    from builder.account.contents import KINDS
+
+    if report.steps:
+        steps = [step for step in report.steps if step.saved_bytes or step is report.steps[0]]
+        cells = [
+            (step.name, megabytes(step.bytes), megabytes(step.saved_bytes), f"{step.seconds:.0f}") for step in steps
+        ]
+        print_table(("after step", "#MB", "#saved", "#seconds"), cells)
+    packages = []
+    for package in report.packages[:rows]:
+        kinds = sorted(package.kinds.items(), key=lambda item: -item[1])
+        parts = [f"{KINDS[kind]} {megabytes(size)}" for kind, size in kinds if size >= SMALLEST_PART]
+        packages.append((package.name, megabytes(package.bytes), ", ".join(parts)))
+    print_table(("package", "#MB", "of it"), packages)
+    _print_more(len(report.packages) - rows)
+    if report.libraries:
+        libraries = []
+        for library in report.libraries[:rows]:
+            sections = sorted(library.sections, key=lambda section: -section["hot"])[:3]
+            parts = [f"{section['name']} {section['hot'] / 1e6:.1f}" for section in sections]
+            path = library.path.removeprefix("python/")
+            libraries.append((path, megabytes(library.bytes), megabytes(library.cold_bytes), ", ".join(parts)))
+        print_table(("library", "#MB", "#+ cold", "largest sections"), libraries)
+        _print_more(len(report.libraries) - rows)
+    click.echo(table.total(report))
+
+
+def _print_more(count: int) -> None:
+    if count > 0:
+        click.echo(f"... and {count} more (--rows shows them)")
 
 
 def _complete(report: "LayerReport", path: Path) -> None:
@@ -81,7 +123,7 @@ def _complete(report: "LayerReport", path: Path) -> None:
 @click.option(
     "--release",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The release folder that the handler serves. Default: build/release, which is trained first if it does not exist.",
+    help="The release folder that the handler serves. Default: build/release if it exists, else the trained sample.",
 )
 @model_option
 @click.pass_context

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lambda_torch import project
-from lambda_torch.commands._running import reports_to, signals_interrupt
+from lambda_torch.commands._running import own_release, reports_to, signals_interrupt
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--release",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The release folder to publish. Default: build/release, which is trained first if it does not exist.",
+    help="The release folder to publish. Default: build/release if it exists, else the trained sample.",
 )
 @click.option("--build/--no-build", default=True, show_default=True, help="Run sam build --use-container first.")
 @click.option(
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Start only the S3 server, with the release. Prints the sam local commands that use it, and builds nothing.",
 )
-@click.pass_context
-def command(context: click.Context, port: int, release: Path | None, build: bool, storage_only: bool) -> None:
+def command(port: int, release: Path | None, build: bool, storage_only: bool) -> None:
     """Serve the function in AWS's own container at http://127.0.0.1:3000, without an AWS account.
 
     The command builds the function and the layer with `sam build --use-container` (only what changed), starts an S3
@@ -49,14 +48,13 @@ def command(context: click.Context, port: int, release: Path | None, build: bool
     serving = threading.Event()
     with signals_interrupt():
         try:
-            _run(context, console, port, release, build=build, storage_only=storage_only, serving=serving)
+            _run(console, port, release, build=build, storage_only=storage_only, serving=serving)
         except (KeyboardInterrupt, click.Abort):
             console.print("Stopped.")
             sys.exit(0 if serving.is_set() else 130)
 
 
 def _run(
-    context: click.Context,
     console: "Console",
     port: int,
     release: Path | None,
@@ -76,12 +74,7 @@ def _run(
     if not storage_only:
         listen("127.0.0.1", port).close()  # a port that is in use fails here, before the long work
     if release is None:
-        release = project.RELEASE
-        if not release.exists():
-            from lambda_torch.commands import train
-
-            console.print(f"{release} has no release yet: training the sample model")
-            context.invoke(train.command, output=release)
+        release = own_release()
     if not storage_only and build:
         building.build(runtime.choose(reports.step), reports.step)
     if not storage_only and not (project.ROOT / building.BUILT_TEMPLATE).is_file():

@@ -38,13 +38,15 @@ def document(release: Path | None) -> dict[str, object]:
     Raises:
         click.ClickException: the release does not load.
     """
+    import model
     from model import Model, Request, Response
     from serving.http import openapi
-    from serving.http.routes import ROUTES
+    from serving.http.routes import routes_of
     from serving.settings import Settings
 
     try:
         loaded = None if release is None else Model.load(release)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    return openapi.document(Request, Response, loaded, Settings().max_batch_items, ROUTES)
+    stream = getattr(Model, "stream", None)
+    return openapi.document(Request, Response, loaded, Settings().max_batch_items, routes_of(model), stream)

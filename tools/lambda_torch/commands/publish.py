@@ -16,6 +16,9 @@ from lambda_torch.commands._bucket import (
 )
 from lambda_torch.commands._model import golden_of, model_option
 
+# What `--sign` without a value stands for. It is no name of a file.
+KEY_OF_STACK = "\0"
+
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
@@ -42,14 +45,23 @@ from lambda_torch.commands._model import golden_of, model_option
 @click.option(
     "--sign",
     "key_name",
-    metavar="FILE|awskms:KEY",
+    metavar="[FILE|awskms:KEY]",
+    is_flag=False,
+    flag_value=KEY_OF_STACK,
     help="Sign the release with the private key in this file (lambda-torch key new FILE), or with an Ed25519 key of AWS KMS, "
-    "named by its id, ARN or alias.",
+    "named by its id, ARN or alias. Without a key: with that of --stack (parameter SigningKey).",
 )
 @click.option(
     "--stack",
     metavar="NAME",
-    help="Compare the release's size with /tmp and memory of this deployed stack. Default: with those of a new stack.",
+    help="Compare the release's size with /tmp and memory of this deployed stack, and sign with its key if --sign names none. "
+    "Default: with those of a new stack.",
+)
+@click.option(
+    "--try-processors/--no-try-processors",
+    default=True,
+    show_default=True,
+    help="Also try the golden examples with the kernels that PyTorch uses on other processors. Lambda's hosts differ.",
 )
 @dry_run_option
 @json_option
@@ -65,6 +77,7 @@ def command(
     golden_file: Path | None,
     key_name: str | None,
     stack: str | None,
+    try_processors: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -78,10 +91,15 @@ def command(
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from lambda_torch.errors import BucketError
+    from lambda_torch.releases.deployed import key_of_stack
     from lambda_torch.releases.fitting import StackSizes
     from lambda_torch.releases.keys import open_key
     from lambda_torch.releases.publishing import publish
 
+    if key_name == KEY_OF_STACK:
+        if stack is None:
+            raise click.UsageError("--sign without a key takes that of a stack. Next: add --stack NAME, or name a key.")
+        key_name = key_of_stack(stack)
     key = None if key_name is None else open_key(key_name)
     sizes = StackSizes() if stack is None else StackSizes.of_stack(stack)
     figures = dict(map(_metric, metrics))
@@ -100,6 +118,7 @@ def command(
             key=key,
             progress=lambda _, sent: bar.update(task, advance=sent),
             dry_run=dry_run,
+            say=bar.console.print if try_processors else None,
         )
         is_other = done.previous not in (None, done.version)
         before = 0
@@ -116,6 +135,7 @@ def command(
             "existed": done.existed,
             "previous": done.previous,
             "warnings": problems,
+            "left_out": done.left_out,
         }
         facts["signer"] = None if key is None else key.signer
         print_json({**facts, "channel": None if no_promote else channel, "dry_run": dry_run})
@@ -124,6 +144,8 @@ def command(
     console.print(f"{len(done.sent)} files {would}sent." if done.sent else "The bucket already had every file.")
     if done.existed and (note or metrics or golden_file):
         console.print("This release was published before. Its note, metrics and golden examples did not change.")
+    if done.left_out:
+        console.print(f"Left out, because no release has such files: {', '.join(done.left_out)}", soft_wrap=True)
     if key is not None:
         console.print(f"Signed by {key.signer}." if not dry_run else f"It would be signed by {key.signer}.")
     if done.programs:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import click
 
 from lambda_torch.commands._bucket import bucket_options, json_option, opened, print_json
+from lambda_torch.commands._tables import print_table
 
 
 @click.command()
@@ -12,10 +13,7 @@ from lambda_torch.commands._bucket import bucket_options, json_option, opened, p
 @json_option
 def command(bucket: str, endpoint_url: str | None, as_json: bool) -> None:
     """List the releases: version, age, size, note, metrics, and the channels that name them."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.filesize import decimal
-    from rich.table import Table
 
     from lambda_torch.releases.catalog import age, listing
 
@@ -27,12 +25,12 @@ def command(bucket: str, endpoint_url: str | None, as_json: bool) -> None:
     if not listed:
         click.echo(f"No release yet. Next: lambda-torch publish FOLDER --bucket {bucket}", err=True)
         return
-    table = Table("version", "age", "size", "channels", "note and metrics", box=SIMPLE_HEAD, padding=(0, 1, 1, 0))
     now = datetime.now(UTC)
+    rows = []
     for each in listed:
         manifest = each.release.manifest
         metrics = ", ".join(f"{name} {value:g}" for name, value in manifest.metrics.items())
         about = "\n".join(filter(None, (manifest.note, metrics)))
         roles = "\n".join(each.roles)
-        table.add_row(manifest.version[:16], age(manifest.created, now), decimal(manifest.size), roles, about)
-    Console().print(table)
+        rows.append((manifest.version[:16], age(manifest.created, now), decimal(manifest.size), roles, about))
+    print_table(("#version", "#age", "#size", "channels", "note and metrics"), rows)

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lambda_torch.commands._running import memory_option, options_of, reports_to, run_options, signals_interrupt
+from lambda_torch.commands._running import (
+    memory_option,
+    options_of,
+    reports_to,
+    run_options,
+    signals_interrupt,
+    styled_lines,
+)
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from rich.console import Console
 
@@ -50,6 +58,14 @@ if TYPE_CHECKING:
 @click.option(
     "--verbose", is_flag=True, help="Show the function's log as it is: JSON, with the phases of each request."
 )
+@click.option(
+    "--runtime",
+    type=click.Choice(["own", "shipped"]),
+    default="own",
+    show_default=True,
+    help="'own' is the Runtime API of this command. 'shipped' is AWS's Runtime Interface Emulator, which the SAM CLI "
+    "ships: it does not stream, and runs on Linux only.",
+)
 @run_options
 @memory_option
 @click.pass_context
@@ -61,6 +77,7 @@ def command(
     payload: str,
     reload: bool,
     verbose: bool,
+    runtime: str,
     model: Path | None,
     release: Path | None,
     layer: str,
@@ -70,9 +87,9 @@ def command(
 ) -> None:
     """Serve the function at http://127.0.0.1:3000, without Docker and without an AWS account.
 
-    AWS's own Runtime Interface Emulator and runtime client run the function as Lambda would. A local S3 server (moto)
-    holds the release while the command runs. When you save a file in src/ (or in the folder of the model), the function
-    restarts. Ctrl-C ends everything.
+    AWS's own runtime client runs the function as Lambda would, on a Runtime API of this command. Streamed answers
+    arrive piece by piece. A local S3 server (moto) holds the release while the command runs. When you save a file in
+    src/ (or in the folder of the model), the function restarts. Ctrl-C ends everything.
 
     \b
     Example:
@@ -99,6 +116,7 @@ def command(
                     timeout=timeout,
                     variables=variables,
                     concurrency=concurrency,
+                    shipped_emulator=runtime == "shipped",
                 )
                 reports = reports_to(console)
                 reports = replace(reports, log=log_lines.writer(reports.log, verbose=verbose))
@@ -120,7 +138,7 @@ def _serve(
 ) -> None:
     import os
 
-    from lambda_torch.emulator import run
+    from lambda_torch.emulator import readiness, run
     from lambda_torch.emulator.gateway import Gateway
     from lambda_torch.emulator.invoke_api import InvokeApi
     from lambda_torch.emulator.payloads import PAYLOADS, GatewayRequest
@@ -134,18 +152,21 @@ def _serve(
         identity = run.new_identity()
         # An answer may wait for a start-up, and for the requests before it in the queue.
         invoke_api = InvokeApi(running.pool, identity, timeout_seconds=4 * options.timeout_seconds)
-        gateway = Gateway(running.pool, form, lambda handled: _access(console, handled))
+        gateway = Gateway(running.pool, form, _access_log(console), streams=running.streams)
         with (
             run.serving(invoke_api, invocations) as invoke_url,
             run.RunNote(invoke_url, identity, os.getpid()).left(),
             run.serving(gateway, taken) as url,
         ):
+            reports.step("Asking the function whether it serves the release")
+            if reason := readiness.refusal(running.pool, health, reports.step):
+                raise EmulatorError(readiness.not_ready(reason, options))
             init = f", of which the function's start-up took {running.init_ms:.0f} ms" if running.init_ms else ""
             reports.step(f"Ready after {time.monotonic() - started:.1f} s{init}. Release {running.version}")
             console.print(f"Lambda's Invoke API, which lambda-torch invoke uses: {invoke_url}", soft_wrap=True)
-            console.print(
-                f"To publish another release here: {_publish_command(running.storage, options.model)}", soft_wrap=True
-            )
+            console.print("To publish a release here after a change of its files:")
+            # Alone in its line, without a style and without a break, so that it can be copied and pasted.
+            console.file.write(f"{_publish_command(running.storage, options)}\n")
             with contextlib.ExitStack() as stack:
                 watch = None
                 if reload:
@@ -165,12 +186,15 @@ def _serve(
                     if watch is None:
                         time.sleep(0.5)
                     elif changed := watch.changed(0.5):
-                        _start_again(running, changed, reports)
+                        _start_again(running, changed, reports, health, options)
             raise EmulatorError(f"The S3 server ended unexpectedly. Its last lines:\n{running.storage.tail()}")
 
 
-def _start_again(running: "LocalRun", changed: set[Path], reports: "Reports") -> None:
-    """Restart the function with its new code. If it does not start, the next save tries again."""
+def _start_again(
+    running: "LocalRun", changed: set[Path], reports: "Reports", health: bytes, options: "RunOptions"
+) -> None:
+    """Restart the function with its new code. If it does not start or does not serve, the next save tries again."""
+    from lambda_torch.emulator import readiness
     from lambda_torch.emulator.software import FUNCTION_REQUIREMENTS
 
     names = sorted(path.name for path in changed)
@@ -179,24 +203,39 @@ def _start_again(running: "LocalRun", changed: set[Path], reports: "Reports") ->
     if FUNCTION_REQUIREMENTS in changed:
         reports.note("New requirements need a new start of lambda-torch serve. Next: make setup, then start it again.")
     started = time.monotonic()
-    if running.pool.renew().result() is None:
-        reports.step(f"Ready again after {time.monotonic() - started:.1f} s")
-    else:
+    if running.pool.renew().result() is not None:
         reports.note("The next save tries again.")
+    elif reason := readiness.refusal(running.pool, health, reports.step):
+        reports.note(f"{readiness.not_ready(reason, options)}\nThe next save tries again.")
+    else:
+        reports.step(f"Ready again after {time.monotonic() - started:.1f} s")
 
 
-def _publish_command(storage: "Storage", model: Path | None) -> str:
-    from lambda_torch.emulator.storage import CREDENTIALS
+def _publish_command(storage: "Storage", options: "RunOptions") -> str:
+    """The command that publishes the release again, for a shell in any folder."""
+    from lambda_torch.emulator.storage import CREDENTIALS, REGION
 
+    words = [str(Path(sys.argv[0]).absolute()), "publish", str(options.release.absolute())]
+    if options.model is not None:
+        words += ["--model", str(options.model.absolute())]
+    if options.golden is not None and options.golden.parent != options.model:
+        words += ["--golden", str(options.golden.absolute())]
+    words += ["--no-try-processors", "--bucket", storage.bucket, "--endpoint-url", storage.url]
     credentials = " ".join(f"{name}={value}" for name, value in CREDENTIALS.items())
-    other = f" --model {shlex.quote(str(model))}" if model is not None else ""
-    return f"{credentials} lambda-torch publish FOLDER{other} --bucket {storage.bucket} --endpoint-url {storage.url}"
+    return f"{credentials} AWS_REGION={REGION} {shlex.join(words)}"
 
 
-def _access(console: "Console", handled: "Handled") -> None:
-    from rich.text import Text
+def _access_log(console: "Console") -> "Callable[[Handled], None]":
+    plain, yellow = styled_lines(console, ""), styled_lines(console, "yellow")
 
-    line = f"{handled.method} {handled.path} {handled.status} {handled.milliseconds:.1f} ms"
-    console.print(Text(line), soft_wrap=True)
-    if handled.problem:
-        console.print(Text(f"  {handled.problem}", "yellow"), soft_wrap=True)
+    def write(handled: "Handled") -> None:
+        plain(f"{handled.method} {_printable(handled.path)} {handled.status} {handled.milliseconds:.1f} ms")
+        if handled.problem:
+            yellow(f"  {_printable(handled.problem)}")
+
+    return write
+
+
+def _printable(text: str) -> str:
+    """A client's text without characters that control a terminal."""
+    return text if text.isprintable() else "".join(each if each.isprintable() or each == "\n" else "?" for each in text)

@@ -10,6 +10,7 @@ import click
 
 from lambda_torch.commands._bucket import json_option, print_json
 from lambda_torch.commands._running import options_of, reports_to, run_options, signals_interrupt
+from lambda_torch.commands._tables import print_table
 
 if TYPE_CHECKING:
     from lambda_torch.tuning.cost import Prices, Row
@@ -90,6 +91,7 @@ def command(
 
     from lambda_torch.tuning import cost, measure
     from lambda_torch.tuning.plot import svg
+    from lambda_torch.tuning.settling import ROUNDS, settled
 
     console = Console(stderr=True, highlight=False)
     prices = cost.Prices.read()
@@ -97,16 +99,22 @@ def command(
         try:
             payload = None if event is None else _checked(event)
             if function is None:
+                measure.require_box()
                 options = options_of(context, console, **running)
                 measuring = measure.in_boxes(options, payload, reports_to(console).step)
             else:
                 measuring = _deployed(function, payload or _documented())
-            rows = []
             with measuring as times_at:
-                for size in sizes:
+
+                def at(size: int) -> "Times":
                     console.print(f"Measuring {size} MB: one start and {requests} requests")
-                    times = times_at(size, requests)
-                    rows.append(cost.row(size, times.cold_ms, times.warm_ms, times.peak_mb, prices, architecture))
+                    return times_at(size, requests)
+
+                found, noisy = settled(sizes, at, console.print)
+            rows = [
+                cost.row(size, times.cold_ms, times.warm_ms, times.peak_mb, prices, architecture)
+                for size, times in found.items()
+            ]
         except ValueError as error:
             raise click.ClickException(str(error)) from error
         except (KeyboardInterrupt, click.Abort):
@@ -116,10 +124,22 @@ def command(
     plot.parent.mkdir(parents=True, exist_ok=True)
     plot.write_text(svg(rows, chosen, prices))
     if as_json:
-        found = {"rows": [each.as_dict() for each in rows], "recommended_mb": chosen.memory_mb, "why": why}
-        print_json({**found, "prices": {"source": prices.source, "date": prices.date, "region": prices.region}})
+        result = {"rows": [each.as_dict() for each in rows], "recommended_mb": chosen.memory_mb, "why": why}
+        print_json(
+            {
+                **result,
+                "noisy": noisy,
+                "prices": {"source": prices.source, "date": prices.date, "region": prices.region},
+            }
+        )
     else:
         _print(rows, chosen, why, prices)
+    for small, large in noisy:
+        console.print(
+            f"This machine is too noisy: {large} MB was slower than {small} MB in {ROUNDS} rounds, so the recommendation "
+            "may be wrong. Next: run it again while nothing else runs, or measure a deployed function with --function.",
+            style="yellow",
+        )
     console.print(f"The picture: {plot}", soft_wrap=True)
 
 
@@ -157,14 +177,12 @@ def _documented() -> bytes:
 
 
 def _print(rows: list["Row"], chosen: "Row", why: str, prices: "Prices") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("MB", "cold, ms", "p50, ms", "p99, ms", "peak MB", "US$/\nmillion", "cold US$/\nmillion", "")
+    titles = ("#MB", "#cold, ms", "#p50, ms", "#p99, ms", "#peak MB", "#US$/million", "#cold US$/million", "")
+    cells = []
     for each in rows:
-        cells = [each.memory_mb, each.cold_ms, each.p50_ms, each.p99_ms, each.peak_mb or "-", each.million_usd]
-        table.add_row(*map(str, cells), str(each.cold_million_usd), "<-" if each is chosen else "")
-    Console().print(table)
+        figures = (each.memory_mb, each.cold_ms, each.p50_ms, each.p99_ms, each.peak_mb or "-", each.million_usd)
+        cells.append((*map(str, figures), str(each.cold_million_usd), "<-" if each is chosen else ""))
+    print_table(titles, cells)
     click.echo(
         f"{chosen.memory_mb} MB: {why}. To use it: sam deploy --parameter-overrides MemorySize={chosen.memory_mb}"
     )

@@ -1,38 +1,33 @@
 """The HTTP server in front of the pool: requests become API Gateway events, and answers become HTTP responses.
 
-It is a WSGI application. Werkzeug's own server runs it with one thread for each request. The threads only wait for the
-pool.
+It runs on the pool's event loop, on aiohttp. Pieces of a streamed answer are passed on as they arrive. A slow client
+holds the function's writing, and a client that goes away ends it.
 """
 
+import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.serving import WSGIRequestHandler
-from werkzeug.wrappers import Request as WsgiRequest
-from werkzeug.wrappers import Response
-from werkzeug.wsgi import get_input_stream
+from aiohttp import web
+from multidict import CIMultiDict
 
 from lambda_torch.emulator import payloads
-from lambda_torch.emulator.payload_answers import GatewayResponse, MalformedAnswerError
+from lambda_torch.emulator.answer_stream import AnswerStream, BrokenStreamError
+from lambda_torch.emulator.payload_answers import GatewayResponse, MalformedAnswerError, stream_head
 from lambda_torch.emulator.payloads import Payload
 from lambda_torch.emulator.pool import PayloadTooLargeError, Pool
 from lambda_torch.errors import EmulatorError
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
 BODY_LIMIT = 10_485_760  # "Quotas for configuring and running a REST API": payload size, bytes
 INTEGRATION_SECONDS = 29.0  # the same table: integration timeout; it includes the wait for an environment
+STREAM_SECONDS = 900.0  # "Stream the integration response": the longest stream
+CLIENT_GONE = 499  # as nginx writes it into its log
 DISCARD_LIMIT = 10 * BODY_LIMIT  # after so many bytes of a too large body, the connection is closed
-_CHUNK = 65_536
-
-_RAW_HEADERS = "lambda_torch.headers"
 
 
 @dataclass(frozen=True)
@@ -40,8 +35,10 @@ class Handled:
     """One answered request, for the access log.
 
     Attributes:
-        milliseconds: from its arrival to its answer.
-        problem: why the gateway answered instead of the function; None if the function answered.
+        status: of the answer, or CLIENT_GONE.
+        milliseconds: from its arrival to the end of its answer.
+        problem: why the gateway answered instead of the function, or why a streamed answer broke; None if it is the
+            function's whole answer.
     """
 
     method: str
@@ -51,14 +48,19 @@ class Handled:
     problem: str | None
 
 
+class _BodyTooLargeError(Exception):
+    pass
+
+
 class Gateway:
-    """API Gateway with one function behind all of its routes, as a WSGI application.
+    """API Gateway with one function behind all of its routes. `lambda_torch.emulator.run.serving` serves it.
 
     Args:
         pool: takes the events.
         payload: the payload format.
         on_handled: called with each answered request.
-        timeout_seconds: the longest time for a request.
+        timeout_seconds: the longest time until an answer begins.
+        streams: whether to tell the function that it may stream its answers.
     """
 
     def __init__(
@@ -67,44 +69,61 @@ class Gateway:
         payload: Payload,
         on_handled: Callable[[Handled], None] = lambda _: None,
         timeout_seconds: float = INTEGRATION_SECONDS,
+        *,
+        streams: bool = False,
     ) -> None:
+        self.thread = pool.thread
         self._pool = pool
         self._payload = payload
         self._on_handled = on_handled
         self._timeout_seconds = timeout_seconds
+        self._stage_variables = payloads.STREAMING_STAGE if streams else {}
 
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request. An exception in the function is an answer too."""
         started = time.perf_counter()
-        request_id = str(uuid.uuid4())
-        wsgi = WsgiRequest(environ)
-        wsgi.max_content_length = BODY_LIMIT
-        answer, problem = self._answer(wsgi, request_id)
-        response = Response(answer.body, answer.status, list(answer.headers))
-        response.headers.add(self._payload.request_id_header, request_id)
-        milliseconds = (time.perf_counter() - started) * 1000
-        self._on_handled(Handled(wsgi.method, wsgi.path, answer.status, milliseconds, problem))
-        return response(environ, start_response)
+        path, query = _target(request)
+        status = CLIENT_GONE
+        problem: str | None = "the client has gone"
+        try:
+            response, problem = await self._handle(request, path, query)
+            status = response.status
+            return response
+        finally:
+            milliseconds = (time.perf_counter() - started) * 1000
+            self._on_handled(Handled(request.method, path, status, milliseconds, problem))
 
-    def _answer(self, wsgi: WsgiRequest, request_id: str) -> tuple[GatewayResponse, str | None]:
+    async def _handle(self, request: web.BaseRequest, path: str, query: str) -> tuple[web.StreamResponse, str | None]:
+        request_id = str(uuid.uuid4())
+        answer, problem = await self._answer(request, path, query, request_id)
+        if isinstance(answer, AnswerStream):
+            return await self._stream(request, answer, request_id)
+        return self._response(answer, request_id), problem
+
+    def _response(self, answer: GatewayResponse, request_id: str) -> web.Response:
+        headers = CIMultiDict(answer.headers)
+        headers.add(self._payload.request_id_header, request_id)
+        return web.Response(body=answer.body, status=answer.status, headers=headers)
+
+    async def _answer(
+        self, request: web.BaseRequest, path: str, query: str, request_id: str
+    ) -> tuple[GatewayResponse | AnswerStream, str | None]:
         payload = self._payload
         try:
-            event = json.dumps(payload.event(_request(wsgi, request_id))).encode()
-            result = self._pool.submit(event)
-        except RequestEntityTooLarge:
-            _discard_body(wsgi)
+            body = await _body(request)
+            event = json.dumps(payload.event(self._gateway_request(request, path, query, body, request_id))).encode()
+            async with asyncio.timeout(self._timeout_seconds):
+                outcome = await self._pool.answer(event)
+        except _BodyTooLargeError:
             return payload.refusal(payload.too_large), f"the body is larger than {BODY_LIMIT} bytes"
         except PayloadTooLargeError as error:
             return payload.refusal(payload.too_large), str(error)
         except EmulatorError as error:
             return payload.refusal(payload.failed), str(error)
-        try:
-            outcome = result.result(self._timeout_seconds)
         except TimeoutError:
-            result.cancel()  # no client waits any more, so no environment shall take it
             return payload.refusal(payload.timed_out), f"no answer within {self._timeout_seconds:g} s"
-        except CancelledError:
-            return payload.refusal(payload.failed), "the run is ending"
+        if isinstance(outcome, AnswerStream):
+            return outcome, None
         if outcome.failed:
             return payload.refusal(payload.failed), f"the function failed: {outcome.payload.decode(errors='replace')}"
         try:
@@ -112,38 +131,82 @@ class Gateway:
         except MalformedAnswerError as error:
             return payload.refusal(payload.failed), f"the function's answer is malformed: {error}"
 
+    async def _stream(
+        self, request: web.BaseRequest, stream: AnswerStream, request_id: str
+    ) -> tuple[web.StreamResponse, str | None]:
+        """Pass a streamed answer on. If it breaks after its beginning, the connection ends without the last chunk."""
+        payload = self._payload
+        try:
+            head = stream_head(await stream.read_prelude(), stream.content_type, has_prelude=stream.has_prelude)
+        except (BrokenStreamError, MalformedAnswerError) as error:
+            stream.close()
+            problem = f"the beginning of the function's streamed answer is malformed: {error}"
+            return self._response(payload.refusal(payload.failed), request_id), problem
+        except BaseException:  # the client has gone
+            stream.close()
+            raise
+        response = web.StreamResponse(status=head.status, headers=CIMultiDict(head.headers))
+        response.headers.add(payload.request_id_header, request_id)
+        try:
+            async with asyncio.timeout(STREAM_SECONDS):
+                await response.prepare(request)
+                while piece := await stream.piece():
+                    if request.method != "HEAD":
+                        await response.write(piece)
+                await response.write_eof()
+        except (BrokenStreamError, TimeoutError) as error:
+            if request.transport is not None:
+                request.transport.close()
+            return response, f"the streamed answer broke: {error or 'it took too long'}"
+        except ConnectionError:
+            return response, "the client has gone"
+        finally:
+            stream.close()
+        return response, None
 
-def _discard_body(wsgi: WsgiRequest) -> None:
-    """Read a refused body. A connection that is closed with unread bytes is reset, and the client may lose the answer."""
-    body = get_input_stream(wsgi.environ)
-    for _ in range(DISCARD_LIMIT // _CHUNK):
-        if not body.read(_CHUNK):
-            return
+    def _gateway_request(
+        self, request: web.BaseRequest, path: str, query: str, body: bytes, request_id: str
+    ) -> payloads.GatewayRequest:
+        transport: Any = request.transport
+        port = transport.get_extra_info("sockname")[1] if transport is not None else 0
+        return payloads.GatewayRequest(
+            method=request.method,
+            path=path,
+            query=query,
+            headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers],
+            body=body,
+            source_ip=request.remote or "127.0.0.1",
+            protocol=f"HTTP/{request.version.major}.{request.version.minor}",
+            port=port,
+            request_id=request_id,
+            stage_variables=self._stage_variables,
+        )
 
 
-def _request(wsgi: WsgiRequest, request_id: str) -> payloads.GatewayRequest:
-    environ = wsgi.environ
-    return payloads.GatewayRequest(
-        method=wsgi.method,
-        path=wsgi.path,
-        query=wsgi.query_string.decode("latin-1"),
-        headers=environ.get(_RAW_HEADERS) or list(wsgi.headers),
-        body=wsgi.get_data(cache=False),
-        source_ip=wsgi.remote_addr or "127.0.0.1",
-        protocol=environ.get("SERVER_PROTOCOL", "HTTP/1.1"),
-        port=int(environ.get("SERVER_PORT", 0)),
-        request_id=request_id,
-    )
+def _target(request: web.BaseRequest) -> tuple[str, str]:
+    """The path, decoded, and the query string as it came."""
+    target = request.raw_path
+    if not target.startswith("/"):  # a proxy's request line has the whole URL
+        parts = urlsplit(target)
+        return unquote(parts.path) or "/", parts.query
+    path, _, query = target.partition("?")
+    return unquote(path), query.partition("#")[0]
 
 
-class RequestHandler(WSGIRequestHandler):
-    """Werkzeug's handler, but it keeps the headers as they came (WSGI joins and renames them), and logs nothing."""
-
-    def make_environ(self) -> "WSGIEnvironment":
-        """The WSGI environment, with the original headers as a list."""
-        environ = super().make_environ()
-        environ[_RAW_HEADERS] = list(self.headers.items())
-        return environ
-
-    def log(self, type: str, message: str, *args: Any) -> None:
-        """Log nothing. The applications report their answers themselves."""
+async def _body(request: web.BaseRequest) -> bytes:
+    """Read the body. A refused one is read too: a client that still writes may lose the answer."""
+    if not request.body_exists:
+        return b""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.content.iter_any():
+        size += len(part)
+        if size <= BODY_LIMIT:
+            parts.append(part)
+        elif size > DISCARD_LIMIT:
+            break
+    if size > BODY_LIMIT:
+        raise _BodyTooLargeError
+    return b"".join(parts)

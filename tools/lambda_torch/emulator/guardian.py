@@ -11,11 +11,13 @@ import signal
 import sys
 from pathlib import Path
 
+PROC = Path("/proc")
+
 
 def members(session: int) -> list[int]:
     """Process ids in a session, from /proc (see proc_pid_stat(5): the session is the sixth field)."""
     found = []
-    for entry in Path("/proc").iterdir():
+    for entry in PROC.iterdir():
         if not entry.name.isdecimal():
             continue
         with contextlib.suppress(OSError):
@@ -28,7 +30,15 @@ def members(session: int) -> list[int]:
 
 
 def kill_session(session: int) -> None:
-    """Kill all processes of a session. A process that has ended already is not an error."""
+    """Kill all processes of a session. A process that has ended already is not an error.
+
+    A system without /proc (macOS) has no list of a session. There this kills the first process group of the session:
+    what a function starts is in it, unless it asks for a group of its own.
+    """
+    if not PROC.is_dir():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(session, signal.SIGKILL)
+        return
     for process in members(session):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)

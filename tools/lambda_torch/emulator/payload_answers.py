@@ -68,6 +68,22 @@ def http_answer(payload: bytes) -> GatewayResponse:
     return _answer(answer, headers, "text/plain;charset=utf-8")
 
 
+def stream_head(prelude: Any, content_type: str, *, has_prelude: bool) -> GatewayResponse:
+    """Status and headers of a streamed answer, from its prelude. Without one, the pieces have the type of the request."""
+    if not has_prelude:
+        return GatewayResponse(HTTPStatus.OK, [("Content-Type", content_type)], b"")
+    if not isinstance(prelude, dict):
+        raise MalformedAnswerError("its prelude is not a JSON object")
+    headers = _single_headers(prelude)
+    headers += [
+        (name, _header_value(name, value))
+        for name, values in _mapping(prelude, "multiValueHeaders").items()
+        for value in _list(values, f"multiValueHeaders.{name}")
+    ]
+    headers += [("Set-Cookie", _header_value("cookies", cookie)) for cookie in _list(prelude.get("cookies"), "cookies")]
+    return _answer({"statusCode": prelude.get("statusCode", 200)}, headers, "application/octet-stream")
+
+
 def _answer(answer: Mapping[str, Any], headers: list[tuple[str, str]], default_type: str) -> GatewayResponse:
     headers = [(name, value) for name, value in headers if name.lower() not in _NOT_FROM_THE_FUNCTION]
     if not any(name.lower() == "content-type" for name, _ in headers):

@@ -8,7 +8,7 @@ the function, as with `/{proxy+}`, and a REST API behaves as if its binary media
 import base64
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -19,6 +19,8 @@ from lambda_torch.emulator.payload_answers import HOP_BY_HOP, GatewayResponse, H
 
 ACCOUNT = "123456789012"
 API = "local"
+# Tells the function that this gateway takes answers in pieces as streams, and others in the proxy form.
+STREAMING_STAGE = {"responseStreaming": "pieces"}
 
 _TEXT_TYPES = re.compile(r"text/.*|application/(json|javascript|xml|.*\+json|.*\+xml)")
 
@@ -31,6 +33,7 @@ class GatewayRequest:
         path: decoded; begins with `/`.
         query: the raw query string, without `?`.
         headers: in their order, with repetitions.
+        stage_variables: of the API's stage; the function reads there whether its answer may be streamed.
         request_id: the answer carries it too, so that a reader can find the request in the log.
     """
 
@@ -43,6 +46,7 @@ class GatewayRequest:
     protocol: str = "HTTP/1.1"
     port: int = 3000
     request_id: str = ""
+    stage_variables: Mapping[str, str] = field(default_factory=dict)
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def header(self, name: str) -> str | None:
@@ -138,7 +142,7 @@ def rest_event(request: GatewayRequest) -> dict[str, Any]:
         "queryStringParameters": {name: values[-1] for name, values in query.items()} or None,
         "multiValueQueryStringParameters": query or None,
         "pathParameters": {"proxy": proxy} if proxy else None,
-        "stageVariables": None,
+        "stageVariables": dict(request.stage_variables) or None,
         "requestContext": {
             "accountId": ACCOUNT,
             "apiId": API,
@@ -203,6 +207,7 @@ def http_event(request: GatewayRequest) -> dict[str, Any]:
             "time": time,
             "timeEpoch": epoch,
         },
+        **({"stageVariables": dict(request.stage_variables)} if request.stage_variables else {}),
         **({"body": body} if request.body else {}),
         "isBase64Encoded": is_base64,
     }

@@ -2,43 +2,33 @@
 
 As on Lambda, the load starts environments: if all are busy, an event starts another one, up to the size of the pool.
 The first environment that is free takes the event. Unlike on Lambda, more events wait and are not throttled.
+
+The pool has an event loop in a thread of its own. Each environment has a task on it. The gateway runs on the same loop.
 """
 
-import collections
-import threading
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import NamedTuple
 
-from lambda_torch.emulator.environment import PAYLOAD_LIMIT, Environment, InvokeResult
-from lambda_torch.errors import EmulatorError, EnvironmentLostError
-
-MakeEnvironment = Callable[[int], Environment]
+from lambda_torch.emulator.answer_stream import AnswerStream, BrokenStreamError
+from lambda_torch.emulator.crew import Answer, Crew, MakeEnvironment
+from lambda_torch.emulator.function import PAYLOAD_LIMIT, InvokeResult
+from lambda_torch.emulator.loop_thread import LoopThread
+from lambda_torch.errors import EmulatorError
 
 
 class PayloadTooLargeError(ValueError):
     """The event is larger than Lambda's limit."""
 
 
-class _Waiting(NamedTuple):
-    event: bytes
-    client_context: str | None
-    result: "Future[InvokeResult]"
-
-
-class _Renewal(NamedTuple):
-    number: int
-    result: "Future[EmulatorError | None]"
-
-
 class Pool:
-    """A pool of environments. Any thread may call any method.
+    """A pool of environments. Any thread may call any method, except where a method says "on the loop".
 
     Args:
-        make: makes the environment with this number (1, 2, ...).
+        make: makes the environment with this number (1, 2, ...). It is called on the loop.
         concurrency: the most environments at the same time.
-        first_event: the first event of each new environment, which starts its function. With None, the function starts
-            at the first real event.
+        first_event: the first event of each new environment. With None, an environment may take events before its
+            function has started.
         on_note: called with one sentence when an environment is started or lost.
     """
 
@@ -49,18 +39,10 @@ class Pool:
         first_event: bytes | None = None,
         on_note: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._make = make
-        self._concurrency = concurrency
-        self._first_event = first_event
-        self._on_note = on_note
-        self._changed = threading.Condition()
-        self._waiting: collections.deque[_Waiting] = collections.deque()
-        self._environments: dict[int, Environment] = {}
-        self._threads: list[threading.Thread] = []
-        self._workers: set[int] = set()
-        self._free = 0  # workers that can take an event now
-        self._renewal = _Renewal(0, Future())
-        self._closed = False
+        self._crew = Crew(make, concurrency, first_event, on_note)
+        self._joining: set[asyncio.Task[InvokeResult]] = set()
+        self.thread = LoopThread("pool")
+        """The loop of the pool, for servers in front of it."""
 
     def start(self, environments: int = 1) -> InvokeResult | None:
         """Start the first environment, and others at the same time. Returns the first one's answer to the first event.
@@ -71,46 +53,84 @@ class Pool:
         Raises:
             EmulatorError: the first environment does not start.
         """
-        for number in range(2, environments + 1):
-            self._hire(number, None)
-        environment, outcome = self._fresh(1)
-        self._hire(1, environment)
-        return outcome
+        return self.thread.wait_for(self._crew.start(environments))
 
     def init_ms(self, number: int = 1) -> float | None:
-        """Milliseconds of the last init phase of an environment."""
-        environment = self._environments.get(number)
-        return environment.init_ms if environment else None
+        """Milliseconds of the start-up of an environment."""
+        return self._crew.init_ms(number)
 
     @property
     def size(self) -> int:
         """How many environments there are now, including those that are starting."""
-        with self._changed:
-            return len(self._workers)
+        return self._crew.size
+
+    def processes(self) -> list[int]:
+        """The process ids of its environments. If one ends, its environment is lost."""
+        return self._crew.processes()
 
     def submit(self, event: bytes, client_context: str | None = None) -> "Future[InvokeResult]":
         """Queue an event. To drop it, cancel the future before an environment takes the event.
+
+        A streamed answer is joined, as Lambda's Invoke API does.
 
         Raises:
             PayloadTooLargeError: the event is larger than Lambda's limit.
             EmulatorError: the pool is closed.
         """
+        self._check(event)
+        result: Future[InvokeResult] = Future()
+        self.thread.soon(self._submit, event, client_context, result)
+        return result
+
+    def _submit(self, event: bytes, client_context: str | None, result: "Future[InvokeResult]") -> None:
+        if self._crew.closed:
+            result.cancel()
+            return
+        answer = self._crew.queue(event, client_context, result.set_running_or_notify_cancel)
+        answer.add_done_callback(lambda done: self._hand_over(done, result))
+
+    def _hand_over(self, answer: "asyncio.Future[Answer]", result: "Future[InvokeResult]") -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            result.cancel()
+        elif isinstance(found := answer.result(), AnswerStream):
+            joining = asyncio.ensure_future(_joined(found))
+            self._joining.add(joining)  # the loop itself holds no strong reference
+            joining.add_done_callback(lambda done: self._hand_over_joined(done, result))
+        else:
+            result.set_result(found)
+
+    def _hand_over_joined(self, joining: "asyncio.Task[InvokeResult]", result: "Future[InvokeResult]") -> None:
+        self._joining.discard(joining)
+        ending = InvokeResult.failure("Sandbox.Failure", "The run is ending.")
+        result.set_result(ending if joining.cancelled() else joining.result())
+
+    async def answer(self, event: bytes, client_context: str | None = None) -> Answer:
+        """Queue an event and wait for its answer, on the loop. If the caller is cancelled, a waiting event is dropped.
+
+        Raises: as of `submit`.
+        """
+        self._check(event)
+        answer = self._crew.queue(event, client_context, None)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # The caller may go away after the answer was set and before it could take it.
+            if answer.done() and not answer.cancelled() and isinstance(found := answer.result(), AnswerStream):
+                found.close()
+            raise
+
+    async def result(self, event: bytes, client_context: str | None = None) -> InvokeResult:
+        """As `answer`, but a streamed answer is joined."""
+        found = await self.answer(event, client_context)
+        return await _joined(found) if isinstance(found, AnswerStream) else found
+
+    def _check(self, event: bytes) -> None:
         if len(event) > PAYLOAD_LIMIT:
             raise PayloadTooLargeError(
                 f"Request must be smaller than {PAYLOAD_LIMIT} bytes for the InvokeFunction operation"
             )
-        waiting = _Waiting(event, client_context, Future())
-        with self._changed:
-            if self._closed:
-                raise EmulatorError("The pool is closed.")
-            self._waiting.append(waiting)
-            more = len(self._waiting) > self._free and len(self._workers) < self._concurrency
-            number = min(set(range(1, self._concurrency + 1)) - self._workers) if more else None
-            self._changed.notify()
-        if number is not None:
-            self._on_note(f"All environments are busy: starting number {number}.")
-            self._hire(number, None)
-        return waiting.result
+        if self._crew.closed:
+            raise EmulatorError("The pool is closed.")
 
     def renew(self) -> "Future[EmulatorError | None]":
         """Replace all environments by one new environment, for new code of the function. The load starts more.
@@ -122,159 +142,21 @@ class Pool:
         Raises:
             EmulatorError: the pool is closed.
         """
-        with self._changed:
-            if self._closed:
-                raise EmulatorError("The pool is closed.")
-            self._renewal.result.cancel()
-            self._renewal = _Renewal(self._renewal.number + 1, Future())
-            self._changed.notify_all()
-            return self._renewal.result
+        if self._crew.closed:
+            raise EmulatorError("The pool is closed.")
+        return self.thread.wait_for(self._crew.renew())
 
     def close(self) -> None:
-        """Stop all environments. Running events fail, and waiting events are cancelled."""
-        with self._changed:
-            self._closed = True
-            self._renewal.result.cancel()
-            waiting, self._waiting = self._waiting, collections.deque()
-            environments = list(self._environments.values())
-            threads = list(self._threads)
-            self._changed.notify_all()
-        for item in waiting:
-            item.result.cancel()
-        for environment in environments:
-            environment.stop()
-        for thread in threads:
-            thread.join()
-
-    def _hire(self, number: int, environment: Environment | None) -> None:
-        with self._changed:
-            if self._closed or number in self._workers:
-                return
-            worker = _Worker(self, number, environment, self._renewal)
-            thread = threading.Thread(target=worker.run, name=f"environment {number}", daemon=True)
-            self._workers.add(number)
-            self._free += 1
-            self._threads.append(thread)
-        thread.start()
-
-    def _take(self, renewal: _Renewal) -> _Waiting | _Renewal | None:
-        """Wait for a later renewal, or for an event that is not cancelled. None if the pool is closed."""
-        with self._changed:
-            while True:
-                self._changed.wait_for(lambda: self._waiting or self._closed or self._renewal is not renewal)
-                if self._closed:
-                    return None
-                if self._renewal is not renewal:
-                    return self._renewal
-                item = self._waiting.popleft()
-                if item.result.set_running_or_notify_cancel():
-                    self._free -= 1
-                    return item
-
-    def _claim(self, renewal: _Renewal) -> bool:
-        """Whether the caller is the first for this renewal, which starts one environment even if there were several."""
-        with self._changed:
-            result = renewal.result
-            return not result.running() and not result.done() and result.set_running_or_notify_cancel()
-
-    def _fresh(self, number: int) -> tuple[Environment, InvokeResult | None]:
-        environment = self._make(number)
-        with self._changed:
-            self._environments[number] = environment
-            closed = self._closed
-        try:
-            if closed:
-                raise EmulatorError("The pool is closed.")
-            return environment, environment.initialise(self._first_event) if self._first_event is not None else None
-        except BaseException:
-            self._discard(number, environment)
-            raise
-
-    def _try_fresh(self, number: int) -> tuple[Environment | None, EmulatorError | None]:
-        try:
-            return self._fresh(number)[0], None
-        except EmulatorError as error:
-            if not self._closed:
-                self._on_note(f"Environment {number} did not start. {error}")
-            return None, error
-
-    def _discard(self, number: int, environment: Environment) -> None:
-        environment.stop()
-        with self._changed:
-            self._environments.pop(number, None)
-
-    def _retire(self, number: int) -> bool:
-        """End a worker without an environment; the last worker stays to answer clients. Returns whether it ended."""
-        with self._changed:
-            if not self._closed and len(self._workers) == 1:
-                return False
-            self._workers.discard(number)
-            self._free -= 1
-            return True
+        """Stop all environments and the loop. Running events fail, and waiting events are cancelled."""
+        if not self._crew.closed:
+            self.thread.wait_for(self._crew.close())
+            self.thread.close()
 
 
-class _Worker:
-    """The thread of one environment: it takes events, runs them, and replaces a lost or outdated environment.
-
-    It is a part of the pool, and so it uses the pool's private methods.
-
-    Args:
-        environment: None if the worker shall start one itself.
-        renewal: the last renewal before this environment was made.
-    """
-
-    def __init__(self, pool: Pool, number: int, environment: Environment | None, renewal: _Renewal) -> None:
-        self._pool = pool
-        self._number = number
-        self._environment = environment
-        self._renewal = renewal
-        self._problem: EmulatorError | None = None
-
-    def run(self) -> None:
-        """Work until the pool is closed, or until the pool needs this worker no more."""
-        pool, claimed = self._pool, None
-        while True:
-            if self._environment is None:
-                self._environment, self._problem = pool._try_fresh(self._number)
-                if claimed is not None:
-                    claimed.result.set_result(self._problem)
-                    claimed = None
-                if self._environment is None and pool._retire(self._number):
-                    return
-            item = pool._take(self._renewal)
-            if item is None:
-                return
-            if isinstance(item, _Renewal):
-                self._renewal = item
-                self._drop()
-                if pool._claim(item):
-                    claimed = item
-                elif pool._retire(self._number):
-                    return
-                continue
-            outcome = self._answer(item)
-            # Before the answer is sent, so that a client that sends one event after another needs one environment.
-            with pool._changed:
-                pool._free += 1
-            item.result.set_result(outcome)
-
-    def _answer(self, item: _Waiting) -> InvokeResult:
-        pool, number = self._pool, self._number
-        if self._environment is not None and not self._environment.alive:
-            pool._on_note(f"Environment {number} has ended: starting another.")
-            self._drop()
-            self._environment, self._problem = pool._try_fresh(number)
-        if self._environment is None:
-            return InvokeResult.failure("Sandbox.Failure", str(self._problem))
-        try:
-            return self._environment.invoke(item.event, item.client_context)
-        except EnvironmentLostError as error:
-            if not pool._closed:
-                pool._on_note(f"Environment {number} ended during a request: starting another.")
-            self._drop()
-            return InvokeResult.failure("Sandbox.Failure", str(error))
-
-    def _drop(self) -> None:
-        if self._environment is not None:
-            self._pool._discard(self._number, self._environment)
-            self._environment = None
+async def _joined(stream: AnswerStream) -> InvokeResult:
+    try:
+        return InvokeResult(await stream.joined())
+    except BrokenStreamError as error:
+        return InvokeResult.failure(error.kind, str(error))
+    finally:
+        stream.close()

@@ -25,18 +25,37 @@ END_SECONDS = 5.0
 PORT_TRIES = 3
 
 LineSink = Callable[[str], None]
+EndSink = Callable[[int], None]
 
 
 class Child:
-    """A running child process. `on_line` gets each line of output. The last lines are kept for error messages."""
+    """A running child process. The last lines of its output are kept for error messages.
 
-    def __init__(self, name: str, process: "subprocess.Popen[str]", on_line: LineSink | None) -> None:
+    Args:
+        on_line: gets each line of output, in a thread.
+        on_end: gets the status of the process when it has ended, in a thread. A negative status is a signal's number.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        process: "subprocess.Popen[str]",
+        on_line: LineSink | None = None,
+        on_end: EndSink | None = None,
+    ) -> None:
         self.name = name
         self.process = process
         self._tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
         self._on_line = on_line
         self._reader = threading.Thread(target=self._read, name=f"output of {name}", daemon=True)
         self._reader.start()
+        self._waiter: threading.Thread | None = None
+        if on_end is not None:
+            self._waiter = threading.Thread(target=self._wait, args=(on_end,), name=f"end of {name}", daemon=True)
+            self._waiter.start()
+
+    def _wait(self, on_end: EndSink) -> None:
+        on_end(self.process.wait())
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -56,6 +75,10 @@ class Child:
         """The last lines of output."""
         return "\n".join(list(self._tail))
 
+    def wait_output(self) -> None:
+        """Wait for the last lines of a child that has ended."""
+        self._reader.join(timeout=1)
+
     def wait_listening(self, port: int, seconds: float, host: str = "127.0.0.1") -> None:
         """Wait until the child accepts connections on a port.
 
@@ -69,8 +92,12 @@ class Child:
             if time.monotonic() > end:
                 raise EmulatorError(f"{self.name} does not listen on port {port} after {seconds:g} s.\n{self.tail()}")
             time.sleep(0.02)
-        self._reader.join(timeout=1)
+        self.wait_output()
         raise EmulatorError(f"{self.name} ended with status {self.process.returncode} at its start.\n{self.tail()}")
+
+    def kill(self) -> None:
+        """End the child's session at once."""
+        guardian.kill_session(self.process.pid)
 
     def stop(self) -> None:
         """Ask the child to end, and then kill what is left of its session. A second call does nothing."""
@@ -81,6 +108,8 @@ class Child:
         guardian.kill_session(self.process.pid)
         self.process.wait()
         self._reader.join(timeout=1)
+        if self._waiter is not None:
+            self._waiter.join()
 
 
 class Processes:
@@ -109,6 +138,7 @@ class Processes:
         environment: Mapping[str, str],
         folder: Path,
         on_line: LineSink | None = None,
+        on_end: EndSink | None = None,
     ) -> Child:
         """Start a child with exactly this environment, in `folder`.
 
@@ -133,7 +163,7 @@ class Processes:
                 )
             except OSError as error:
                 raise EmulatorError(f"{name} cannot be started: {error}") from error
-            child = Child(name, process, on_line)
+            child = Child(name, process, on_line, on_end)
             self._children.append(child)
             self._tell_guardian(f"+{process.pid}")
         return child

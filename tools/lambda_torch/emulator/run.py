@@ -1,32 +1,36 @@
 """The whole run: storage with a release in it, the pool, and a note with the address for `lambda-torch invoke`."""
 
+import asyncio
 import contextlib
 import json
 import os
 import shutil
 import socket
 import tempfile
-import threading
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lambda_torch import project
-from lambda_torch.emulator.environment import Environment, Function
+from lambda_torch.emulator.crew import Pooled
+from lambda_torch.emulator.environment import Environment
+from lambda_torch.emulator.function import Function
 from lambda_torch.emulator.invoke_api import IDENTITY_PATH
+from lambda_torch.emulator.loop_thread import LoopThread
 from lambda_torch.emulator.pool import Pool
 from lambda_torch.emulator.processes import Processes
+from lambda_torch.emulator.rie_environment import RieInPool
 from lambda_torch.emulator.software import Software
 from lambda_torch.emulator.storage import Storage
 from lambda_torch.emulator.task_root import task_root
 from lambda_torch.errors import EmulatorError
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from aiohttp.web import BaseRequest, StreamResponse
 
     from serving.releases.format import Manifest
 
@@ -34,12 +38,15 @@ if TYPE_CHECKING:
 HANDLER = "app.lambda_handler"
 MEMORY_MB = 3008
 TIMEOUT_SECONDS = 30
+STORAGE_MB = 512
 
 BUCKET = "models"
 FOLDER = project.BUILD / "emulator"
 NOTE = FOLDER / "serving.json"
 
 BACKLOG = 128
+HEAD_LIMIT = 65_536
+SHUTDOWN_SECONDS = 1.0  # for running requests, when a server ends
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class RunOptions:
         golden: the file of golden examples, as for `publish`. None records the answer to the model's own example.
         all_at_once: whether to start all environments before the first event. Otherwise they start when the load needs
             them.
+        shipped_emulator: whether environments are AWS's emulator that SAM ships. Otherwise each has a Runtime API of
+            this package, which also streams.
     """
 
     software: Software
@@ -64,6 +73,7 @@ class RunOptions:
     model: Path | None = None
     golden: Path | None = None
     all_at_once: bool = False
+    shipped_emulator: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,7 @@ class LocalRun:
         example: a request that it answers, as JSON text.
         init_ms: milliseconds of the start-up of the first environment; None if it is not known.
         sources: the folders of the function's code.
+        streams: whether the function can stream its answers.
     """
 
     pool: Pool
@@ -92,6 +103,7 @@ class LocalRun:
     example: str
     init_ms: float | None
     sources: tuple[Path, ...]
+    streams: bool
 
 
 @contextmanager
@@ -121,18 +133,40 @@ def running(options: RunOptions, first_event: bytes | None, reports: Reports) ->
                 options.software,
                 memory_mb=options.memory_mb,
                 timeout_seconds=options.timeout_seconds,
-                variables={"MODEL_BUCKET": BUCKET, "AWS_ENDPOINT_URL_S3": storage.url, **options.variables},
+                variables=variables_of(options, storage.url),
             )
 
-            def make(number: int) -> Environment:
-                return Environment(function, processes, scratch, f"environment {number}", reports.log)
+            kind = RieInPool if options.shipped_emulator else Environment
+
+            def make(number: int) -> Pooled:
+                return kind(function, processes, scratch, f"environment {number}", reports.log)
 
             with contextlib.closing(Pool(make, options.concurrency, first_event, reports.note)) as pool:
                 pool.start(options.concurrency if options.all_at_once else 1)
                 version, example = release.ref.version, example_of(release.manifest)
-                yield LocalRun(pool, storage, version, example, pool.init_ms(), sources_of(options))
+                yield LocalRun(
+                    pool,
+                    storage,
+                    version,
+                    example,
+                    pool.init_ms(),
+                    sources_of(options),
+                    streams=not options.shipped_emulator,
+                )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def variables_of(options: RunOptions, storage_url: str) -> dict[str, str]:
+    """The function's variables, as the template sets them: its waits and the room for releases follow from them."""
+    return {
+        "MODEL_BUCKET": BUCKET,
+        "AWS_ENDPOINT_URL_S3": storage_url,
+        **({} if options.shipped_emulator else {"RESPONSE_STREAMING": "both"}),
+        "FUNCTION_TIMEOUT": str(options.timeout_seconds),
+        "EPHEMERAL_STORAGE": str(STORAGE_MB),
+        **options.variables,
+    }
 
 
 def sources_of(options: RunOptions) -> tuple[Path, ...]:
@@ -145,9 +179,19 @@ def _scratch_folder() -> Path:
     """Make a folder for this run's files. Remove the folders of killed runs, which could not remove theirs."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for folder in FOLDER.glob("run-*"):
-        if not Path("/proc", folder.name.split("-")[1]).exists():
+        if not _runs(int(folder.name.split("-")[1])):
             shutil.rmtree(folder, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=FOLDER))
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def example_of(manifest: "Manifest") -> str:
@@ -196,28 +240,58 @@ def _port_problem(host: str, port: int, error: OSError) -> str:
     return f"{host}:{port} cannot be used: {error.strerror or error}."
 
 
+class Served(Protocol):
+    """What `serving` serves: a gateway or an Invoke API."""
+
+    thread: LoopThread
+
+    async def handle(self, request: "BaseRequest") -> "StreamResponse":
+        """Answer one request."""
+
+
 @contextmanager
-def serving(app: "WSGIApplication", taken: socket.socket) -> Iterator[str]:
-    """Serve a WSGI application on a port from `listen`, in threads, until the block ends. Gives its URL."""
-    from werkzeug.serving import make_server
+def serving(app: Served, taken: socket.socket) -> Iterator[str]:
+    """Serve an application on a port from `listen`, on the application's event loop, until the block ends.
 
-    from lambda_torch.emulator.gateway import RequestHandler
-
+    Gives its URL.
+    """
     host, port = taken.getsockname()[:2]
     try:
         taken.listen(BACKLOG)
     except OSError as error:  # another program has reserved it in the same way, and listens now
         raise EmulatorError(_port_problem(host, port, error)) from error
-    server = make_server(host, port, app, threaded=True, request_handler=RequestHandler, fd=taken.fileno())
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name=f"port {port}")
-    thread.start()
+    close = app.thread.at_end(app.thread.wait_for(_open(app, taken)))
     try:
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        close()
         taken.close()
+
+
+async def _open(app: Served, taken: socket.socket) -> Callable[[], Coroutine[Any, Any, None]]:
+    from aiohttp import web
+
+    # A client that goes away cancels the handler. Bodies reach the function as they came. Headers have API Gateway's
+    # room and more.
+    server = web.Server(
+        app.handle,
+        handler_cancellation=True,
+        auto_decompress=False,
+        access_log=None,
+        max_line_size=HEAD_LIMIT,
+        max_field_size=HEAD_LIMIT,
+    )
+    listener = await asyncio.get_running_loop().create_server(server, sock=taken, backlog=BACKLOG)
+
+    async def close() -> None:
+        listener.close()
+        transports = [connection.transport for connection in server.connections]
+        await server.shutdown(timeout=SHUTDOWN_SECONDS)
+        for transport in transports:
+            if transport is not None:
+                transport.abort()  # what a slow client has not read keeps a closed connection open
+
+    return close
 
 
 @dataclass(frozen=True)

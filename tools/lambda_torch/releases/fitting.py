@@ -1,11 +1,11 @@
-"""Whether a release fits into a stack's function: into /tmp and into memory, alone and during a swap."""
+"""Whether a release fits into a stack's function: into memory or into /tmp, alone and during a swap."""
 
 from dataclasses import dataclass
 from typing import Self
 
-from lambda_torch.aws_errors import explained
 from lambda_torch.errors import BucketError
-from serving.releases.room import MEGABYTE, WORKING_BYTES
+from lambda_torch.releases.deployed import described_stack
+from serving.releases.room import MEGABYTE, PROCESS_BYTES, WORKING_BYTES
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,7 @@ class StackSizes:
         Raises:
             BucketError: the stack cannot be read, or does not have these parameters.
         """
-        import boto3
-
-        with explained(stack, "stack"):
-            found = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+        found = described_stack(stack)
         values = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
         try:
             return cls(int(values["MemorySize"]), int(values["EphemeralStorage"]), f"the stack {stack}")
@@ -49,29 +46,42 @@ class StackSizes:
             size: the release's size in bytes.
             before: the size of the release that serves until then in bytes; 0 without one.
         """
-        storage, memory = _megabytes(size + before), _megabytes(size + before + WORKING_BYTES)
         alone = _megabytes(size + WORKING_BYTES)
-        found = []
-        if storage > self.storage:
-            if _megabytes(size) > self.storage:
-                what, does, storage = "The release needs", "functions refuse it", _megabytes(size)
-            else:
-                what, does = "The release and the one before need", "running functions keep the old one"
-            found.append(
-                f"{what} {storage} MB in /tmp, and {self.source} has {self.storage}: {does}. "
-                f"Next: deploy with EphemeralStorage={max(storage, 512)} or more."
-            )
         if alone > self.memory:
-            found.append(
+            return [
                 f"The model needs more than {alone} MB of memory, and {self.source} has {self.memory}: functions refuse "
-                f"it. Next: deploy with a larger MemorySize."
-            )
-        elif memory > self.memory:
-            found.append(
-                f"Two models need more than {memory} MB of memory, and {self.source} has {self.memory}: requests wait "
-                "while a running function swaps. Next: deploy with a larger MemorySize if they must not wait."
-            )
-        return found
+                "it. Next: deploy with a larger MemorySize."
+            ]
+        if self._in_memory(size) > self.memory and _megabytes(size) > self.storage:
+            return [
+                f"The release needs {_megabytes(size)} MB in /tmp, where {self.source} has {self.storage}, or "
+                f"{self._in_memory(size)} MB of memory, where it has {self.memory}: functions refuse it. "
+                f"{self._next(size)}"
+            ]
+        if self._in_memory(size + before) <= self.memory:
+            return []
+        if _megabytes(size + before) <= self.storage:
+            return [
+                f"Two models need more than {self._in_memory(size + before)} MB of memory, and {self.source} has "
+                f"{self.memory}: requests wait while a running function swaps. Next: deploy with a larger MemorySize if "
+                "they must not wait."
+            ]
+        return [
+            f"The release and the one before need {_megabytes(size + before)} MB in /tmp, where {self.source} has "
+            f"{self.storage}, or {self._in_memory(size + before)} MB of memory, where it has {self.memory}: running "
+            f"functions keep the old one. {self._next(size + before)}"
+        ]
+
+    @staticmethod
+    def _in_memory(size: int) -> int:
+        """The MB of memory with which releases of this size in bytes need no place in /tmp."""
+        return _megabytes(size + PROCESS_BYTES + WORKING_BYTES)
+
+    def _next(self, size: int) -> str:
+        return (
+            f"Next: deploy with EphemeralStorage={max(_megabytes(size), 512)} or more, or with "
+            f"MemorySize={self._in_memory(size)} or more."
+        )
 
 
 def _megabytes(size: int) -> int:

@@ -4,7 +4,6 @@ The order makes it safe: first a lease, which `gc` respects, then the files, the
 the channel. So a channel never names a release that is not complete, even if a publication is interrupted.
 """
 
-import json
 import platform
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,22 +12,20 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
-from pydantic import JsonValue, ValidationError
-
 from lambda_torch import project
 from lambda_torch.aws_errors import explained
 from lambda_torch.checking.defects import told
 from lambda_torch.errors import BucketError
-from lambda_torch.releases import channels, leases
+from lambda_torch.releases import channels, leases, processors, release_files
 from lambda_torch.releases.bucket import Bucket, Release
 from lambda_torch.releases.keys import SigningKey, add_signature
+from lambda_torch.releases.recording import first_problem, golden_examples, golden_path, tolerance_of
 from serving.contract import ServedModel
 from serving.releases import format, golden, screening
 from serving.releases.format import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
     FileEntry,
-    GoldenExample,
     Manifest,
     file_key,
     version_of,
@@ -37,8 +34,6 @@ from serving.releases.format import (
 Progress = Callable[[str, int], None]
 """Called with `(file name, bytes sent)` during an upload."""
 
-# Numbers are recorded on one CPU and checked on another, which may round differently.
-RECORDED_TOLERANCE = 1e-4
 FILES_AT_ONCE = 4
 FRAMEWORKS = ("torch", "numpy", "safetensors")
 
@@ -52,12 +47,14 @@ class Published:
         sent: the names of the uploaded files. The bucket already had the others.
         existed: whether the release was published before. Then its manifest does not change.
         previous: the version that the channel named before. None for a new channel, or if no channel is moved.
+        left_out: files of the folder that are no part of the release (`release_files.LEFT_OUT`).
     """
 
     release: Release
     sent: tuple[str, ...]
     existed: bool
     previous: str | None
+    left_out: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -81,6 +78,7 @@ def publish(
     key: SigningKey | None = None,
     progress: Progress | None = None,
     dry_run: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Published:
     """Upload a release folder, and make it the channel's current release after it has answered its golden examples.
 
@@ -95,19 +93,22 @@ def publish(
         key: signs the release before a channel names it.
         progress: called with the name of a file and the number of bytes in each part that was sent.
         dry_run: check everything, and change nothing.
+        say: is told each long step. With it, the golden examples of a new release are also tried with the kernels of
+            other processors (`processors`). Without it they are not: the release serves on this machine only.
 
     Raises:
         BucketError: the folder cannot be served, or the bucket cannot be written.
     """
     if not folder.is_dir():
-        raise BucketError(f"{folder} is not a folder.\nNext: make a release: lambda-torch train --output {folder}")
+        raise BucketError(_no_folder(folder))
     try:
-        files = format.describe(folder)
+        release_files.check_names(folder)
+        files, left_out = release_files.describe(folder)
         screening.check(folder, files, allow_programs=True)
     except ValueError as error:
         raise BucketError(f"{folder} cannot be published: {error}") from error
     model = load(folder)
-    examples = golden_examples(model, golden_file)
+    examples = golden_examples(model, golden_file, tolerance_of(folder))
     measured = {**getattr(model, "metrics", {}), **(metrics or {})}
     try:
         manifest = Manifest(
@@ -123,12 +124,14 @@ def publish(
         # Refuse here what readers would refuse.
         format.parse(Manifest, format.dump(manifest))
     except ValueError as error:
-        raise BucketError(f"The release cannot be described: {_first_problem(error)}") from error
+        raise BucketError(f"The release cannot be described: {first_problem(error)}") from error
     existed = manifest.version in bucket.versions()
     if not existed:
         # Before anything is sent, because a manifest never changes: with examples that its own release fails, it could
         # not serve.
         check_golden(model, manifest)
+        if examples and say is not None:
+            processors.try_examples(folder, examples, processors.others(), say)
     if not dry_run:
         # From here on, gc keeps what the bucket has of this release. Until here, gc may have removed it.
         leases.hold(bucket, manifest.version)
@@ -146,14 +149,21 @@ def publish(
     previous = None
     if channel is not None:
         _, previous = channels.promote(bucket, channel, release.ref, dry_run=dry_run)
-    return Published(release, sent, existed, previous)
+    return Published(release, sent, existed, previous, left_out)
 
 
-def _first_problem(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+def _no_folder(folder: Path) -> str:
+    """What to say where the release folder is not there, with the releases that are."""
+    others = [project.RELEASE, *sorted((project.BUILD / "releases").glob("*")), project.SAMPLE_RELEASE]
+    found = [str(_shown(each)) for each in others if each.is_dir()]
+    problem = f"{folder} is not a folder." if folder.exists() else f"{folder} does not exist."
+    here = f" Here are: {', '.join(found[:5])}." if found else ""
+    return f"{problem}\nNext: name a release folder: the folder with the files that Model.load reads.{here}"
+
+
+def _shown(path: Path) -> Path:
+    """A path as short as it can be named from the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def load(folder: Path) -> ServedModel:
@@ -182,46 +192,6 @@ def _model_folder() -> str:
     return str(folder.relative_to(project.ROOT) if folder.is_relative_to(project.ROOT) else folder)
 
 
-def golden_examples(model: ServedModel, file: Path | None) -> list[GoldenExample]:
-    """The golden examples of a file, or the model's own example. Missing responses are recorded from the model.
-
-    Raises:
-        BucketError: the file is not a list of examples, the model refuses a request, or a manifest cannot store an
-            example.
-    """
-    from model import Request
-
-    if file is None:
-        example = getattr(model, "example", None)
-        if example is None:
-            return []
-        request: JsonValue = example().model_dump(mode="json", exclude_unset=True)
-        try:
-            return [_recorded(model, {"request": request})]
-        except ValueError as error:
-            raise BucketError(
-                f"The model's own example cannot be a golden example: {_first_problem(error)}\n"
-                "Next: correct Model.example() or its response, or give your own examples: --golden FILE"
-            ) from error
-    try:
-        entries = json.loads(file.read_bytes(), parse_constant=_no_constant)
-        fields = set(GoldenExample.model_fields)
-        if not isinstance(entries, list) or not all(
-            isinstance(entry, dict) and "request" in entry and set(entry) <= fields for entry in entries
-        ):
-            raise ValueError('it is not a list of {"request": ..., "response": ..., "tolerance": ...}')
-        for entry in entries:
-            Request.model_validate_json(json.dumps(entry["request"]))
-        return [
-            GoldenExample.model_validate(entry) if "response" in entry else _recorded(model, entry) for entry in entries
-        ]
-    except ValueError as error:
-        raise BucketError(f"{file} has no golden examples for this model: {_first_problem(error)}") from error
-    except Exception as error:
-        # The file cannot be read, or the model's own code raised an exception for a request.
-        raise BucketError(f"{file} has no golden examples for this model: {type(error).__name__}: {error}") from error
-
-
 def check_golden(model: ServedModel, manifest: Manifest) -> None:
     """Check that the release answers the golden examples in the manifest.
 
@@ -235,20 +205,18 @@ def check_golden(model: ServedModel, manifest: Manifest) -> None:
     except golden.GoldenError as error:
         raise BucketError(
             f"Release {manifest.version} does not answer as recorded: {error}\n"
-            "No channel was moved. Next: correct the model, or remove the response from the file, to record a new one."
+            f"No channel was moved. Next: correct the model. If the new answer is right: {_record_again(manifest)}."
         ) from error
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _recorded(model: ServedModel, entry: dict[str, JsonValue]) -> GoldenExample:
-    from model import Request
-
-    tolerance = entry.get("tolerance", RECORDED_TOLERANCE)
-    response = golden.answer(model, Request, entry["request"])
-    return GoldenExample.model_validate({"request": entry["request"], "response": response, "tolerance": tolerance})
+def _record_again(manifest: Manifest) -> str:
+    """How to record a new answer. A release that was published keeps its golden examples."""
+    file = golden_path()
+    here = f"remove the response from {file}, and the new one is recorded; " if file.is_file() else ""
+    return (
+        f"{here}if these files were published before (version {manifest.version[:16]}), their golden examples never "
+        "change, so change one of the files, such as a text file with the date"
+    )
 
 
 def _frameworks() -> dict[str, str]:

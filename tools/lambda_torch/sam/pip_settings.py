@@ -9,9 +9,6 @@ import functools
 import hashlib
 import http.server
 import os
-import shlex
-import subprocess
-import sys
 import threading
 import urllib.parse
 import urllib.request
@@ -21,6 +18,7 @@ from pathlib import Path
 
 from lambda_torch.sam import docker
 from lambda_torch.sam.docker import Host
+from lambda_torch.setting_up import pip_configuration
 
 # Containers get these settings if their values are addresses on the network.
 _PASSED = ("index-url", "extra-index-url", "find-links", "trusted-host")
@@ -39,7 +37,7 @@ def for_containers(host: Host, image: str) -> Iterator[Mapping[str, str]]:
     if docker.label(image, CARRIED):
         yield {}
         return
-    settings = _settings()
+    settings = pip_configuration.settings()
     variables = {f"PIP_{name.upper().replace('-', '_')}": " ".join(values) for name, values in addresses().items()}
     with ExitStack() as stack:
         for folder in filter(None, map(_local_folder, settings.get("find-links", []))):
@@ -51,30 +49,17 @@ def for_containers(host: Host, image: str) -> Iterator[Mapping[str, str]]:
 
 def addresses() -> dict[str, list[str]]:
     """The pip settings that are addresses on the network. A container can reach them too."""
-    settings = _settings()
+    settings = pip_configuration.settings()
     found = {name: [value for value in settings.get(name, []) if not _is_local(value)] for name in _PASSED}
     return {name: list(dict.fromkeys(values)) for name, values in found.items() if values}
 
 
 def looks_on_this_disk() -> bool:
     """Whether pip looks for packages in folders of this machine, which a container cannot see."""
-    settings = _settings()
+    settings = pip_configuration.settings()
     return any(
         _is_local(value) for name in ("index-url", "extra-index-url", "find-links") for value in settings.get(name, [])
     )
-
-
-def _settings() -> dict[str, list[str]]:
-    """The settings of pip. Later sources (site, user, environment) replace earlier ones, as in pip."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    settings = {}
-    for line in sorted(listed.splitlines(), key=lambda line: line.startswith(":env:")):
-        key, _, value = line.partition("=")
-        section, _, name = key.partition(".")
-        if section in ("global", "install", ":env:"):
-            settings[name] = "".join(shlex.split(value)).split()
-    return settings
 
 
 def _is_local(value: str) -> bool:

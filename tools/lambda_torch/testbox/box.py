@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from lambda_torch.emulator import rie
-from lambda_torch.emulator.environment import INVOKE_PATH, InvokeResult, outcome_of
+from lambda_torch.emulator.function import InvokeResult
 from lambda_torch.emulator.processes import Child, LineSink, Processes
+from lambda_torch.emulator.rie_environment import INVOKE_PATH, outcome_of
 from lambda_torch.emulator.storage import CREDENTIALS, REGION
 from lambda_torch.errors import BoxError, EmulatorError
 from lambda_torch.testbox import sandbox
@@ -22,7 +23,7 @@ from lambda_torch.testbox.rootfs import Rootfs
 def why_not() -> str | None:
     """Why this machine cannot make a test box, in one line with the next step. None if it can."""
     if sys.platform != "linux":
-        return "a test box needs Linux"
+        return "a test box needs Linux."
     reason = sandbox.why_not()
     if reason:
         return reason

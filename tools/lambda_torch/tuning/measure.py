@@ -33,6 +33,21 @@ class Times:
     peak_mb: int | None
 
 
+def require_box() -> None:
+    """Check that this machine can make test boxes, before any long work.
+
+    Raises:
+        TuningError: it cannot.
+    """
+    from lambda_torch import testbox
+
+    reason = testbox.why_not()
+    if reason:
+        raise TuningError(
+            f"This machine cannot make a test box: {reason} Next: measure a deployed function with --function NAME."
+        )
+
+
 @contextmanager
 def in_boxes(
     options: "RunOptions", event: bytes | None, say: Callable[[str], None]
@@ -43,7 +58,7 @@ def in_boxes(
         event: the request. None for the model's own example.
 
     Raises:
-        TuningError: this machine cannot make test boxes.
+        TuningError: there is no layer.
         lambda_torch.errors.EmulatorError, lambda_torch.errors.BucketError: as for `lambda-torch serve`.
     """
     from lambda_torch import project, testbox
@@ -53,11 +68,6 @@ def in_boxes(
     from lambda_torch.releases.bucket import Bucket
     from lambda_torch.releases.publishing import publish
 
-    reason = testbox.why_not()
-    if reason:
-        raise TuningError(
-            f"This machine cannot make a test box: {reason} Next: measure a deployed function with --function NAME."
-        )
     software = options.software
     if software.opt is None:
         raise TuningError("The test box runs the function with the layer, and there is no layer. Next: make layer.")
@@ -68,7 +78,12 @@ def in_boxes(
         storage = Storage(processes, Path(scratch), BUCKET)
         published = publish(options.release, Bucket(storage.client(), BUCKET), golden_file=options.golden)
         request = event or example_of(published.release.manifest).encode()
-        variables = {"MODEL_BUCKET": BUCKET, "AWS_ENDPOINT_URL_S3": storage.url, **options.variables}
+        variables = {
+            "MODEL_BUCKET": BUCKET,
+            "AWS_ENDPOINT_URL_S3": storage.url,
+            "FUNCTION_TIMEOUT": str(options.timeout_seconds),
+            **options.variables,
+        }
         with testbox.Rootfs(task, software.opt) as files:
 
             def measure(memory_mb: int, count: int) -> Times:

@@ -30,7 +30,7 @@ def text(report: LayerReport, *, rows: int = 12) -> str:
             for library in report.libraries[:rows]
         ]
         lines += _more(len(report.libraries), rows)
-    lines += ["", _total(report)]
+    lines += ["", total(report)]
     return "\n".join(lines)
 
 
@@ -43,7 +43,8 @@ def _more(count: int, rows: int) -> list[str]:
     return [f"... and {count - rows} more"] if count > rows else []
 
 
-def _total(report: LayerReport) -> str:
+def total(report: LayerReport) -> str:
+    """Bytes, files, and how much of the limit is left."""
     lines = [f"{report.unzipped_bytes:,} bytes unzipped in {report.files:,} files"]
     if report.zip_bytes is not None:
         lines.append(f"{report.zip_bytes:,} bytes as a zip")

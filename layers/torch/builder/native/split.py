@@ -13,6 +13,7 @@ from pathlib import Path
 import zstandard
 
 from builder.errors import BuildError
+from builder.memo import NOTHING_KEPT, Memo
 from builder.native import branch_filter
 from builder.native.compile_pager import COMPANION_NAME
 from builder.native.elf import Protection, Segment, SharedLibrary
@@ -100,6 +101,7 @@ def thin(
     progress: Progress | None = None,
     *,
     min_cold_pages: int = MIN_COLD_PAGES,
+    memo: Memo = NOTHING_KEPT,
 ) -> SplitReport:
     """Split libraries in place.
 
@@ -114,6 +116,7 @@ def thin(
         level: zstd's compression level, 1 to 22.
         progress: Called after every block.
         min_cold_pages: Shorter cold runs stay hot.
+        memo: Where compressed blocks are kept for the next build.
 
     Raises:
         BuildError: A library is missing or cannot be split, or the pager is not there.
@@ -126,7 +129,7 @@ def thin(
     ]
     report = SplitReport(0, block_bytes, level, sum(len(job.blocks) for job in jobs), 0.0)
     with SideFileWriter(side_file, _machine(jobs)) as cold:
-        frames = _compress_all(jobs, level, progress)
+        frames = _compress_all(jobs, level, memo, progress)
         for job in (job for job in jobs if job.blocks):
             stored = tuple(
                 replace(block, stored=len(frame), offset=cold.add_frame(frame))
@@ -243,8 +246,18 @@ def _protection(segment: Segment) -> int:
 _thread = threading.local()
 
 
-def _compress(library: SharedLibrary, block: Block, level: int) -> bytes:
-    parts = (library.at(fragment.address, fragment.bytes) for fragment in block.fragments)
+# What a frame depends on, beside its block: the version of zstd, and the code of the filter.
+_MADE_BY = f"{zstandard.__version__} {zstandard.ZSTD_VERSION}".encode() + Path(branch_filter.__file__).read_bytes()
+
+
+def _frame(library: SharedLibrary, block: Block, level: int, memo: Memo) -> bytes:
+    parts = [library.at(fragment.address, fragment.bytes) for fragment in block.fragments]
+    addresses = repr([(fragment.address, fragment.bytes) for fragment in block.fragments]) if block.filter else ""
+    parameters = f"frame {level} {block.filter} {addresses}".encode()
+    return memo.result([_MADE_BY, parameters, *parts], lambda: _compress(parts, block, level))
+
+
+def _compress(parts: list[bytes], block: Block, level: int) -> bytes:
     if block.filter == branch_filter.X86:
         content = b"".join(
             branch_filter.encode_x86(part, fragment.address)
@@ -258,11 +271,13 @@ def _compress(library: SharedLibrary, block: Block, level: int) -> bytes:
     return tools[level].compress(content)
 
 
-def _compress_all(jobs: list[_Job], level: int, progress: Progress | None) -> Iterator[bytes]:
+def _compress_all(jobs: list[_Job], level: int, memo: Memo, progress: Progress | None) -> Iterator[bytes]:
     """The frames of all blocks of all jobs, in order. zstd releases the interpreter's lock, so threads are enough."""
     total, done = sum(block.bytes for job in jobs for block in job.blocks), 0
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-        work = [(job, block, pool.submit(_compress, job.library, block, level)) for job in jobs for block in job.blocks]
+        work = [
+            (job, block, pool.submit(_frame, job.library, block, level, memo)) for job in jobs for block in job.blocks
+        ]
         try:
             for job, block, future in work:
                 frame = future.result()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import zstandard
 
+from builder.memo import NOTHING_KEPT, Memo
 from torch_layer import ARCHIVE_HEADER_BYTES, ARCHIVE_MAGIC, ARCHIVE_VERSION
 
 MAGIC, VERSION, HEADER_BYTES = ARCHIVE_MAGIC, ARCHIVE_VERSION, ARCHIVE_HEADER_BYTES
@@ -65,6 +66,7 @@ def write(
     groups: Sequence[BlobGroup],
     *,
     level: int = LEVEL,
+    memo: Memo = NOTHING_KEPT,
     progress: Callable[[float], None] = lambda _part: None,
 ) -> int:
     """Write the archive and return its size in bytes. The same arguments give the same file.
@@ -74,6 +76,7 @@ def write(
         head: What the reader gets with the first index: any value that `marshal` can write.
         groups: What it holds.
         level: zstd's compression level.
+        memo: Where compressed blocks are kept for the next build.
         progress: Called with the part that is done, 0 to 1.
     """
     blocks, prefixes = _arrange(groups)
@@ -88,7 +91,9 @@ def write(
     with path.open("wb") as file, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         file.write(bytes(HEADER_BYTES))
         before = [blocks[prefix] if prefix >= 0 else () for prefix in prefixes]
-        for number, packed in enumerate(pool.map(lambda block, first: _pack(block, first, level), blocks, before)):
+        for number, packed in enumerate(
+            pool.map(lambda block, first: _pack(block, first, level, memo), blocks, before)
+        ):
             size = sum(len(blob.data) for blob in blocks[number])
             table.append((file.tell(), len(packed), size, zlib.crc32(packed), prefixes[number]))
             file.write(packed)
@@ -135,8 +140,13 @@ def _cut(group: Sequence[Blob], block_bytes: int) -> list[list[Blob]]:
     return blocks
 
 
-def _pack(block: Sequence[Blob], before: Sequence[Blob], level: int) -> bytes:
+def _pack(block: Sequence[Blob], before: Sequence[Blob], level: int, memo: Memo) -> bytes:
     data, prefix = (b"".join(blob.data for blob in each) for each in (block, before))
+    parameters = f"module block {level} {zstandard.__version__} {zstandard.ZSTD_VERSION}".encode()
+    return memo.result([parameters, prefix, data], lambda: _compress(data, prefix, level))
+
+
+def _compress(data: bytes, prefix: bytes, level: int) -> bytes:
     if not prefix:
         return zstandard.ZstdCompressor(level=level).compress(data)
     size = len(data) + len(prefix)

@@ -13,9 +13,11 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from builder import paths
+from builder.memo import NOTHING_KEPT, Memo
 from builder.python import archive_writer, bytecode, source_changes
 from builder.python.archive_writer import Blob, BlobGroup
 from builder.python.deferred import planning as plans
+from builder.python.deferred.sources import SourceTree
 from builder.python.import_table import import_table
 from builder.python.records import write_records
 from builder.python.tiers import PACKED, RecordedModules, Tiers, classify, module_name
@@ -47,6 +49,7 @@ def bundle(
     *,
     held: plans.HeldModules = plans.HeldModules(),  # noqa: B008 -- a tuple
     packed: frozenset[str] = PACKED,
+    memo: Memo = NOTHING_KEPT,
     progress: Callable[[float], None] = lambda _part: None,
 ) -> Bundled:
     """Make `output` from the staged tree: its Python modules by tier, and the run-time package beside them.
@@ -57,6 +60,7 @@ def bundle(
         recorded: What the workload and the checks imported.
         held: Which modules of torch and of NumPy wait until they are touched.
         packed: Top-level packages whose modules may leave the file system.
+        memo: Where bytecode and compressed blocks are kept for the next build.
         progress: Called with the part that is done, 0 to 1.
     """
     files = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
@@ -67,15 +71,16 @@ def bundle(
     _copy(staged, output, (path for path in files if path not in tiers.packed))
     texts = {path: (staged / path).read_bytes() for path in files if path.endswith(".py")}
     write_records(staged, output, files)
-    _write_bytecode_files(output, {path: texts[path] for path in texts if path not in set(tiers.modules)})
+    _write_bytecode_files(output, {path: texts[path] for path in texts if path not in set(tiers.modules)}, memo)
 
     codes = _compile(
         source_changes.applied({path: texts[path] for path in tiers.compiled}),
         positions=False,
+        memo=memo,
         progress=lambda part: progress(part / 3),
         rewritings=deferral.rewritings(tiers),
     )
-    _copy_run_time(output)
+    _copy_run_time(output, memo)
     archive_bytes = archive_writer.write(
         output / "torch_layer" / ARCHIVE_FILE,
         {
@@ -84,6 +89,7 @@ def bundle(
             "plans": deferral.run_time_plans,
         },
         _groups(tiers, texts, codes),
+        memo=memo,
         progress=lambda part: progress((1 + 2 * part) / 3),
     )
     for package in tiers.packages:
@@ -102,9 +108,9 @@ class _Deferral:
     """The plans by which modules of torch and of NumPy wait, made from the staged tree's sources."""
 
     def __init__(self, staged: Path, held: plans.HeldModules) -> None:
-        self._sources = plans.SourceTree(staged)
+        self._sources = SourceTree(staged)
         self._torch = plans.make(self._sources, held)
-        self._numpy = plans.of_numpy(plans.SourceTree(staged, ["numpy"]), held.numpy)
+        self._numpy = plans.of_numpy(SourceTree(staged, ["numpy"]), held.numpy)
 
     @property
     def modules(self) -> frozenset[str]:
@@ -160,6 +166,7 @@ def _compile(
     sources: dict[str, bytes],
     *,
     positions: bool,
+    memo: Memo,
     progress: Callable[[float], None],
     rewritings: Mapping[str, plans.Rewriting] = MappingProxyType({}),
 ) -> dict[str, bytes]:
@@ -172,25 +179,25 @@ def _compile(
             stubs = {name: tuple(stub) for name, stub in rewriting.stubs.items()}
             plain = (tuple(rewriting.module), rewriting.names, rewriting.classes, stubs, rewriting.statements)
         jobs.append(bytecode.CompileJob(f"{DEPLOYED}/{path}", source, plain))
-    codes = bytecode.compile_all(jobs, positions=positions, progress=progress)
+    codes = bytecode.compile_all(jobs, positions=positions, memo=memo, progress=progress)
     return {path: code for path, code in zip(sources, codes, strict=True) if code is not None}
 
 
-def _write_bytecode_files(output: Path, texts: dict[str, bytes]) -> None:
+def _write_bytecode_files(output: Path, texts: dict[str, bytes], memo: Memo) -> None:
     """Bytecode for modules that stay files, where the import system itself looks for it."""
-    for path, code in _compile(texts, positions=True, progress=lambda _part: None).items():
+    for path, code in _compile(texts, positions=True, memo=memo, progress=lambda _part: None).items():
         cached = output / cache_from_source(path)
         cached.parent.mkdir(parents=True, exist_ok=True)
         cached.write_bytes(bytecode.pyc(texts[path], code))
 
 
-def _copy_run_time(output: Path) -> None:
+def _copy_run_time(output: Path, memo: Memo) -> None:
     """The run-time package; as files, since it cannot find itself."""
     texts = {f"torch_layer/{path.name}": path.read_bytes() for path in sorted(paths.RUN_TIME.glob("*.py"))}
     for path, text in texts.items():
         (output / path).parent.mkdir(exist_ok=True)
         (output / path).write_bytes(text)
-    _write_bytecode_files(output, texts)
+    _write_bytecode_files(output, texts, memo)
 
 
 def _write_stub(output: Path, package: str) -> None:

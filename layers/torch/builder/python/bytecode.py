@@ -14,9 +14,12 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from builder import paths
+from builder.memo import NOTHING_KEPT, Memo
 
 _CHUNK = 150  # modules for each process; with so many, starting the process hardly counts
 # The flags of PEP 552: hash-based, and never checked against a source. SAM gives every file of a layer the date
@@ -45,7 +48,11 @@ class CompileJob(NamedTuple):
 
 
 def compile_all(
-    modules: Sequence[CompileJob], *, positions: bool, progress: Callable[[float], None] = lambda _part: None
+    modules: Sequence[CompileJob],
+    *,
+    positions: bool,
+    memo: Memo = NOTHING_KEPT,
+    progress: Callable[[float], None] = lambda _part: None,
 ) -> list[bytes | None]:
     """Marshalled code for each module, in order; None where this Python cannot compile the source.
 
@@ -53,18 +60,37 @@ def compile_all(
         modules: What to compile.
         positions: Keep columns beside line numbers (the ^^^^ of a traceback). They are a quarter of compressed
             bytecode.
+        memo: Where bytecode is kept for the next build.
         progress: Called with the part that is done, 0 to 1.
     """
     chunks = [modules[at : at + _CHUNK] for at in range(0, len(modules), _CHUNK)]
     results: list[bytes | None] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for done, part in enumerate(pool.map(lambda chunk: _compile(chunk, positions=positions), chunks), 1):
+        for done, part in enumerate(
+            pool.map(lambda chunk: _compiled(chunk, positions=positions, memo=memo), chunks), 1
+        ):
             results.extend(part)
             progress(done / len(chunks))
     return results
 
 
-def _compile(chunk: Sequence[CompileJob], *, positions: bool) -> list[bytes | None]:
+def _compiled(chunk: Sequence[CompileJob], *, positions: bool, memo: Memo) -> list[bytes | None]:
+    jobs = marshal.dumps([tuple(source) for source in chunk], 2)  # without references: equal jobs give equal bytes
+    parameters = f"bytecode {sys.version} {positions}".encode()
+    results: list[bytes | None] = marshal.loads(  # noqa: S302 -- from our own child
+        memo.result([parameters, _code_of_rewriting(), jobs], lambda: _compile(jobs, positions=positions))
+    )
+    return results
+
+
+@cache
+def _code_of_rewriting() -> bytes:
+    """The sources by which a child rewrites and compiles."""
+    files = [Path(__file__), *sorted((Path(__file__).parent / "deferred").glob("*.py"))]
+    return b"".join(file.read_bytes() for file in files)
+
+
+def _compile(jobs: bytes, *, positions: bool) -> bytes:
     # Not -I, which would ignore PYTHONHASHSEED. No other variable of the caller's environment is passed on.
     variables = {"PYTHONHASHSEED": "0", "PYTHONPATH": str(paths.LAYER)} | (
         {} if positions else {"PYTHONNODEBUGRANGES": "1"}
@@ -72,15 +98,7 @@ def _compile(chunk: Sequence[CompileJob], *, positions: bool) -> list[bytes | No
     command = [sys.executable, "-S", "-P", "-s", "-m", "builder.python.bytecode"]
     if "LD_LIBRARY_PATH" in os.environ:  # Python in the runtime's own images finds libpython by it
         variables["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-    done = subprocess.run(
-        command,
-        input=marshal.dumps([tuple(source) for source in chunk]),
-        env=variables,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    results: list[bytes | None] = marshal.loads(done.stdout)  # noqa: S302 -- from our own child
-    return results
+    return subprocess.run(command, input=jobs, env=variables, stdout=subprocess.PIPE, check=True).stdout
 
 
 def _child() -> None:

@@ -58,15 +58,16 @@ def require_loadable(tree: Path, owners: Mapping[str, str], runtime: RuntimePoli
         by_package.setdefault(owners.get(needs.path, "no package"), []).append(needs)
     problems: list[Problem] = []
     for package, files in by_package.items():
-        of_package = [
-            problem
-            for needs in files
-            for problem in _gpu_problems(needs, package) or _runtime_problems(needs, package, runtime, machine)
-        ]
+        of_package = [problem for needs in files for problem in problems_of(needs, package, runtime, machine)]
         problems += of_package or _torch_problems(tree, package, files, found)
     if problems:
         raise RequirementsError(_cause(problems, runtime), _next_step(problems))
     return found
+
+
+def problems_of(needs: Needs, owner: str, runtime: RuntimePolicy, machine: str) -> list[Problem]:
+    """Why one file cannot be loaded on a runtime, without a look at what other files define."""
+    return _gpu_problems(needs, owner) or list(_runtime_problems(needs, owner, runtime, machine))
 
 
 def _gpu_problems(needs: Needs, owner: str) -> list[Problem]:

@@ -53,8 +53,12 @@ class KnownTorch(NamedTuple):
 
 # Which modules can wait, which sources stay files, what is pruned: all of it is about one version's sources and
 # libraries.
-KNOWN_TORCH = (KnownTorch("2.13", "recorded, built and verified with 2.13.0"),)
-EXAMPLE_VERSION = f"{KNOWN_TORCH[-1].version}.0+cpu"
+KNOWN_TORCH = (
+    KnownTorch("2.13", "recorded, built and verified with 2.13.0; the default"),
+    KnownTorch("2.14", "recorded, built and verified with 2.14.0"),
+    KnownTorch("2.15", "recorded, built and verified with 2.15.0"),
+)
+EXAMPLE_VERSION = "2.13.0+cpu"  # the layer's own
 
 
 class Forbidden(NamedTuple):

@@ -21,11 +21,14 @@ class PruneRule(NamedTuple):
     pattern: str  # matched against the start of the path below the tree
     reason: str
     unless: str = r"(?!)"  # of these, files that match this stay
+    packages: tuple[
+        str, ...
+    ] = ()  # packages that have such files; where one has none, its new version needs another row
 
 
 # What the C++ code that torch.compile writes includes: torch/csrc/inductor/cpp_prefix.h, and all that it includes by itself. With
 # these it works where a function brings a compiler. `g++ -M` on the file that includes it lists them.
-_COMPILED_INCLUDES = (
+COMPILED_INCLUDES = (
     r"torch/csrc/(inductor/(cpp_prefix|aoti_torch/c/(macros|shim|shim_deprecated))|stable/version)\.h",
     r"torch/headeronly/(core/(DeviceType|ScalarType)\.h|(cpu|macros)/.+|util/.+|[^/]+)",
     r"ATen/cpu/vec/([^/]+|vec(256|512)/[^/]+|vec128/vec128\.h)",
@@ -45,12 +48,14 @@ RULES = (
         "headers",
         r"(torch/include/|numpy/_core/include/|torch/share/cmake/|numpy/_core/lib/(npy-)?pkg-?config/)",
         "C++ headers, CMake and pkg-config files serve a compiler, and a Lambda runtime has none",
-        unless=rf"torch/include/({'|'.join(_COMPILED_INCLUDES)})$",
+        unless=rf"torch/include/({'|'.join(COMPILED_INCLUDES)})$",
+        packages=("torch", "numpy"),
     ),
     PruneRule(
         "sources for a compiler",
         r"(numpy/.*\.(pxd|pyx)|torch/utils/benchmark/utils/valgrind_wrapper/.*\.(h|cpp))$",
         "Cython declarations, and sources that a benchmark compiles for valgrind",
+        packages=("torch", "numpy"),
     ),
     PruneRule("static libraries", r".*\.(a|lib)$", "input of a linker, and a Lambda runtime has none"),
     PruneRule(
@@ -58,21 +63,25 @@ RULES = (
         r"torch/(bin|test)/",
         "C++ test programs and their data, and protoc, which generates sources",
         unless=r"torch/bin/torch_shm_manager$",  # `import torch` fails without it
+        packages=("torch",),
     ),
     PruneRule(
         "test libraries",
         r"torch/lib/lib(torchbind_test|jitbackend_test|backend_with_compiler|aoti_custom_ops)\.so$",
         "libraries that only torch's own tests load",
+        packages=("torch",),
     ),
     PruneRule(
         "test extensions of numpy",
         r"numpy/_core/(_simd|_(umath|rational|operand_flag|struct_ufunc)_tests)\.[^/]+\.so$",
         "extension modules that only numpy's own tests import (numpy/_core/meson.build: 'Generate sources for testing')",
+        packages=("numpy",),
     ),
     PruneRule(
         "type stubs",
         r"(torch|torchgen|functorch|numpy)/.*\.pyi$",
         "read by type checkers only; other packages' stubs stay, since `lazy_loader.attach_stub` reads them at run time",
+        packages=("torch", "numpy"),
     ),
     PruneRule(
         "tests of dependencies",

@@ -68,7 +68,7 @@ def strip(tree: Path) -> Stripped:
         BuildError: There is no `strip`, it fails, or a result cannot be loaded; the message names the file.
         RequirementsError: A library cannot be loaded as its wheel brought it.
     """
-    tool = require_tool()
+    require_tool()
     before = try_loading(tree)
     if before.failed:
         raise RequirementsError(
@@ -76,6 +76,20 @@ def strip(tree: Path) -> Stripped:
             "choose another version of the package that it belongs to, or leave the package out: Lambda has only the layer's "
             "libraries and a few of the system",
         )
+    taken = take_out(tree)
+    after = try_loading(tree)
+    if after.failed:
+        raise BuildError(f"{after.failed} cannot be loaded after strip: {after.reason}", _LEAVE_ALONE)
+    return taken._replace(loaded=after.loaded)
+
+
+def take_out(tree: Path) -> Stripped:
+    """Take the symbol tables out of the ELF files of `tree`, by rule; each is replaced by a new file. None is loaded.
+
+    Raises:
+        BuildError: There is no `strip`, or it fails.
+    """
+    tool = require_tool()
     files = saved = kept = 0
     for path in elf_files(tree):
         name = path.relative_to(tree).as_posix()
@@ -93,10 +107,7 @@ def strip(tree: Path) -> Stripped:
             files, saved = files + 1, saved + stat.st_size - path.stat().st_size
         else:
             output.unlink()
-    after = try_loading(tree)
-    if after.failed:
-        raise BuildError(f"{after.failed} cannot be loaded after strip: {after.reason}", _LEAVE_ALONE)
-    return Stripped(files, saved, kept, after.loaded)
+    return Stripped(files, saved, kept, 0)
 
 
 _LEAVE_ALONE = "add a rule for it to builder/stage/strip.py that leaves it alone"

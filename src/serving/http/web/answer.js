@@ -7,12 +7,19 @@ const isRecord = (value) => value !== null && typeof value === "object" && !Arra
 const isScalar = (value) => value === null || typeof value !== "object";
 const LONG_TEXT = 48;
 const FEW_NUMBERS = 8;
+// A wider array is shown as strips of colour, and a longer one up to here.
+const MOST_COLUMNS = 16;
+const MOST_ROWS = 200;
 const isLong = (value) => typeof value === "string" && (value.length > LONG_TEXT || value.includes("\n"));
 
 function show(value) {
-  if (isScalar(value)) return element("p", { class: isLong(value) ? "value long appear" : "value appear" }, String(value));
+  if (typeof value === "string" && /^data:[\w.+-]+\/[\w.+-]+;base64,/.test(value)) return preview(value, "answer");
+  if (isScalar(value)) return element("p", { class: isLong(value) ? "value long appear" : "value appear" }, value === null ? "none" : String(value));
   if (isTexts(value)) return texts(value);
   if (isNumbers(value)) return value.length > FEW_NUMBERS ? strip(value) : element("p", { class: "value appear" }, value.join(", "));
+  if (Array.isArray(value) && value.length > 0 && value.every((each) => isNumbers(each) && each.length === value[0].length && each.length <= MOST_COLUMNS)) {
+    return grid(value);
+  }
   if (Array.isArray(value) && value.length > 0 && value.every(isNumbers)) {
     return element("ol", { class: "vectors" }, ...value.map((each) => element("li", {}, show(each))));
   }
@@ -47,6 +54,14 @@ function strip(numbers) {
   });
   const first = numbers.slice(0, 3).map((each) => Number(each.toPrecision(4))).join(", ");
   return element("figure", { class: "appear" }, canvas, element("figcaption", {}, `${numbers.length} numbers: ${first}, …`));
+}
+
+/** A 2-D array of few columns as a table. */
+function grid(rows) {
+  const body = rows.slice(0, MOST_ROWS).map((row) => element("tr", {}, ...row.map((each) => element("td", { class: "number" }, String(Number(each.toPrecision(6)))))));
+  const rest = rows.length - MOST_ROWS;
+  return element("div", { class: "appear" }, element("table", {}, element("tbody", {}, ...body)),
+    ...(rest > 0 ? [element("p", { class: "help" }, `${rest} more rows are in the JSON below.`)] : []));
 }
 
 function table(rows) {

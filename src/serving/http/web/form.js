@@ -8,6 +8,7 @@ function resolved(schema, documents) {
   for (let turn = 0; turn < 32; turn += 1) {
     const alternatives = schema.anyOf || schema.oneOf;
     const some = alternatives && alternatives.filter((each) => each.type !== "null");
+    if (schema["x-file"] || schema["x-array"]) break;
     if (schema.$ref) {
       const target = documents.components.schemas[schema.$ref.split("/").pop()];
       const { $ref, ...beside } = schema;
@@ -41,8 +42,11 @@ const KINDS = {
   json: { show: (value) => JSON.stringify(value, null, 2), read: (text) => JSON.parse(text) },
 };
 
-/** The name in KINDS for a resolved schema. */
+/** The kind of a resolved schema: "file", "table", or a name in KINDS. */
 function kindOf(schema, documents) {
+  if (schema["x-file"]) return "file";
+  if (columnsOf(schema, documents) !== undefined) return "table";
+  if (schema["x-array"]) return kindOf(schema.anyOf[0], documents);
   if (schema.enum || schema.const !== undefined || schema.type === "boolean") return "choice";
   if (schema.type === "string") return "text";
   if (schema.type === "number" || schema.type === "integer") return "number";
@@ -73,9 +77,10 @@ function choiceInput(id, schema, required) {
 }
 
 /** The element that a person fills in, and its list of suggestions if there is one. */
-function inputs(id, kind, schema, required) {
+function inputs(id, kind, schema, required, example) {
   if (kind === "choice") return [choiceInput(id, schema, required)];
-  if (kind === "lines" || kind === "json" || (kind === "text" && schema.maxLength > 200)) {
+  const isLong = typeof example === "string" && (example.length > 60 || example.includes("\n"));
+  if (kind === "lines" || kind === "json" || (kind === "text" && (schema.maxLength > 200 || isLong))) {
     return [element("textarea", { id, rows: 4, class: kind === "json" && "code", spellcheck: kind === "json" ? "false" : undefined })];
   }
   const plain = { id, type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false" };
@@ -84,6 +89,22 @@ function inputs(id, kind, schema, required) {
   if (kind !== "text" || !schema.examples || schema.examples.length < 2) return [input];
   input.setAttribute("list", `${id}-suggestions`);
   return [input, element("datalist", { id: `${id}-suggestions` }, ...schema.examples.map((value) => element("option", { value })))];
+}
+
+/** The widget of a field, as files.js describes widgets. */
+function widgetFor(id, kind, schema, required, documents, example) {
+  if (kind === "file") return fileWidget(id, schema["x-file"]);
+  if (kind === "table") return tableWidget(id, columnsOf(schema, documents));
+  const [input, ...others] = inputs(id, kind, schema, required, example);
+  return {
+    input,
+    elements: [input, ...others],
+    fill(value) {
+      input.value = value === null || value === undefined ? "" : KINDS[kind].show(value);
+    },
+    read: () => KINDS[kind].read(input.value),
+    isEmpty: () => input.value === "",
+  };
 }
 
 function label(name) {
@@ -97,13 +118,14 @@ function helpFor(kind, schema) {
 }
 
 /** One field: its element, and functions that fill, read and mark it. `name` is "" if the request is not an object. */
-function makeField(name, given, required, documents) {
+function makeField(name, given, required, documents, example) {
   const { schema, nullable } = resolved(given, documents);
   const kind = kindOf(schema, documents);
   const id = `field-${name || "request"}`;
   const help = helpFor(kind, schema);
   const wrong = element("p", { class: "wrong", id: `${id}-wrong`, hidden: true });
-  const [input, ...others] = inputs(id, kind, schema, required);
+  const widget = widgetFor(id, kind, schema, required, documents, example);
+  const { input } = widget;
   const described = help ? `${id}-help` : null;
   if (described) input.setAttribute("aria-describedby", described);
   if (required) input.setAttribute("aria-required", "true");
@@ -112,17 +134,17 @@ function makeField(name, given, required, documents) {
     input,
     optional: !required,
     place: element("div", { class: "field" },
-      element("label", { for: id }, name ? label(name) : "Request"), input, ...others, wrong,
+      element("label", { for: id }, name ? label(name) : "Request"), ...widget.elements, wrong,
       ...(help ? [element("p", { class: "help", id: `${id}-help` }, help)] : [])),
-    fill(value) {
-      input.value = value === null || value === undefined ? "" : KINDS[kind].show(value);
-    },
+    fill: widget.fill,
     /** The value, or undefined if an optional field is empty. Throws SyntaxError if JSON cannot be read. */
     read() {
-      if (input.value === "" && !required) return undefined;
-      if (input.value === "" && nullable) return null;
-      if (input.value === "" && kind === "json") throw new SyntaxError("the field is empty");
-      return KINDS[kind].read(input.value);
+      if (widget.isEmpty()) {
+        if (!required) return undefined;
+        if (nullable || kind === "file") return null;
+        if (kind === "json") throw new SyntaxError("the field is empty");
+      }
+      return widget.read();
     },
     mark(message) {
       wrong.textContent = message || "";
@@ -141,13 +163,13 @@ function makeFields(given, documents) {
   const { schema } = resolved(given, documents);
   const example = schema.examples && schema.examples[0];
   if (!schema.properties) {
-    const field = makeField("", given, true, documents);
+    const field = makeField("", given, true, documents, example);
     if (example !== undefined) field.fill(example);
     return [field];
   }
   const required = schema.required || [];
   return Object.entries(schema.properties).map(([name, property]) => {
-    const field = makeField(name, property, required.includes(name), documents);
+    const field = makeField(name, property, required.includes(name), documents, example && example[name]);
     if (example && name in example) field.fill(example[name]);
     return field;
   });

@@ -20,9 +20,11 @@
   function showRefusal(status, body) {
     const error = body && body.error;
     if (status === 403) {
-      at("key").hidden = false;
-      refuse("This API needs a key. Enter your key in the form.", "403");
-      at("api-key").focus();
+      const said = body && body.message;
+      const { words, asksForKey } = refusedAccess(said, at("api-key").value);
+      refuse(words, `403 ${said || ""}`.trim());
+      at("key").hidden = at("key").hidden && !asksForKey;
+      if (asksForKey) at("api-key").focus();
       return;
     }
     refuse(error ? error.message : (body && body.message) || "This page cannot read the answer of the server.", `${status}${error ? ` ${error.code}` : ""}`);
@@ -38,25 +40,51 @@
     if (first) first.input.focus();
   }
 
-  function showTerminal(text, body) {
-    at("json").textContent = JSON.stringify(body, null, 2);
-    at("curl").textContent = `curl -H 'Content-Type: application/json' -d '${text.replace(/'/g, "'\\''")}' ${base}predict`;
+  function showTerminal(sent, body) {
+    const key = at("api-key").value;
+    at("json").textContent = readableJson(body);
+    at("curl").textContent = curlCommand(sent, `${base}predict`, key && "YOUR_KEY");
+    at("copy").onclick = async () => {
+      await copyText(curlCommand(sent, `${base}predict`, key));
+      at("copy").textContent = "Copied";
+      setTimeout(() => at("copy").replaceChildren("Copy the curl command"), 2000);
+    };
     at("raw").hidden = false;
+  }
+
+  /** Show a streamed answer while it arrives. An error after its beginning leaves the pieces before it. */
+  async function showStream(answer, start) {
+    at("result").replaceChildren();
+    at("result").classList.remove("waiting");
+    at("status").textContent = "The answer arrives";
+    const streamed = await followStream(answer, start, at("result"), at("stop"));
+    const { kind, error, reason, finish_reason: finished } = streamed.ending;
+    if (kind === "error") refuse(error ? error.message : "The model failed in the middle of its answer.", error && error.code);
+    if (kind === "broken") refuse("The answer broke off. Its connection ended before its last piece.", reason);
+    const ended = kind === "stopped" ? "stopped by you" : finished && finished !== "stop" && `ended by ${finished}`;
+    at("pace").textContent = [streamed.pace, ended].filter(Boolean).join(", ");
+    at("pace").hidden = !at("pace").textContent;
+    if (document.activeElement === document.body) at("ask").focus(); // the button to stop has gone
+    return streamed;
   }
 
   async function ask() {
     const request = readRequest(fields);
     if (request === undefined) return;
-    const text = JSON.stringify(request);
+    const sent = bodyOf(request);
     at("problem").hidden = true;
     at("result").classList.add("waiting");
     at("status").textContent = "Waiting for the answer";
-    const headers = { "Content-Type": "application/json" };
+    const headers = { ...sent.headers };
     if (at("api-key").value) headers["X-Api-Key"] = at("api-key").value;
+    const stopClock = runClock(at("clock"));
+    headers.Accept = ACCEPTED_ANSWERS;
+    at("pace").hidden = true;
     const start = performance.now();
     try {
-      const answer = await fetch(`${base}predict`, { method: "POST", headers, body: text });
-      const body = await answer.text();
+      const answer = await fetch(`${base}predict`, { method: "POST", headers, body: sent.body });
+      const streamed = isStream(answer) && (await showStream(answer, start));
+      const body = streamed ? JSON.stringify(streamed.pieces) : await answer.text();
       const spent = performance.now() - start;
       let value;
       try {
@@ -64,16 +92,18 @@
       } catch {
         value = undefined;
       }
-      at("result").replaceChildren();
-      if (answer.ok && value !== undefined) {
+      if (!streamed) at("result").replaceChildren();
+      if (streamed) {
+        at("status").textContent = endingWords(streamed);
+      } else if (answer.ok && value !== undefined) {
         at("result").replaceChildren(show(value));
         at("status").textContent = `Answered in ${milliseconds(spent)}: ${JSON.stringify(value).slice(0, 300)}`;
       } else {
         at("status").textContent = "";
         showRefusal(answer.status, value);
       }
-      showReceipt(spent, readServerTiming(answer.headers.get("Server-Timing")), answer.headers.get("X-Model-Version"));
-      showTerminal(text, value);
+      showReceipt(spent, readServerTiming(answer.headers.get("Server-Timing")), answer.headers.get("X-Model-Version"), streamed);
+      showTerminal(sent, value);
     } catch (error) {
       at("status").textContent = "";
       at("result").replaceChildren();
@@ -81,6 +111,7 @@
       at("raw").hidden = true;
       refuse("No answer arrived. Check the network connection, and check that the function is deployed.", String(error.message || error));
     }
+    stopClock();
     at("result").classList.remove("waiting");
   }
 

@@ -22,7 +22,7 @@ function readServerTiming(header) {
 
 function milliseconds(value) {
   if (value >= 10000) return `${(value / 1000).toFixed(1)} s`;
-  return `${value >= 100 ? Math.round(value) : value >= 10 ? value.toFixed(1) : value.toFixed(2)} ms`;
+  return `${value >= 10 ? Math.round(value) : value >= 0.1 ? value.toFixed(1) : "less than 0.1"} ms`;
 }
 
 // The phases of a request, as serving/telemetry/receipts.py names them. Every other metric belongs to a start.
@@ -33,7 +33,7 @@ function coloured(index) {
 }
 
 /** Show the time of one answer: `spent` is the round trip in milliseconds, and the metrics name its parts. */
-function showReceipt(spent, metrics, release) {
+function showReceipt(spent, metrics, release, streamed = false) {
   const cold = showStart(metrics, "A new environment started for this answer.");
   const found = metrics.filter((each) => each.name in REQUEST_PHASES && each.duration !== null);
   const inside = found.filter((each) => each.name !== "total");
@@ -44,11 +44,11 @@ function showReceipt(spent, metrics, release) {
     parts.push({ label: "other work in the function", took: total.duration - known, look: coloured(inside.length) });
   }
   const outside = spent - Math.max(known, total ? total.duration : 0);
-  const network = cold ? "start and network" : "network";
+  // The header of a streamed answer left with its first piece.
+  const network = [cold && "start", streamed && "later pieces", "network"].filter(Boolean).join(" and ");
   if (outside > 0) parts.push({ label: parts.length ? network : "network and function", took: outside, look: "outside" });
 
-  const whole = spent >= 10 && spent < 10000;
-  document.getElementById("time").textContent = `Round trip ${whole ? `${Math.round(spent)} ms` : milliseconds(spent)}`;
+  document.getElementById("time").textContent = `Round trip ${milliseconds(spent)}`;
   const badge = document.getElementById("warmth");
   badge.hidden = metrics.length === 0;
   badge.textContent = cold ? "cold start" : "warm";

@@ -11,6 +11,9 @@ Not listed, on purpose:
                                      make views that can leave their storage
     _unsafe_index, _unsafe_masked_index, _embedding_bag, segment_reduce, max_unpool2d, grid_sampler_2d
                                      leave checks of indices or modes to their callers
+    _fft_r2c, _fft_c2r, _fft_c2c, native_batch_norm, _native_batch_norm_legit, _weight_norm, _autocast_to_full_precision,
+    _autocast_to_reduced_precision
+                                     end the process for arguments that their callers never pass
     empty, empty_like, empty_strided, new_empty
                                      show what the process had in that memory before
     rand, randn, bernoulli, multinomial, normal, manual_seed
@@ -98,12 +101,12 @@ ATEN: Final[Mapping[str, OperatorGroup]] = {
     ),
     "normalisation": _group(
         "statistics over checked dimensions; running statistics are the module's own",
-        """batch_norm native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
-        _batch_norm_no_update group_norm native_group_norm instance_norm layer_norm native_layer_norm renorm rms_norm
-        _fused_rms_norm _weight_norm _weight_norm_interface""",
+        """batch_norm _native_batch_norm_legit_no_training group_norm native_group_norm instance_norm layer_norm
+        native_layer_norm renorm rms_norm
+        _fused_rms_norm""",
     ),
     "recurrent layers": _group(
-        "whole layers whose weights are checked against the input",
+        "whole layers whose weights are checked against the input; scripted ones also have a branch for packed sequences",
         "gru gru_cell lstm lstm_cell rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell ",
     ),
     "attention": _group(
@@ -142,13 +145,13 @@ ATEN: Final[Mapping[str, OperatorGroup]] = {
     "types and devices": _group(
         "a copy as another type, or a question about one",
         """to _to_copy type_as cpu is_floating_point is_complex is_same_size is_contiguous is_inference
-        is_signed can_cast result_type promote_types _autocast_to_full_precision _autocast_to_reduced_precision
+        is_signed can_cast result_type promote_types
         _cast_Float _cast_Double _cast_Long _cast_Int _cast_Half _cast_Byte _cast_Char _cast_Short""",
     ),
     "spectra": _group(
         "transforms over checked dimensions",
         """fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn fft_ifftn fft_rfftn
-        fft_irfftn fft_fftshift fft_ifftshift fft_fftfreq fft_rfftfreq _fft_r2c _fft_c2r _fft_c2c stft istft""",
+        fft_irfftn fft_fftshift fft_ifftshift fft_fftfreq fft_rfftfreq stft istft""",
     ),
     "linear algebra": _group(
         "LAPACK on checked matrices",
@@ -201,9 +204,6 @@ EXPORTED: Final = _group(
     torch.ops.higher_order.wrap_with_set_grad_enabled""",
 )
 
-# Division of plain whole numbers in TorchScript. The processor ends the process at a division by zero, and where the least
-# number is divided by -1: so the divisor must be fixed and neither (see `seen`).
-DIVISIONS: Final = frozenset(("remainder.int", "floordiv.int"))
 _WRITES: Final = re.compile(r"^[Oo]ut|_out(_|$)")
 _ALLOWED: Final = frozenset().union(*(group.names for group in ATEN.values()))
 

@@ -4,15 +4,19 @@ The checks of the archive's bytes come first, so that torch's readers meet nothi
 the circle: whatever way an operator has come into the program, it is found where torch would call it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from serving.releases.programs import operators
+from serving.releases.programs import divisions, operators
+from serving.releases.programs.divisions import ScriptDivisions
 from serving.releases.programs.refusal import Kind, ProgramError
 
 if TYPE_CHECKING:
     import torch
+
+
+_DIVISOR: Final = "what is not a fixed number, or is 0 or -1 (whole numbers can end the process then),"
 
 
 def check(path: Path, kind: Kind) -> None:
@@ -51,6 +55,10 @@ def _of_export(program: "torch.export.ExportedProgram") -> Iterator[tuple[str, b
             if node.op == "call_function":
                 name = _target(node.target)
                 yield name, operators.is_allowed_target(name)
+                if divisions.node_divides(node):
+                    yield f"{name} by {_DIVISOR}", divisions.node_is_safe(node)
+                plain = [node.kwargs[kind] for kind in _KINDS if isinstance(node.kwargs.get(kind), int)]
+                yield f"{name} with a type or a layout that is a number", not plain
             elif node.op in ("call_method", "call_module"):
                 yield f"{node.op} {node.target}", False
 
@@ -70,23 +78,22 @@ def _target(target: Any) -> str:
 def _of_script(module: "torch.jit.ScriptModule") -> Iterator[tuple[str, bool]]:
     """Each operator of each method of a TorchScript program, and whether it is let through."""
     modules: list[Any] = [each._c for each in module.modules()]
-    for each in modules:
-        for name in each._method_names():
-            yield from _of_block(each._get_method(name).inlined_graph, modules)
+    graphs = [each._get_method(name).inlined_graph for each in modules for name in each._method_names()]
+    checked = ScriptDivisions(modules, graphs)
+    for graph in graphs:
+        yield from _of_block(graph, checked)
 
 
-def _of_block(block: Any, modules: Sequence[Any]) -> Iterator[tuple[str, bool]]:
+def _of_block(block: Any, checked: ScriptDivisions) -> Iterator[tuple[str, bool]]:
     for node in block.nodes():
         kind = node.kind()
         space, _, name = kind.partition("::")
         if space == "aten":
             overload = node.schema().partition("(")[0].partition(".")[2]
-            allowed = operators.is_allowed(name) and operators.is_allowed_overload(overload)
-            if f"{name}.{overload}" in operators.DIVISIONS:
-                allowed = allowed and _divides_safely(node, modules)
-                yield f"{kind} of numbers by what is not fixed, or is 0 or -1,", allowed
-            else:
-                yield kind, allowed
+            yield kind, operators.is_allowed(name) and operators.is_allowed_overload(overload)
+            yield f"{kind} with a type or a layout that is not known", _knows_kinds(node)
+            if checked.divides(node, name, overload):
+                yield f"{kind} by {_DIVISOR}", checked.is_safe(node)
         elif kind == "prim::unchecked_cast":
             yield f"{kind} to {node.output().type()}", _takes_off_optional(node)
         elif kind == "prim::SetAttr":
@@ -95,22 +102,35 @@ def _of_block(block: Any, modules: Sequence[Any]) -> Iterator[tuple[str, bool]]:
         else:
             yield kind, space == "prim" and operators.is_allowed_prim(name)
         for inner in node.blocks():
-            yield from _of_block(inner, modules)
+            yield from _of_block(inner, checked)
 
 
-def _divides_safely(node: Any, modules: Sequence[Any]) -> bool:
-    """Whether the divisor of whole numbers is fixed, and none with which the division can end the process.
+# torch takes these arguments as plain numbers, and does not compare them with what there is (c10/core/ScalarType.h, Layout.h,
+# MemoryFormat.h): types of one number each, tensors without gaps, and the four orders of dimensions.
+_KINDS: Final[Mapping[str, frozenset[int]]] = {
+    "dtype": frozenset((0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 15)),
+    "layout": frozenset((0,)),
+    "memory_format": frozenset((0, 1, 2, 3)),
+}
+_ASKED: Final = ("prim::dtype", "prim::layout", "aten::result_type", "aten::promote_types")
 
-    It is a constant, or an attribute that has a harmless value in each module with an attribute of that name.
-    """
-    divisor = node.inputsAt(1)
-    made = divisor.node()
-    if made.kind() == "prim::Constant":
-        return divisor.toIValue() not in (None, 0, -1)
-    if made.kind() != "prim::GetAttr":
-        return False
-    name = made.s("name")
-    return all(each.getattr(name) not in (None, 0, -1) for each in modules if each.hasattr(name))
+
+def _knows_kinds(node: Any) -> bool:
+    """Whether types, layouts and memory formats that are given to an operator are ones that there are."""
+    import torch
+
+    arguments = torch._C.parse_schema(node.schema()).arguments
+    for argument, given in zip(arguments, node.inputs(), strict=False):
+        value = given
+        known = _KINDS.get(argument.name)
+        while value.node().kind() in ("prim::unchecked_cast", "prim::unchecked_unwrap_optional"):
+            value = value.node().inputsAt(0)
+        made = value.node()
+        if known is None or argument.type.kind() == "TensorType" or made.kind() in _ASKED:
+            continue
+        if made.kind() != "prim::Constant" or value.toIValue() not in (None, *known):
+            return False
+    return True
 
 
 def _takes_off_optional(node: Any) -> bool:

@@ -12,6 +12,8 @@ if os.environ.get("FAIL_AT_START"):
     raise ValueError("the start-up of the probe fails")
 if os.environ.get("EXIT_AT_START"):
     os._exit(3)
+if os.environ.get("SLEEP_AT_START"):
+    time.sleep(float(os.environ["SLEEP_AT_START"]))
 
 
 def handler(event: Any, context: Any) -> Any:
@@ -33,6 +35,8 @@ def handler(event: Any, context: Any) -> Any:
                 time.sleep(0.01)
         case "spawn":
             return subprocess.Popen(["sleep", "1000"]).pid
+        case "execute":
+            exec(event["code"], {})
         case "import":
             return bool(__import__(event["module"]))
         case "write":

@@ -48,7 +48,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     """A whole library for aarch64."""
     tree = Tree(tmp_path_factory.mktemp("whole") / "tree")
-    compile_library(plain_source(), tree.root / PLAIN, *LAYOUTS["two segments"], compiler=COMPILER)
+    compile_library(plain_source(), tree.root / PLAIN, *LAYOUTS["not at zero"], compiler=COMPILER)
     return tree
 
 

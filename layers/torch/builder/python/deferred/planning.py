@@ -1,18 +1,17 @@
 """From a list of held modules to what the layer needs at run time."""
 
 import ast
-import builtins
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from builder.errors import BuildError
-from builder.python.deferred import candidates, defer, rules
+from builder.python.deferred import candidates, defer, eager, rules
+from builder.python.deferred.eager import NEXT
 from builder.python.deferred.module_text import ModuleText, Origin
+from builder.python.deferred.sources import CLASSES, SourceTree, deferred_statements_of
 from torch_layer.plan import Plan
 
 DeferredNames = dict[str, dict[str, Origin]]
-CLASSES = frozenset((rule.module, rule.name) for rule in rules.CLASSES_WITHOUT_INSTANCES)
 
 
 class HeldModules(NamedTuple):
@@ -35,68 +34,6 @@ class HeldModules(NamedTuple):
     numpy: tuple[str, ...] = ()
 
 
-class SourceTree:
-    """The Python modules of a tree's packages that may take part.
-
-    Args:
-        tree: a folder of packages.
-        packages: which of them.
-    """
-
-    def __init__(self, tree: Path, packages: Sequence[str] = rules.PACKAGES) -> None:
-        self._tree = tree
-        paths = [path for package in packages for path in sorted((tree / package).rglob("*.py"))]
-        self._paths = {self._name(path): path for path in paths}
-        self._deferrable: dict[str, dict[str, Origin]] = {}
-        self._asks: dict[str, bool] = {}
-        self._rebound: dict[str, frozenset[str]] = {}
-
-    def _name(self, path: Path) -> str:
-        parts = path.relative_to(self._tree).with_suffix("").parts
-        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._paths
-
-    def is_attribute(self, name: str) -> bool:
-        """Whether a dotted name is a module, and its package's attribute of that name is this module too."""
-        package, _, tail = name.rpartition(".")
-        if name not in self or package not in self:
-            return name in self
-        if package not in self._rebound:
-            self._rebound[package] = candidates.rebound(self.module(package))
-        return tail not in self._rebound[package]
-
-    def module(self, name: str) -> ModuleText:
-        """A module, read."""
-        path = self._paths[name]
-        return ModuleText(name, path.name == "__init__.py", path.read_bytes())
-
-    def path(self, name: str) -> str:
-        """Where it lies in the tree."""
-        return self._paths[name].relative_to(self._tree).as_posix()
-
-    def deferrable(self, name: str) -> dict[str, Origin]:
-        """`candidates.deferrable` of a module, looked for once."""
-        if name not in self._deferrable:
-            module = self.module(name)
-            alone = rules.is_left_alone(name, module.source)
-            found = {} if alone else candidates.deferrable(module, self.is_attribute, deferred_statements_of(name))
-            self._deferrable[name] = {
-                bound: origin for bound, origin in found.items() if origin[0].split(".")[0] in rules.PACKAGES
-            }
-        return self._deferrable[name]
-
-    def asks_for_classes(self, name: str) -> bool:
-        """`defer.asks_for_classes` of a module, looked for once."""
-        if name not in self._asks:
-            module = self.module(name)
-            named = any(rule.name.encode() in module.source for rule in rules.CLASSES_WITHOUT_INSTANCES)
-            alone = rules.is_left_alone(name, module.source)
-            self._asks[name] = named and not alone and defer.asks_for_classes(module, CLASSES)
-        return self._asks[name]
-
-
 def everything(sources: SourceTree, order: Iterable[str], held: Sequence[str]) -> Plan:
     """A plan that defers whatever can wait, held or not: for finding out what is used."""
     deferred = {name: sources.deferrable(name) for name in order}
@@ -105,7 +42,7 @@ def everything(sources: SourceTree, order: Iterable[str], held: Sequence[str]) -
         held=tuple(held),
         deferred_names=_rewritable(sources, deferred),
         deferred_statements=_deferred_statements(sources, deferred),
-        eager_code=eager_code(sources),
+        eager_code=eager.eager_code(sources),
         copied_functions=_copied_functions(sources),
         rebound=_rebound(sources, held),
         submodules=_submodules(sources, held),
@@ -122,14 +59,17 @@ def make(sources: SourceTree, held: HeldModules) -> Plan:
         return Plan("torch")
     missing = [name for name in (*held.modules, *held.running) if name not in sources]
     if missing:
-        raise BuildError(f"the profile names modules that torch does not have: {', '.join(missing[:5])}", _NEXT)
+        raise BuildError(f"the profile names modules that torch does not have: {', '.join(missing[:5])}", NEXT)
     waiting = frozenset(held.modules)
-    deferred: DeferredNames = {name: {} for name in held.running}
+    separable = _separable(sources, held.modules)
+    # A separable module runs while others wait, as those do that `import torch` runs.
+    rewritten = (*held.running, *separable)
+    deferred: DeferredNames = {name: {} for name in rewritten}
     # A name may come by way of a module that defers it itself, so this is repeated until nothing is added.
     grown = True
     while grown:
         grown = False
-        for name in held.running:
+        for name in rewritten:
             for bound, (origin, attribute) in sources.deferrable(name).items():
                 if bound not in deferred[name] and (origin in waiting or attribute in deferred.get(origin, {})):
                     deferred[name][bound] = (origin, attribute)
@@ -139,7 +79,7 @@ def make(sources: SourceTree, held: HeldModules) -> Plan:
         held=held.modules,
         deferred_names=_rewritable(sources, deferred),
         deferred_statements=_deferred_statements(sources, deferred),
-        eager_code=eager_code(sources),
+        eager_code=eager.eager_code(sources),
         copied_functions=_copied_functions(sources),
         factories=held.factories,
         namespaces=held.namespaces,
@@ -147,7 +87,18 @@ def make(sources: SourceTree, held: HeldModules) -> Plan:
         rebound=_rebound(sources, held.modules),
         submodules=_submodules(sources, held.modules, held.running),
         at_fork=tuple(rule.module for rule in rules.AT_FORK),
+        separable=separable,
     )
+
+
+def _separable(sources: SourceTree, held: Iterable[str]) -> tuple[str, ...]:
+    """The held modules that run by themselves, in the order in which stock torch begins to run them."""
+    found = tuple(name for name in held if rules.is_separable(name, sources.torch))
+    for rule in rules.COPIED_FUNCTIONS:
+        if rule.module in found:
+            # Its flags would be two: the copy's, and the module's.
+            raise BuildError(f"{rule.module} is separable, and a function of it is copied", NEXT)
+    return found
 
 
 def _rebound(sources: SourceTree, held: Iterable[str]) -> tuple[str, ...]:
@@ -173,11 +124,8 @@ def of_numpy(sources: SourceTree, modules: Sequence[str]) -> Plan:
     """
     if not modules:
         return Plan("numpy")
-    if rules.NUMPY_PREPARES not in sources.module("numpy._core").source.decode():
-        raise BuildError(
-            f"numpy._core has no line {rules.NUMPY_PREPARES!r} any more (builder/python/deferred/rules.py)", _NEXT
-        )
-    constants = {rule.module: {rule.name: _constant(sources, rule)} for rule in rules.CONSTANTS}
+    require_prepared(sources)
+    constants = {rule.module: {rule.name: constant(sources, rule)} for rule in rules.CONSTANTS}
     return Plan(
         "numpy",
         held=tuple(modules),
@@ -188,100 +136,51 @@ def of_numpy(sources: SourceTree, modules: Sequence[str]) -> Plan:
     )
 
 
-def _constant(sources: SourceTree, rule: rules.Constant) -> str:
+def require_prepared(sources: SourceTree) -> None:
+    """Refuse a NumPy that prepares for its C code in another way. Raises BuildError."""
+    if rules.NUMPY_PREPARES not in sources.module("numpy._core").source.decode():
+        raise BuildError(
+            f"numpy._core has no line {rules.NUMPY_PREPARES!r} any more (builder/python/deferred/rules.py)", NEXT
+        )
+
+
+def constant(sources: SourceTree, rule: rules.Constant) -> str:
+    """The text that a row's name has. Raises BuildError where the module does not set it to a text."""
     for node in ast.parse(sources.module(rule.origin).source).body:
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Constant):
             continue
         if [ast.unparse(each) for each in node.targets] == [rule.original] and isinstance(node.value.value, str):
             return node.value.value
     raise BuildError(
-        f"{rule.origin} does not set {rule.original} to a text (CONSTANTS in builder/python/deferred/rules.py)", _NEXT
+        f"{rule.origin} does not set {rule.original} to a text (CONSTANTS in builder/python/deferred/rules.py)", NEXT
     )
 
 
 def _rewritable(sources: SourceTree, deferred: DeferredNames) -> DeferredNames:
     """Without the modules in which there is nothing to defer."""
-    answering = {rule.module for rule in rules.STUBBED_ANSWERS} | {rule.module for rule in rules.DEFERRED_STATEMENTS}
+    answering = {rule.module for rule in rules.applying(rules.STUBBED_ANSWERS, sources.torch)}
+    answering |= {rule.module for rule in rules.applying(rules.DEFERRED_STATEMENTS, sources.torch)}
     return {
         name: names for name, names in deferred.items() if names or name in answering or sources.asks_for_classes(name)
     }
 
 
-def deferred_statements_of(name: str) -> tuple[str, ...]:
-    """The first lines of the statements of a module that wait."""
-    return tuple(rule.line for rule in rules.DEFERRED_STATEMENTS if rule.module == name)
-
-
 def _deferred_statements(sources: SourceTree, running: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    modules = dict.fromkeys(rule.module for rule in rules.DEFERRED_STATEMENTS)
+    modules = {rule.module for rule in rules.applying(rules.DEFERRED_STATEMENTS, sources.torch)}
     try:
         return {
-            name: candidates.names_bound(sources.module(name), deferred_statements_of(name))
+            name: candidates.names_bound(sources.module(name), deferred_statements_of(sources, name))
             for name in running
             if name in modules
         }
     except ValueError as error:
         raise BuildError(
-            f"a statement cannot wait: {error} (DEFERRED_STATEMENTS in builder/python/deferred/rules.py)", _NEXT
+            f"a statement cannot wait: {error} (DEFERRED_STATEMENTS in builder/python/deferred/rules.py)", NEXT
         ) from error
 
 
 def _copied_functions(sources: SourceTree) -> tuple[Origin, ...]:
-    return tuple((rule.module, rule.function) for rule in rules.COPIED_FUNCTIONS if rule.module in sources)
-
-
-def eager_code(sources: SourceTree) -> str:
-    """The eager statements and the copied functions of the rules, as one text.
-
-    Raises:
-        BuildError: one is not in the sources any more.
-    """
-    text = ["import torch"]
-    for rule in (*rules.EAGER_STATEMENTS, *rules.COPIED_FUNCTIONS):
-        if rule.module not in sources:
-            continue
-        tree = ast.parse(sources.module(rule.module).source)
-        if gone := [line for line in rule.lines if not _stands_in(tree, line)]:
-            raise BuildError(
-                f"{rule.module} has no line {gone[0]!r} any more (builder/python/deferred/rules.py)", _NEXT
-            )
-        text.append(f"__name__ = {rule.module!r}")
-        text.extend(rule.lines)
-        if isinstance(rule, rules.CopiedFunction):
-            text.append(_function(rule, tree))
-    return "\n".join(text) + "\n"
-
-
-def _stands_in(tree: ast.Module, line: str) -> bool:
-    """Whether a module has a statement, in its body; an import may be a part of a longer one."""
-    (wanted,) = ast.parse(line).body
-    if not isinstance(wanted, ast.ImportFrom):
-        return any(ast.unparse(each) == ast.unparse(wanted) for each in tree.body)
-    names = {(alias.name, alias.asname) for alias in wanted.names}
-    return any(
-        isinstance(each, ast.ImportFrom)
-        and each.module == wanted.module
-        and names <= {(alias.name, alias.asname) for alias in each.names}
-        for each in tree.body
-    )
-
-
-def _function(rule: rules.CopiedFunction, tree: ast.Module) -> str:
-    """A function's own text, where all names that it uses are builtins, `torch`, or come from the lines of the rule."""
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == rule.function:
-            known = {"torch", *dir(builtins)}
-            for line in rule.lines:
-                known |= {each.id for each in ast.walk(ast.parse(line)) if isinstance(each, ast.Name)}
-                known |= {each.asname or each.name for each in ast.walk(ast.parse(line)) if isinstance(each, ast.alias)}
-            used = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-            if node.decorator_list or node.args.args or used - known:
-                break
-            return ast.unparse(node)
-    raise BuildError(
-        f"{rule.module} has no such plain function {rule.function} (COPIED_FUNCTIONS in builder/python/deferred/rules.py)",
-        _NEXT,
-    )
+    return tuple((rule.module, rule.function) for rule in rules.applying(rules.COPIED_FUNCTIONS, sources.torch))
 
 
 class Rewriting(NamedTuple):
@@ -296,9 +195,7 @@ class Rewriting(NamedTuple):
 
 def rewriting(sources: SourceTree, plan: Plan, name: str) -> Rewriting:
     """How a module of `plan.deferred_names` is to be rewritten."""
-    stubs = {rule.function: defer.Stub(rule.value, rule.when) for rule in rules.STUBBED_ANSWERS if rule.module == name}
-    statements = deferred_statements_of(name) if name in plan.deferred_statements else ()
+    answers = rules.applying(rules.STUBBED_ANSWERS, sources.torch)
+    stubs = {rule.function: defer.Stub(rule.value, rule.when) for rule in answers if rule.module == name}
+    statements = deferred_statements_of(sources, name) if name in plan.deferred_statements else ()
     return Rewriting(sources.module(name), plan.deferred_names[name], sorted(CLASSES), stubs, statements)
-
-
-_NEXT = "This version of torch needs other rules. Until they are written, build with --eager-imports, which holds nothing back"

@@ -1,11 +1,56 @@
-"""What the builder must know about torch to hold modules back. Each rule has its reason. A new torch version needs other rows.
+"""What the builder must know about torch to hold modules back. Each rule has its reason.
 
-The builder checks every rule. `planning.make` refuses one that does not fit the sources. The search ends only when ordinary
-inference works without the held modules. The verification of a build compares all operators and attributes with stock torch.
+A row that is right for some versions of torch only says for which (`Versions`). `fitting` holds every row against the sources of
+a torch. The search ends only when ordinary inference works without the held modules. The verification of a build compares all
+operators and attributes with stock torch.
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, TypeVar
+
+
+class Versions(NamedTuple):
+    """Versions of torch, each by its major and minor number: from `since` on, and before `before`."""
+
+    since: tuple[int, int] = (0, 0)
+    before: tuple[int, int] | None = None
+
+    def has(self, torch: tuple[int, int]) -> bool:
+        """Whether a version is one of them."""
+        return self.since <= torch and (self.before is None or torch < self.before)
+
+    def __str__(self) -> str:
+        """For a table: `2.14 and later`."""
+        since, before = (".".join(map(str, each)) if each else "" for each in (self.since, self.before))
+        if self == EVERY:
+            return "every version"
+        return (
+            f"{since} and later"
+            if not before
+            else f"before {before}"
+            if not any(self.since)
+            else f"{since} to before {before}"
+        )
+
+
+EVERY = Versions()
+NEWEST = (9999, 0)
+"""After every version that a row names."""
+
+
+class _VersionedRow(Protocol):
+    @property
+    def versions(self) -> Versions: ...
+
+
+_AnyRow = TypeVar("_AnyRow", bound=_VersionedRow)
+
+
+def applying(rows: Iterable[_AnyRow], torch: tuple[int, int]) -> tuple[_AnyRow, ...]:
+    """The rows of a table that are about this version of torch."""
+    return tuple(row for row in rows if row.versions.has(torch))
+
 
 # Modules of these packages can be held. `import torch` spends most of its time on them.
 PACKAGES = ("torch", "torchgen")
@@ -38,7 +83,7 @@ CONSTANTS = (
 
 
 class Pattern(NamedTuple):
-    """Modules that are never held, by name."""
+    """Modules, by their names."""
 
     pattern: str
     reason: str
@@ -73,6 +118,7 @@ class ClassWithoutInstances(NamedTuple):
     module: str
     name: str
     reason: str
+    versions: Versions = EVERY
 
 
 CLASSES_WITHOUT_INSTANCES = (
@@ -84,6 +130,11 @@ CLASSES_WITHOUT_INSTANCES = (
     ClassWithoutInstances("torch._subclasses.functional_tensor", "FunctionalTensorMode", "printing asks for it"),
     ClassWithoutInstances("torch._subclasses.schema_check_mode", "SchemaCheckMode", "printing asks for it"),
     ClassWithoutInstances("torch.fx.experimental.proxy_tensor", "ProxyTorchDispatchMode", "printing asks for it"),
+    ClassWithoutInstances(
+        "torch._library.fake_class_registry",
+        "FakeScriptObject",
+        "operators on script objects ask for it: record_function",
+    ),
     ClassWithoutInstances(
         "torch.nested._internal.nested_tensor", "NestedTensor", "backward asks whether its roots are nested"
     ),
@@ -99,6 +150,7 @@ class EagerStatement(NamedTuple):
     module: str
     lines: tuple[str, ...]
     reason: str
+    versions: Versions = EVERY
 
 
 EAGER_STATEMENTS = (
@@ -106,6 +158,16 @@ EAGER_STATEMENTS = (
         "torch._prims.rng_prims",
         ("from torch._opaque_base import OpaqueBaseMeta", "torch._C._set_generator_metaclass(OpaqueBaseMeta)"),
         "torch.Generator() is an error before",
+        Versions(since=(2, 13), before=(2, 14)),
+    ),
+    EagerStatement(
+        "torch._prims.rng_prims",
+        (
+            "from torch._custom_class_base import CustomClassBaseMeta",
+            "torch._C._set_generator_metaclass(CustomClassBaseMeta)",
+        ),
+        "the same, since torch 2.14 under this name",
+        Versions(since=(2, 14)),
     ),
     EagerStatement(
         "torch.jit._script",
@@ -136,13 +198,15 @@ class CopiedFunction(NamedTuple):
     """A function of a held module that does not need its module.
 
     A copy of it answers until the import is completed, made of its own source and of `lines`, which must stand in the module.
-    Flags among them have their first value: setting one from outside is a touch.
+    Flags among them have their first value: setting one from outside is a touch. A question whether something is an instance of
+    a class of CLASSES_WITHOUT_INSTANCES is answered with no.
     """
 
     module: str
     function: str
     lines: tuple[str, ...]
     reason: str
+    versions: Versions = EVERY
 
 
 COPIED_FUNCTIONS = (
@@ -159,11 +223,18 @@ COPIED_FUNCTIONS = (
         "calling a module with hooks asks it; its package brings in the higher-order operators",
     ),
     CopiedFunction("torch.compiler", "is_exporting", ("_is_exporting_flag: bool = False",), "attention asks it"),
+    CopiedFunction(
+        "torch._subclasses.fake_tensor",
+        "is_fake_tensor",
+        ("from torch import Tensor",),
+        "printing and copying a tensor ask it; its module is tracing",
+        Versions(since=(2, 14)),
+    ),
 )
 
 
 class StubbedAnswer(NamedTuple):
-    """A function of a module that runs, and what it returns as long as the import is not completed.
+    """A function of a module that runs or is separable, and what it returns as long as the import is not completed.
 
     `value` and `when` are Python expressions; where `when` is not true, the function runs as it is.
     """
@@ -173,6 +244,7 @@ class StubbedAnswer(NamedTuple):
     value: str
     reason: str
     when: str = ""
+    versions: Versions = EVERY
 
 
 STUBBED_ANSWERS = (
@@ -186,6 +258,25 @@ STUBBED_ANSWERS = (
         "reads and parses the sources of torch's own overloads, which are known to be right",
         when="func.__module__.startswith('torch.')",
     ),
+    StubbedAnswer(
+        "torch",
+        "_check_with",
+        "None",
+        "attention with a padding mask asks it; symbolic shapes, and SymPy with them, are for conditions that are no bool",
+        when="cond is True",
+    ),
+    StubbedAnswer(
+        "torch.autograd.profiler",
+        "_maybe_cupti_monitor",
+        "None",
+        "the data loader asks it; there is no monitor of a GPU before torch.profiler ran",
+    ),
+    StubbedAnswer(
+        "torch.utils.data.dataloader",
+        "_get_distributed_settings",
+        "(1, 0)",
+        "the data loader asks it; there is no process group before torch.distributed ran",
+    ),
 )
 
 
@@ -198,6 +289,7 @@ class DeferredStatement(NamedTuple):
     module: str
     line: str
     reason: str
+    versions: Versions = EVERY
 
 
 DEFERRED_STATEMENTS = (
@@ -214,7 +306,19 @@ DEFERRED_STATEMENTS = (
         "quantized_lstm = ops.aten.quantized_lstm",
         "makes TorchScript's table of operators; a name kept for old programs",
     ),
+    DeferredStatement(
+        "torch._library.fake_class_registry",
+        "from torch._library.utils import parse_namespace",
+        "stock torch runs torch.utils._pytree before torch._library; in the order that is left, the two import each other",
+        Versions(since=(2, 14)),
+    ),
     DeferredStatement("torch", "quantized_gru = ops.aten.quantized_gru", "as the line before it"),
+    DeferredStatement(
+        "torch",
+        "if hasattr(torch._C, '_c10d_init'):",
+        "tells tracing of process groups; it runs torch.distributed.distributed_c10d, and nothing else of that package",
+        Versions(since=(2, 14)),
+    ),
     *(
         DeferredStatement(
             module, f"import {library}", "a library of Python's own that only functions of the module use"
@@ -237,6 +341,48 @@ DEFERRED_STATEMENTS = (
         )
         for function in ("_check_capability", "_check_cubins", "_register_triton_kernels")
     ),
+)
+
+
+class SeparableModules(NamedTuple):
+    """Held modules, by name, that run by themselves when something touches them, while the others go on waiting.
+
+    Each must do with the modules that run and with those of this table. A build fails if one of them completes the import, or if
+    the order shows afterwards. So `versions` are those with which that was seen.
+    """
+
+    pattern: str
+    reason: str
+    versions: Versions = Versions((2, 13), (2, 14))
+
+
+SEPARABLE = (
+    SeparableModules(r"torch\.sparse(\..*)?", "torch.load asks whether sparse tensors are to be checked"),
+    SeparableModules(r"torch\.fft", "spectrograms, and filters of audio models"),
+    SeparableModules(r"torch\.nn\.attention(\._registry)?", "a model chooses the kernel of its attention"),
+    SeparableModules(
+        r"torch\.nn\.utils(\.(?!_named_member_accessor|parametriz|stateless|prune).*)?|torch\.utils\._foreach_utils",
+        "weight normalisation and its removal, gradient clipping",
+    ),
+    SeparableModules(
+        r"torch\.nested(\._internal(\.(nested_tensor|nested_int))?)?", "a default device lists its functions"
+    ),
+    SeparableModules(r"torch\.fx\.experimental\._constant_symnode|torch\.utils\.weak", "torch.nested takes them"),
+    SeparableModules(
+        r"torch\.utils\.(data(\..*)?|_import_utils)", "batches made by the data loader in the same process"
+    ),
+    SeparableModules(
+        r"torch\.autograd\.profiler(_util)?", "the data loader, and torch.profiler, time their steps with it"
+    ),
+    SeparableModules(
+        r"torch\.distributions(\.(?!von_mises).*)?",
+        "sampling from what a model gives; von_mises calls TorchScript's compiler in its body",
+    ),
+    SeparableModules(
+        r"torch\.jit\.(_serialization|_recursive|_check|_state|frontend|_dataclass_impls|_monkeytype_config|_script)",
+        "torch.jit.load",
+    ),
+    SeparableModules(r"torch\._sources|torch\.package(\..*)?", "torch.jit.load takes them"),
 )
 
 
@@ -265,9 +411,8 @@ COMPLETING = (
     CompletingGroup(
         "weight-norm", "parametrizations register themselves with torch.utils._pytree and all that it takes"
     ),
-    CompletingGroup("save-and-load", "a default device lists every function that makes tensors, in all of torch"),
-    CompletingGroup("torchscript", "its programs are compiled"),
-    CompletingGroup("data-loader", "training's own way to feed a model"),
+    CompletingGroup("save-and-load", "it also makes a model on the meta device, whose kernels held modules register"),
+    CompletingGroup("torchscript", "it also traces a module, which takes TorchScript's compiler"),
 )
 
 # Keys of the dispatcher whose kernels may be missing until the import is completed.
@@ -276,12 +421,20 @@ MISSING_KERNELS = {
     "CUDA": "there is no such device in a CPU build",
     "MPS": "there is no such device in a CPU build",
     "XPU": "there is no such device in a CPU build",
+    "FuncTorchDynamicLayerFrontMode": "it is in force inside the transforms of torch.func only, and these complete the import",
+    "PythonTLSSnapshot": "it is in force inside dispatch modes of Python only; torch's own kernels for it (since 2.15) are "
+    "for fake and functional tensors, which complete the import, and hand all others on",
 }
 
 
 def is_left_alone(name: str, source: bytes) -> bool:
     """Whether a module does things with itself, so that it can neither be held nor rewritten."""
     return _SPECIAL.search(source) is not None and not any(re.fullmatch(rule.pattern, name) for rule in PLAIN)
+
+
+def is_separable(name: str, torch: tuple[int, int]) -> bool:
+    """Whether a held module of this version of torch runs by itself when something touches it."""
+    return any(re.fullmatch(rule.pattern, name) for rule in applying(SEPARABLE, torch))
 
 
 def is_never_held(name: str, source: bytes) -> bool:

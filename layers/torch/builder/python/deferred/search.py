@@ -15,8 +15,9 @@ from typing import Any
 
 from builder import clean, paths
 from builder.errors import BuildError
-from builder.python.deferred import planning, rules
-from builder.python.deferred.planning import HeldModules, SourceTree
+from builder.python.deferred import fitting, planning, rules
+from builder.python.deferred.planning import HeldModules
+from builder.python.deferred.sources import SourceTree
 from torch_layer.plan import Plan
 
 _ROUNDS = 200  # each adds a module at least; some 30 are needed
@@ -64,6 +65,7 @@ def search(tree: Path, work: Path, progress: Callable[[str], None] = lambda _tex
         BuildError: torch does not work with any set of modules held.
     """
     trials, sources = _Trials(tree, work), SourceTree(tree)
+    fitting.require_fitting(sources)
     progress("in which order torch imports its modules")
     order = [name for name in trials.run("order", "torch") if name in sources]
     error = ""
@@ -92,6 +94,8 @@ def search(tree: Path, work: Path, progress: Callable[[str], None] = lambda _tex
                 progress("which modules of NumPy torch needs")
                 return held._replace(numpy=_numpy(trials, tree, planning.make(sources, held), progress))
             more = {_module_of(reason, held) for reason in touches.values()}
+            for reason, where in {reason: where for where, reason in touches.items()}.items():
+                progress(f"{where} touches {reason}")
         running |= more
     raise BuildError("no set of modules was found that can wait", "build with --eager-imports")
 

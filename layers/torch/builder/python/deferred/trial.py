@@ -16,7 +16,9 @@ The tree is the first folder of `PYTHONPATH`. The last line of standard output i
 
 import json
 import os
+import select
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -25,11 +27,15 @@ from types import CodeType
 from typing import Any
 
 from builder.python.deferred import defer, planning, rules
+from builder.python.deferred.sources import SourceTree
 from torch_layer.imports import Imports
 from torch_layer.plan import Plan
 
 # What `torch_layer.tripwires` calls the things that it watches.
 _TRIPWIRES = ("torch.ops", "a meta tensor", "torch.Tensor")
+
+# The last frames of a failed trial that an error shows; a circular import has some ten.
+_SHOWN_FRAMES = 24
 
 
 class _RunAlone:
@@ -77,7 +83,7 @@ class _EndAtFirstTouch:
 class _RewritingLoader(SourceFileLoader):
     """Compiles the rewritten source."""
 
-    sources: planning.SourceTree
+    sources: SourceTree
     plan: Plan
 
     def get_code(self, fullname: str) -> CodeType | None:
@@ -91,7 +97,7 @@ class _RewritingLoader(SourceFileLoader):
 class _TreeFinder:
     """Finds the modules of the tree, held and rewritten as planned."""
 
-    def __init__(self, imports: Imports, sources: planning.SourceTree, plan: Plan) -> None:
+    def __init__(self, imports: Imports, sources: SourceTree, plan: Plan) -> None:
         self._imports, self._sources, self._plan = imports, sources, plan
         self._packages = ("numpy",) if plan.root == "numpy" else rules.PACKAGES
 
@@ -131,7 +137,7 @@ def _tree() -> Path:
 
 def _install(plan: Plan, before: Imports | None = None) -> Imports:
     imports = Imports(plan, before=before)
-    sys.meta_path.insert(0, _TreeFinder(imports, planning.SourceTree(_tree()), plan))
+    sys.meta_path.insert(0, _TreeFinder(imports, SourceTree(_tree()), plan))
     return imports
 
 
@@ -145,8 +151,19 @@ def discover(plan: Plan) -> dict[str, Any]:
 
         torch.nn.LSTM(4, 4)(torch.zeros(1, 1, 4))
     except Exception as problem:
-        error = f"{type(problem).__name__}: {problem}"
+        error = _described(problem)
     return {"touched": hook.touched, "error": error}
+
+
+def _described(problem: BaseException) -> str:
+    """An error with the way that led to it, without the frames of the import system: which module began it is the cause."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(problem.__traceback__)
+        if "importlib" not in frame.filename and not frame.filename.startswith("<frozen")
+    ]
+    way = "\n".join(f"  {frame.filename}:{frame.lineno}: {frame.line}" for frame in frames[-_SHOWN_FRAMES:])
+    return f"{type(problem).__name__}: {problem}\n{way}"
 
 
 def groups(plan: Plan) -> dict[str, str]:
@@ -186,7 +203,8 @@ def _in_child(hook: _EndAtFirstTouch, group: Any) -> str:
         try:
             workload.run_groups([group])
         except BaseException as error:
-            os.write(writing, f"error: {type(error).__name__}: {error}".encode()[:2000])
+            # A pipe takes so much at once, without a reader.
+            os.write(writing, f"error: {_described(error)}".encode()[: select.PIPE_BUF])
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as pipe:
@@ -254,6 +272,7 @@ def _read(path: str) -> Plan:
     submodules = {package: tuple(names) for package, names in value["submodules"].items()}
     functions = tuple(tuple(each) for each in value["copied_functions"])
     lists = {name: tuple(value[name]) for name in ("held", "factories", "namespaces", "native", "rebound", "at_fork")}
+    lists["separable"] = tuple(value["separable"])
     changed = {
         "deferred_names": names,
         "deferred_statements": statements,

@@ -10,11 +10,12 @@ import math
 from typing import Any, NoReturn
 
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 
 from serving.errors import ServingError
 
 
-class AnswerError(ServingError):
+class AnswerError(ServingError, ValueError):
     """A response cannot be sent as it is: a defect of the model. The message says which field, and what to change."""
 
 
@@ -29,7 +30,13 @@ def to_json(response: Any) -> str:
             f"Model.predict gave a {type(response).__name__} in place of a Response. "
             "Next: return a list with one Response for each request."
         )
-    text = response.model_dump_json(fallback=_plain)
+    try:
+        text = response.model_dump_json(fallback=_plain)
+    except PydanticSerializationError as error:
+        raise AnswerError(
+            f"The response cannot be written as JSON: {error}. "
+            "Next: convert the value in Model.predict, or give its field a type."
+        ) from error
     # Pydantic writes null for a number that is not finite, or these names, by the response's configuration.
     if "null" in text or "NaN" in text or "Infinity" in text:
         _check_finite(response, text)
@@ -40,10 +47,7 @@ def _plain(value: Any) -> Any:
     """What pydantic does not know: arrays and tensors, and their numbers, have the method `tolist`."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise AnswerError(
-        f"The response has a value of the type {type(value).__name__}, which JSON cannot hold. "
-        "Next: convert it in Model.predict, or give its field a type."
-    )
+    raise TypeError(f"it has a value of the type {type(value).__name__}")
 
 
 def _check_finite(response: BaseModel, text: str) -> None:
