@@ -191,7 +191,7 @@ class Trial:
         return self._predict([kind.model_validate_json(json.dumps(request)) for request in requests])
 
     def _predict(self, requests: list[Any]) -> list[Any]:
-        from serving import answers
+        from serving import response_json
 
         given = self.model.predict(requests)
         if not isinstance(given, list | tuple) or len(given) != len(requests):
@@ -200,7 +200,7 @@ class Trial:
                 f"Model.predict gave {count} to {len(requests)} request{'s' if len(requests) > 1 else ''}",
                 "return a list with one Response for each request, in their order",
             )
-        return [json.loads(answers.to_json(each)) for each in given]
+        return [json.loads(response_json.to_json(each)) for each in given]
 
 
 def run(trial: Trial, write: Callable[[Tick], None]) -> None:

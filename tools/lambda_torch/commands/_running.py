@@ -125,9 +125,9 @@ def options_of(
     if shipped_emulator:
         software.emulator_binary()  # fails on an unsupported machine, before the long work
     chosen = software.choose(layer, reports_to(console).step)
-    golden = golden_of(model)
     if model is not None and (packages := local.installed(model, reports_to(console).step)) is not None:
         chosen = chosen.after(packages)
+    golden = golden_of(model)
     if release is None:
         release, golden = (own_release(), golden) if model is None else (release_of(model, console), golden)
         if release == project.SAMPLE_RELEASE:

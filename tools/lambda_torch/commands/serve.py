@@ -56,15 +56,15 @@ if TYPE_CHECKING:
     help="Restart the function when a file of its code is saved.",
 )
 @click.option(
+    "--verbose", is_flag=True, help="Show the function's log as it is: JSON, with the phases of each request."
+)
+@click.option(
     "--runtime",
     type=click.Choice(["own", "shipped"]),
     default="own",
     show_default=True,
     help="'own' is the Runtime API of this command. 'shipped' is AWS's Runtime Interface Emulator, which the SAM CLI "
     "ships: it does not stream, and runs on Linux only.",
-)
-@click.option(
-    "--verbose", is_flag=True, help="Show the function's log as it is: JSON, with the phases of each request."
 )
 @run_options
 @memory_option
@@ -76,8 +76,8 @@ def command(
     concurrency: int,
     payload: str,
     reload: bool,
-    runtime: str,
     verbose: bool,
+    runtime: str,
     model: Path | None,
     release: Path | None,
     layer: str,

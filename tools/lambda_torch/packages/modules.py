@@ -36,7 +36,7 @@ PROVIDED = frozenset(
         *("torch", "torchgen", "functorch", "numpy"),
         *("filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "setuptools", "pkg_resources", "sympy"),
         *("aws_lambda_powertools", "pydantic", "pydantic_core", "annotated_types", "typing_inspection"),
-        *("safetensors", "typing_extensions", "boto3", "botocore", "s3transfer", "jmespath"),
+        *("multipart", "safetensors", "typing_extensions", "boto3", "botocore", "s3transfer", "jmespath"),
     }
 )
 # The function's own packages. `model` itself is one of them.

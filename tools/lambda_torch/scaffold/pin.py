@@ -19,7 +19,7 @@ PACKAGE = "lambda-torch"
 WHEELS = ".lambda-torch"
 # What the wheel is made from, in a checkout.
 _SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "samconfig.toml", "template.yaml")
-_FOLDERS = ("src", "tools", "layers", "events", "requirements")
+_FOLDERS = ("src", "tools", "layers", "events", "requirements", "examples/names")
 
 
 @dataclass(frozen=True)

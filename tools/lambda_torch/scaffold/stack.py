@@ -29,7 +29,7 @@ CHANGES = (
         "its code is in no folder of the project, so SAM's own build cannot find it",
     ),
     (
-        "lambda-torch publish build/release ",
+        "lambda-torch publish examples/names/release ",
         "lambda-torch publish release ",
         1,
         "the release is a folder of the project",

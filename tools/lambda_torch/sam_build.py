@@ -1,7 +1,7 @@
 """What `sam build` runs in a user's own project: builds the function and the layer from the installed package.
 
 The two Makefiles of the project install the wheel of lambda-torch beside themselves, without what it requires, and run
-`python -m lambda_torch.building`. So this module and what it imports need the standard library and pip alone.
+`python -m lambda_torch.sam_build`. So this module and what it imports need the standard library and pip alone.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def _make(folder: Path, target: str, output: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Return 0 if it was built, 1 if not (standard error has the reason)."""
-    parser = argparse.ArgumentParser(prog="python -m lambda_torch.building", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lambda_torch.sam_build", description=__doc__)
     parts = parser.add_subparsers(dest="part", required=True)
     for_function, for_layer = parts.add_parser("function"), parts.add_parser("layer")
     for_function.add_argument("--model", type=Path, required=True)
