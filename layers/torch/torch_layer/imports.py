@@ -191,7 +191,8 @@ class Imports:
 
         `isinstance(x, ())` is false, and so is what it stands for: of a class that was never made there are no instances.
         """
-        if self.completion.is_idle() and not self.placeholders.has_run(module):
+        has_run = module in sys.modules and module not in self.placeholders.waiting  # it is separable
+        if self.completion.is_idle() and not has_run:
             return ()
         return getattr(import_module(module), name)
 

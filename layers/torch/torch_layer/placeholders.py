@@ -137,10 +137,6 @@ class PlaceholderKeeper:
                 ModuleType.__setattr__(module, "__class__", ModuleType)
         return True
 
-    def has_run(self, name: str) -> bool:
-        """Whether a held module has run by itself, or is running."""
-        return name in sys.modules and name not in self.waiting
-
     def placeholder(self, name: str) -> ModuleType | None:
         """A held module, though nothing but held modules may import it; None if it has run."""
         if name in self.held:
