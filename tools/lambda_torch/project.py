@@ -49,7 +49,7 @@ def layer() -> Path | None:
     """A built layer: of this folder, of the last `sam build` if it was for this Python, or of the checkout."""
     tag = f"cpython-{sys.version_info[0]}{sys.version_info[1]}-"
     of_sam = SAM_LAYER if OWN and any(SAM_LAYER.glob(f"python/torch/_C.{tag}*.so")) else None
-    of_checkout = ROOT / "build" / "layer" if IN_CHECKOUT else None
+    of_checkout = ROOT / "build" / "layer" if OWN and IN_CHECKOUT else None
     candidates = [folder for folder in (LAYER, of_sam, of_checkout) if folder is not None]
     return next((folder for folder in candidates if (folder / "python").is_dir()), None)
 
