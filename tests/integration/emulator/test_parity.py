@@ -112,7 +112,8 @@ def test_the_process_sees_the_same_variables(probes: tuple[Pool, Pool]) -> None:
     assert own["variables"].keys() <= shipped["variables"].keys()
     of_a_run = {"HOME", "TMPDIR", "AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"}
     for name in own["variables"].keys() - of_a_run:
-        assert own["variables"][name] == shipped["variables"][name], name
+        values = [each["variables"][name].replace(each["variables"]["TMPDIR"], "TMPDIR") for each in (own, shipped)]
+        assert values[0] == values[1], name
     for member in ("cwd", "path", "memory", "name", "client"):
         assert own[member] == shipped[member]
     assert own["cwd"] == str(PROBE)

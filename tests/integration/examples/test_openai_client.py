@@ -38,7 +38,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(release: Path, log: Path) -> Iterator[str]:
     """Where that model is served."""
-    with served(log, release, "--model", str(CHAT)) as (running, _):
+    with served(log, release, "--model", str(CHAT), "--verbose") as (running, _):
         yield running.url.removesuffix("/predict")
 
 

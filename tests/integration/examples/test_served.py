@@ -121,4 +121,4 @@ def test_a_model_without_a_release_is_told(tmp_path: Path) -> None:
     arguments = ["serve", "--port", "0", "--layer", "stock", "--model", str(tmp_path / "mine")]
     done = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "Next: name a release folder with --release" in " ".join(done.stderr.split())
+    assert "Next: put the files that Model.load reads into" in " ".join(done.stderr.split())

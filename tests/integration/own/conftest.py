@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -98,8 +99,8 @@ class Served:
 
     def publish_words(self) -> tuple[list[str], dict[str, str]]:
         """The options of publish that serve has printed, and its variables."""
-        (line,) = (line for line in self.lines if line.startswith("To publish another release here:"))
-        words = line.partition(": ")[2].split()
+        (number,) = (n for n, line in enumerate(self.lines) if line.startswith("To publish a release here"))
+        words = shlex.split(self.lines[number + 1])
         variables = dict(word.split("=", 1) for word in words if "=" in word)
         return words[words.index("--bucket") :], variables
 

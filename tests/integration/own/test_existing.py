@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -142,7 +143,12 @@ def test_an_architecture_of_torchvision_goes_to_an_answer_in_two_commands(tmp_pa
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     torchvision_without_operators(tmp_path / "unpacked", wheels)
-    variables = {"PIP_FIND_LINKS": str(wheels)}
+    # The variable takes the place of what pip is configured with, which may be where torch's wheel is.
+    configured = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    ).stdout
+    folders = re.findall(r"^[^=]*\.find-links='(.*)'$", configured, re.MULTILINE)
+    variables = {"PIP_FIND_LINKS": " ".join(dict.fromkeys([str(wheels), *folders]))}
     run(tmp_path, "init", "mine", "--from", "torchvision:resnet18", more=variables)
     with served(tmp_path / "mine") as running:
         example = (tmp_path / "mine" / "events" / "bare.json").read_bytes()

@@ -187,7 +187,7 @@ def test_an_example_that_json_cannot_hold_is_refused() -> None:
         def predict(self, requests: list[Request]) -> list[Answer]:
             return [Answer(["\ud800"]) for _ in requests]
 
-    with pytest.raises(BucketError, match="surrogate pair") as caught:
+    with pytest.raises(BucketError, match="surrogates not allowed") as caught:
         golden_examples(Odd(), None)
     assert "Next: " in str(caught.value)
 
