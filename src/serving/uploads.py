@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 PREFIX = "uploads/"
-# 122 random bits: nobody guesses the id of somebody else's upload.
+# 122 random bits: nobody guesses the id of another client's upload.
 _ID = re.compile(r"[0-9a-f]{32}")
 
 

@@ -122,7 +122,7 @@ def _answer(service: Service, request: HttpRequest, response: Any, version: str)
 
 
 def _predict_one(release: LoadedRelease, parsed: BaseModel, invocation: Invocation) -> BaseModel:
-    """The model's response. A `predict` that takes a deadline is told how long the client's answer may take."""
+    """The model's response. A `predict` that takes a deadline gets the time by which the answer must be there."""
     response: BaseModel
     if release.takes_deadline and invocation.reader is not None:
         predict: Any = release.model.predict

@@ -20,7 +20,7 @@ from serving.telemetry.log import Log
 from serving.telemetry.receipts import Receipt
 from serving.telemetry.request_log import RequestLog
 
-# What remains of the function's time for the last piece, the log and Lambda itself. A model is told that much less.
+# What remains of the function's time for the last piece, the log and Lambda itself. A model gets that much less.
 RESERVE_SECONDS = 0.5
 _NO_PARTS: Mapping[str, Any] = MappingProxyType({})
 

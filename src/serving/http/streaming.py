@@ -152,7 +152,7 @@ class PieceStream:
     def close(self, reason: str = "client_gone") -> None:
         """End the answer here, if it has not ended: the model's generator gets GeneratorExit."""
         self.ended = self.ended or reason
-        # Nothing of the answer stays with whoever still holds this object.
+        # Nothing of the answer stays with those who still hold this object.
         frames, self._frames, self._first = self._frames, None, None
         if frames is not None:
             frames.close()

@@ -1,4 +1,4 @@
-"""The folder of fetched releases on the disk: what stays in it, and that nothing goes while somebody reads it."""
+"""The folder of fetched releases on the disk: what stays in it, and that nothing goes while it is being read."""
 
 import contextlib
 import fcntl

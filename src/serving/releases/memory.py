@@ -2,7 +2,7 @@
 
 A file in memory (memfd_create(2)) has no name. While it is open, `/proc/self/fd/N` leads to it, and a link to that stands
 in the release's folder under the file's name. So a model opens and maps it as any other file. Once its content is
-verified the file is sealed: nobody can change it any more, whoever has it open.
+verified the file is sealed: nobody can change it any more, not even a process that has it open.
 
 When the model is built the descriptors are closed. What is mapped stays in memory, and nothing else does.
 """
@@ -58,7 +58,7 @@ class MemoryFiles:
         """From here on no file changes.
 
         Raises:
-            OSError: somebody has mapped one for writing.
+            OSError: a process has mapped one for writing.
         """
         for descriptor in self.descriptors:
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)

@@ -1,4 +1,4 @@
-"""Where Lambda's runtime client is told to send a handler's answer in pieces.
+"""Where Lambda's runtime client learns to send a handler's answer in pieces.
 
 The managed Python runtime has no code for streams. Its loop takes the next event, calls the handler, and gives what it
 returned to `post_invocation_result` of its client. This module puts one function in that place: for a `StreamedAnswer`

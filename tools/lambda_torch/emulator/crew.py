@@ -58,7 +58,7 @@ MakeEnvironment = Callable[[int], Pooled]
 
 
 class Waiting:
-    """An event in the queue. `claim` says whether somebody still waits for the answer."""
+    """An event in the queue. `claim` says whether a client still waits for the answer."""
 
     def __init__(
         self, event: bytes, client_context: str | None, answer: "asyncio.Future[Answer]", claim: Callable[[], bool]

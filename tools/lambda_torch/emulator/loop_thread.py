@@ -70,6 +70,6 @@ async def _cancel_others() -> None:
     loop = asyncio.get_running_loop()
     await loop.shutdown_asyncgens()
     await loop.shutdown_default_executor()
-    # A transport that was closed is told so in the next turn of the loop, and closes its socket there.
+    # A transport that was closed learns it in the next turn of the loop, and closes its socket there.
     for _ in range(3):
         await asyncio.sleep(0)

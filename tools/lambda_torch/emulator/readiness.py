@@ -24,7 +24,7 @@ def refusal(pool: "Pool", health: bytes, say: Callable[[str], None]) -> str | No
     Args:
         pool: the environments.
         health: the event of `GET /health`.
-        say: is told once if the function still reads the release.
+        say: gets a line once if the function still reads the release.
     """
     end = time.monotonic() + PATIENCE_SECONDS
     told = False

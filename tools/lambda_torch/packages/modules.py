@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Modules whose distribution has another name. A wrong guess would name somebody else's package, so only well-known
+# Modules whose distribution has another name. A wrong guess would name another author's package, so only well-known
 # ones are here; for every other module the message says that the name may differ.
 DISTRIBUTIONS = {
     "PIL": "pillow",

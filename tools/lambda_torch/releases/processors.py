@@ -48,7 +48,7 @@ def try_examples(
         folder: the release.
         examples: with the responses that this process gave.
         names: of CAPABILITIES.
-        say: is told before each.
+        say: gets a line before each.
 
     Raises:
         BucketError: an answer is another one there.

@@ -93,7 +93,7 @@ def publish(
         key: signs the release before a channel names it.
         progress: called with the name of a file and the number of bytes in each part that was sent.
         dry_run: check everything, and change nothing.
-        say: is told each long step. With it, the golden examples of a new release are also tried with the kernels of
+        say: gets a line for each long step. With it, the golden examples of a new release are also tried with the kernels of
             other processors (`processors`). Without it they are not: the release serves on this machine only.
 
     Raises:

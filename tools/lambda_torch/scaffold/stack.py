@@ -65,7 +65,7 @@ def own_resources(template: str) -> str:
 
 
 def is_edited(template: str) -> bool:
-    """Whether somebody changed a template outside of the user's part since `render` wrote it."""
+    """Whether a template was changed outside of the user's part since `render` wrote it."""
     head, _, body = template.partition("\n\n")
     match = _DIGEST.search(head)
     return match is None or match[1] != _digest(body)

@@ -57,7 +57,7 @@ def install(python: Path, uv: str | None, arguments: Sequence[str], torch_index:
         python: the interpreter of the virtual environment.
         uv: the program uv; None to use pip.
         torch_index: the index for torch's CPU build, if pip's own configuration finds none.
-        note: is told that pip takes over, and why.
+        note: gets a line when pip takes over, and why.
 
     Raises:
         InstallError: neither can install them.

@@ -22,7 +22,7 @@ def settled(
     Args:
         sizes: in MB, in rising order.
         measure: measures one size.
-        say: is told what is measured again, and why.
+        say: gets a line that says what is measured again, and why.
 
     Returns:
         The times of each size, and the pairs that still contradict each other: a size, and a larger one that is slower.
