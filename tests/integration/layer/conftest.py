@@ -63,6 +63,8 @@ def layer() -> Layer:
     return found
 
 
+# What an installer writes about itself. The layer is always installed by pip, and this environment may be by uv.
+OF_THE_INSTALLER = frozenset(["INSTALLER", "REQUESTED", "uv_cache.json"])
 # What goes into the layer: layers/torch/requirements.txt.
 PACKAGES = (
     "torch", "numpy", "filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "setuptools", "sympy",
@@ -74,7 +76,7 @@ PACKAGES = (
 def installed() -> tuple[str, ...]:
     """Paths of every file of the layer's packages as pip installed them here, relative to site-packages."""
     paths = [str(path) for package in PACKAGES for path in distribution(package).files or ()]
-    return tuple(path for path in paths if not path.startswith(".."))
+    return tuple(path for path in paths if not path.startswith("..") and Path(path).name not in OF_THE_INSTALLER)
 
 
 @pytest.fixture(scope="session")
