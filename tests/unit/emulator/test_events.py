@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lambda_torch.emulator.payloads import PAYLOADS, GatewayRequest, http_event, rest_event
@@ -45,6 +45,7 @@ def test_an_event_is_json_and_carries_the_body_byte_for_byte(request: GatewayReq
 
 
 @given(REQUESTS)
+@example(GatewayRequest("GET", "//0"))
 def test_the_function_reads_the_same_request_from_both_formats(request: GatewayRequest) -> None:
     """The function's own reader finds the same method, path and body in both formats."""
     rest, http = events.to_http(rest_event(request)), events.to_http(http_event(request))

@@ -125,7 +125,7 @@ def rest_event(request: GatewayRequest) -> dict[str, Any]:
     query = _query(request)
     body, is_base64 = _as_text(request.body)
     time, epoch = _clock(request)
-    proxy = request.path.strip("/")
+    proxy = request.path.removeprefix("/").rstrip("/")
     resource = "/{proxy+}" if proxy else "/"
     identity = dict.fromkeys(
         (
