@@ -78,6 +78,6 @@ def test_a_person_can_stop(browser: Chromium, talker: str) -> None:
 def test_an_answer_that_breaks_keeps_its_pieces(browser: Chromium, talker: str, field: str, problem: str) -> None:
     """An error in the middle is an alert, below the text that came before it."""
     # A browser drops what it has not handed over when a connection breaks.
-    ask(browser, talker, words=5, every=0.3, **{field: 2})
+    ask(browser, talker, words=5, every=0.5, **{field: 2})
     assert problem.lower() in browser.find("#problem").text.lower()
     assert browser.run(SHOWN) == "word 0 <b>\nword 1 <b>\n"

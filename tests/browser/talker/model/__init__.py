@@ -48,10 +48,11 @@ class Model:
     def stream(self, request: Request) -> Iterator[Piece]:
         """Word by word."""
         for number in range(request.words):
+            # Before it fails too, so that a browser has handed over the piece before.
+            time.sleep(request.every)
             if number == request.fail_at:
                 raise RuntimeError("the model broke")
             if number == request.exit_at:
                 raise SystemExit("the model left")
-            time.sleep(request.every)
             yield Piece(text=f"word {number} <b>\n")
         yield Piece(text="", finish_reason="stop")
