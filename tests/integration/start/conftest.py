@@ -21,7 +21,7 @@ EVENT = {"category": "Russian", "start_letters": "RUS"}
 
 @dataclass(frozen=True)
 class StartedProcess:
-    """The first answer of a fresh process, its log, its peak in bytes, torch's threads.
+    """The first answer of a fresh process, its log, its peak in bytes without mapped files, torch's threads.
 
     And what it had imported before the event, and after its answer.
     """
