@@ -55,7 +55,7 @@ def _seconds_left(invocation: Invocation) -> Callable[[], float]:
     reader = invocation.reader
     if reader is None:
         return lambda: math.inf
-    return reader.model_seconds
+    return reader.whole_seconds
 
 
 def embeddings(service: Service, request: HttpRequest, _invocation: Invocation) -> HttpResponse:
