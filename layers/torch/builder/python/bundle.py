@@ -20,7 +20,7 @@ from builder.python.deferred import planning as plans
 from builder.python.deferred.sources import SourceTree
 from builder.python.import_table import import_table
 from builder.python.records import write_records
-from builder.python.tiers import PACKED, RecordedModules, Tiers, classify, module_name
+from builder.python.tiers import PACKED, USED_ALONE, RecordedModules, Tiers, classify, module_name
 from builder.stage.prune import link
 from torch_layer import ARCHIVE_FILE
 
@@ -150,14 +150,17 @@ def _groups(tiers: Tiers, texts: Mapping[str, bytes], codes: Mapping[str, bytes]
     def far(blobs: Iterable[Blob]) -> BlobGroup:
         return BlobGroup(list(blobs), block_bytes=archive_writer.FAR_BLOCK_BYTES)
 
+    # Code beside its source: they share most of their strings.
+    warm = {path: [blobs[path] for blobs in (sources, compiled) if path in blobs] for path in tiers.warm}
+    alone = [path for path in tiers.warm if path.split("/")[0] in USED_ALONE]
     # A hot source that this Python cannot compile has no code to lie beside.
     cold = sorted([*tiers.cold, *(path for path in tiers.hot if path not in codes)])
     return [
         hot(path for path in tiers.hot if path not in tiers.deferred),
         hot(path for path in tiers.hot if path in tiers.deferred),
         BlobGroup([sources[path] for path in tiers.read_as_text if path in sources]),
-        # Code beside its source: they share most of their strings.
-        far(blobs[path] for path in tiers.warm for blobs in (sources, compiled) if path in blobs),
+        far(blob for path in alone for blob in warm[path]),
+        far(blob for path in tiers.warm if path not in alone for blob in warm[path]),
         far(sources[path] for path in cold if path in sources),
     ]
 
