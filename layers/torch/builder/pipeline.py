@@ -96,9 +96,10 @@ class Build:
         """Step 4: what is hot, from the profile that was found or by recording."""
         with self.console.step("record", "read what is hot from the recorded profiles of these wheels") as step:
             if found is None:
-                step.say("no recorded profile fits these wheels: record the workload, which takes many minutes")
                 target = profiles.target_of(installed, platform.machine())
-                found = record.record_workload(staged, self.options.work, target, step.say)
+                step.note(record.what_it_takes(target))
+                known = profiles.held_elsewhere(self.options.profiles, target)
+                found = record.record_workload(staged, self.options.work, target, step.say, known)
                 path = self.options.profiles / profiles.file_name(target, "workload")
                 found.save(path)
                 # Profiles of users' own models on the same wheels count, too.
