@@ -32,6 +32,10 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--profiles", type=Path, default=paths.PROFILES, help="folder of recorded profiles (default: %(default)s)"
     )
+    result.add_argument(
+        "--architecture",
+        help="refuse to build unless this machine has these processors: x86_64 or arm64 (default: build for this machine)",
+    )
     result.add_argument("--zip", type=Path, help="also write the layer as a zip file")
     result.add_argument("--report", type=Path, help="write the ledger as JSON")
     result.add_argument("--treemap", type=Path, help="write the ledger as a picture (HTML)")
@@ -63,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     # SIGTERM ends the build as Ctrl-C does: what is half built is removed on the way out.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     try:
+        if arguments.architecture:
+            policy.require_architecture(arguments.architecture)
         options = BuildOptions(
             requirements=arguments.requirements or default_requirements(),
             output=output,

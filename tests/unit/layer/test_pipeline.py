@@ -1,6 +1,7 @@
 """The whole build, on tiny wheels that are called torch and numpy."""
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -151,7 +152,7 @@ def test_what_a_killed_build_left_is_removed(options: BuildOptions) -> None:
 
 
 def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no profile fits the installed versions, the workload is recorded and the profile stored under their names."""
+    """Where no profile fits, the build says what it will do and how long, records, and keeps the profile under its versions."""
     found = Profile.load(options.profiles / "p.json")
     (options.profiles / "p.json").unlink()
     replace(found, versions={"torch": "2.12.0", "numpy": "0.2"}).save(options.profiles / "other.json")
@@ -162,8 +163,12 @@ def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypat
         return found
 
     monkeypatch.setattr("builder.profile.record.record_workload", record)
-    Build(options, Console(StringIO())).run()
+    shown = StringIO()
+    Build(options, Console(shown)).run()
     assert recorded == [options.work / "staged"]
+    assert re.search(
+        r"no recorded profile fits .* torch \S+ and numpy \S+ on cpython-3\d+.* \d+ minutes", shown.getvalue()
+    )
     target = profiles.Target(found.versions, found.python, found.machine, found.libraries)
     assert (options.profiles / profiles.file_name(target, "workload")).is_file()
 
