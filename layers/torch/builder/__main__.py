@@ -26,6 +26,14 @@ def parser() -> argparse.ArgumentParser:
         "--work", type=Path, help="folder for files that a later build can use again (default: OUTPUT/../cache/layer)"
     )
     result.add_argument(
+        "--results-of",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="WORK",
+        help="work folder of another build, for example for another Python: what it keeps is used as well (repeatable)",
+    )
+    result.add_argument(
         "--requirements", type=Path, action="append",
         help="pip requirements file (repeatable; default: requirements.txt, and extra-requirements.txt if it exists)",
     )  # fmt: skip
@@ -73,6 +81,7 @@ def main(argv: list[str] | None = None) -> int:
             requirements=arguments.requirements or default_requirements(),
             output=output,
             work=(arguments.work or output.parent / "cache" / "layer").resolve(),
+            results_of=tuple(arguments.results_of),
             profiles=arguments.profiles,
             zip=arguments.zip,
             report=arguments.report,

@@ -14,7 +14,7 @@ from builder.account import forecast, ledger, packaging, treemap
 from builder.console import Console
 from builder.memo import Memo
 from builder.native import compile_pager, selection, split
-from builder.options import BuildOptions
+from builder.options import KEPT, BuildOptions
 from builder.profile import profiles, record
 from builder.python import bundle
 from builder.python.deferred.planning import HeldModules
@@ -35,7 +35,7 @@ class Build:
         self.options, self.console = options, console
         self.book = ledger.Ledger()
         self.staging = Staging(options, console, self.book)
-        self.memo = Memo(options.work / "kept")
+        self.memo = Memo(options.work / KEPT, [work / KEPT for work in options.results_of])
 
     def run(self) -> ledger.LayerReport:
         """Build the layer and return its report.
