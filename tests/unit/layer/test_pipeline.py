@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from io import StringIO
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import clean
+from builder import clean, paths
 from builder.console import Console
 from builder.errors import BuildError, LayerSizeError
 from builder.native import compile_pager, selection, split
@@ -19,6 +20,7 @@ from builder.options import BuildOptions
 from builder.pipeline import Build
 from builder.profile import profiles
 from builder.profile.profiles import Profile
+from builder.stage import policy
 from layer_kit.wheels import make_wheel
 from paging.kit import compile_library, compiled_pager, plain_source
 
@@ -140,6 +142,40 @@ def test_a_missing_tool_is_told_before_anything_is_done(
     assert "install" in caught.value.next_step
     assert not options.work.exists()
     assert not options.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("RUNTIMES", ()), r"no Lambda runtime is known for Python 3\.\d+"),
+        (("MACHINES", {"riscv64": "EM_RISCV"}), "Lambda has no .* processors"),
+    ],
+)
+def test_a_python_or_processor_that_lambda_lacks_is_told_before_anything_is_done(
+    options: BuildOptions, monkeypatch: pytest.MonkeyPatch, change: tuple[str, object], says: str
+) -> None:
+    """A build on a Python or a processor that Lambda does not have ends with those that it has, and has written nothing."""
+    monkeypatch.setattr(policy, *change)
+    with pytest.raises(BuildError, match=says) as caught:
+        Build(options, Console(StringIO())).run()
+    assert caught.value.next_step
+    assert not options.work.exists()
+    assert not options.output.exists()
+
+
+def test_a_python_that_is_too_old_for_the_builder_is_told_so() -> None:
+    """An older Python ends with what to name instead, before the builder's own modules fail in it."""
+    program = "import sys; sys.version_info = (3, 10, 13, 'final', 0); import builder"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(paths.LAYER)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Python 3.10 runs the build" in done.stderr
+    assert "Next: name such a Python" in done.stderr
 
 
 def test_what_a_killed_build_left_is_removed(options: BuildOptions) -> None:
