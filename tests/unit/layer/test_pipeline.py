@@ -144,6 +144,21 @@ def test_a_missing_tool_is_told_before_anything_is_done(
     assert not options.output.exists()
 
 
+def test_what_another_build_keeps_is_used(
+    options: BuildOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A build that names another one's work folder compiles and compresses nothing again, and has the same bytes."""
+    first = Build(options, Console(StringIO())).run()
+
+    def again(*_: object, **__: object) -> bytes:
+        raise AssertionError("made again")
+
+    for place in ("python.bytecode._compile", "python.archive_writer._compress", "native.split._compress"):
+        monkeypatch.setattr(f"builder.{place}", again)
+    other = replace(options, work=tmp_path / "other", output=tmp_path / "elsewhere", results_of=(options.work,))
+    assert Build(other, Console(StringIO())).run().tree_sha256 == first.tree_sha256
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
