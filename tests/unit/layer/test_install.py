@@ -1,13 +1,16 @@
 """Step 1: pip installs, and what Lambda cannot load is refused by name."""
 
+import os
 import re
 import signal
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from builder import paths
 from builder.__main__ import main as build
 from builder.errors import BuildError, RequirementsError
 from builder.stage import install, policy
@@ -180,6 +183,21 @@ def test_a_layer_for_other_processors_is_refused_before_anything_is_done(
     assert re.search(says, said)
     assert "Next: " in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sams_build_takes_the_architecture_from_the_environment(tmp_path: Path) -> None:
+    """`ARCHITECTURE=arm64 sam build` hands it to the builder, and without it the builder gets none."""
+    for variables, wanted in (({"ARCHITECTURE": "arm64"}, True), ({}, False)):
+        done = subprocess.run(
+            ["make", "--dry-run", "build-TorchLayer"],
+            cwd=paths.LAYER,
+            env={"PATH": os.environ["PATH"], "ARTIFACTS_DIR": str(tmp_path), **variables},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"-m builder --output {tmp_path}" in done.stdout.replace('"', "")
+        assert ("--architecture arm64" in done.stdout) == wanted
 
 
 def test_this_machines_processors_may_be_named(
