@@ -21,6 +21,7 @@ from builder.python.deferred.sources import SourceTree
 from builder.python.import_table import import_table
 from builder.python.records import write_records
 from builder.python.tiers import PACKED, USED_ALONE, RecordedModules, Tiers, classify, module_name
+from builder.stage import policy
 from builder.stage.prune import link
 from torch_layer import ARCHIVE_FILE
 
@@ -85,6 +86,7 @@ def bundle(
         output / "torch_layer" / ARCHIVE_FILE,
         {
             "magic": MAGIC_NUMBER,
+            "machine": policy.running_machine(),
             "table": import_table(files, tiers.modules, tiers.packages),
             "plans": deferral.run_time_plans,
         },
