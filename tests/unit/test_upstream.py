@@ -11,7 +11,7 @@ import pytest
 from upstream import sources
 from upstream.__main__ import HEAD, AreaResult, differing, document, files_of
 from upstream.areas import AREAS, LEFT_OUT, Area
-from upstream.running import Selection, run_file
+from upstream.running import Selection, run_files
 
 TESTS = """
 import os, unittest
@@ -43,8 +43,8 @@ def tests(tmp_path: Path) -> Path:
 
 def test_every_kind_of_end_is_a_verdict(tests: Path, tmp_path: Path) -> None:
     """A test that ends the process is named, and those behind it run all the same; one that takes too long fails."""
-    found = run_file(tmp_path, tests, "test_kinds.py", Selection(None, 1, seconds=5), tmp_path / "work")
-    verdicts = {name.rpartition("::test_")[2][0]: verdict for name, verdict in found.verdicts.items()}
+    found = run_files(tmp_path, tests, ["test_kinds.py"], Selection(None, 1, seconds=5), tmp_path / "work")
+    verdicts = {name.rpartition("::test_")[2][0]: verdict for name, verdict in found.of.items()}
     assert verdicts == {
         "a": "passed",
         "b": "failed: ValueError",
@@ -54,21 +54,20 @@ def test_every_kind_of_end_is_a_verdict(tests: Path, tmp_path: Path) -> None:
         "f": "passed",
         "g": "failed: Failed",
     }
-    assert found.problem == ""
 
 
 def test_a_seed_picks_the_same_tests_again(tests: Path, tmp_path: Path) -> None:
     """Two runs with one seed run the same tests of a file, as many as asked for; names run these and no others."""
     (tests / "test_kinds.py").write_text("\n".join(f"def test_{number}(): pass" for number in range(30)))
     runs = [
-        run_file(tmp_path, tests, "test_kinds.py", Selection(5, seed), tmp_path / f"work{number}").verdicts
+        run_files(tmp_path, tests, ["test_kinds.py"], Selection(5, seed), tmp_path / f"work{number}").of
         for number, seed in enumerate([1, 1, 2])
     ]
     assert len(runs[0]) == 5
     assert runs[0] == runs[1]
     assert runs[0].keys() != runs[2].keys()
     only = Selection(None, 1, ("test_kinds.py::test_7",))
-    assert run_file(tmp_path, tests, "test_kinds.py", only, tmp_path / "only").verdicts == {
+    assert run_files(tmp_path, tests, ["test_kinds.py"], only, tmp_path / "only").of == {
         "test_kinds.py::test_7": "passed"
     }
 
@@ -76,9 +75,9 @@ def test_a_seed_picks_the_same_tests_again(tests: Path, tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_imported_says_why(tests: Path, tmp_path: Path) -> None:
     """A file without verdicts carries the end of what pytest said."""
     (tests / "test_kinds.py").write_text("import nothing_of_this_name")
-    found = run_file(tmp_path, tests, "test_kinds.py", Selection(None, 1), tmp_path / "work")
-    assert found.verdicts == {}
-    assert "test_kinds.py" in found.problem
+    found = run_files(tmp_path, tests, ["test_kinds.py"], Selection(None, 1), tmp_path / "work")
+    assert found.of == {}
+    assert "test_kinds.py" in found.said
 
 
 def test_only_equal_verdicts_are_no_difference() -> None:

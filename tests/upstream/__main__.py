@@ -28,7 +28,7 @@ from pathlib import Path
 from lambda_torch.project import BUILD, ROOT
 from layer_kit.stock import link_stock
 from upstream.areas import AREAS, LEFT_OUT, Area
-from upstream.running import FileRun, Selection, run_file
+from upstream.running import Selection, Verdicts, run_files
 from upstream.sources import DEBIAN, SourceError, fetch
 
 FOLDER = BUILD / "upstream"
@@ -50,7 +50,7 @@ class AreaResult:
         verdicts: how many tests passed, were skipped, failed on both sides, ...
         differences: tests whose verdicts differ, with both.
         unstable: tests whose verdicts differ from run to run.
-        problems: files without verdicts on either side, and what pytest said.
+        without_verdicts: files that give none on either side: they need what this version of torch has no more, say.
     """
 
     name: str
@@ -61,7 +61,7 @@ class AreaResult:
     verdicts: dict[str, int] = field(default_factory=dict)
     differences: dict[str, list[str]] = field(default_factory=dict)
     unstable: list[str] = field(default_factory=list)
-    problems: dict[str, str] = field(default_factory=dict)
+    without_verdicts: list[str] = field(default_factory=list)
 
 
 class Trees:
@@ -70,12 +70,12 @@ class Trees:
     def __init__(self, layer: Path, stock: Path, tests: Path, work: Path) -> None:
         self._trees, self._tests, self._work, self._runs = (stock, layer), tests, work, 0
 
-    def both(self, file: str, selection: Selection) -> tuple[FileRun, FileRun]:
-        """A file's verdicts on stock PyTorch and on the layer, at the same time."""
+    def both(self, files: list[str], selection: Selection) -> tuple[Verdicts, Verdicts]:
+        """The verdicts of some files on stock PyTorch and on the layer, at the same time."""
         self._runs += 1
         with ThreadPoolExecutor(2) as pool:
             jobs = [
-                pool.submit(run_file, tree, self._tests, file, selection, self._work / f"{self._runs}-{number}")
+                pool.submit(run_files, tree, self._tests, files, selection, self._work / f"{self._runs}-{number}")
                 for number, tree in enumerate(self._trees)
             ]
             stock, layer = (job.result() for job in jobs)
@@ -99,32 +99,32 @@ def differing(stock: dict[str, str], layer: dict[str, str]) -> dict[str, tuple[s
 
 def run_area(area: Area, trees: Trees, files: list[str], selection: Selection, result: AreaResult) -> None:
     """Run an area's files, and put what they give into the result."""
-    counted: Counter[str] = Counter()
-    for file in files:
-        started = time.monotonic()
-        stock, layer = trees.both(file, selection)
-        if stock.problem and layer.problem:
-            result.problems[file] = stock.problem
-        result.files += bool(stock.verdicts)
-        found = differing(stock.verdicts, layer.verdicts)
-        for name, pair in found.items():
-            if is_unstable(trees, file, name, selection):
-                result.unstable.append(name)
-            else:
-                result.differences[name] = list(pair)
-        for name, verdict in stock.verdicts.items():
-            if name not in found:
-                counted[verdict.partition(":")[0]] += 1
-        seconds = time.monotonic() - started
-        what = f"{len(stock.verdicts)} tests, {len(found)} differences at first" if stock.verdicts else "no verdicts"
-        sys.stderr.write(f"  {area.name}: {file}: {what}, {seconds:.0f} s\n")
-    result.verdicts = dict(counted)
+    started = time.monotonic()
+    stock, layer = trees.both(files, selection)
+    with_verdicts = {name.partition("::")[0] for name in stock.of.keys() | layer.of.keys()}
+    result.files = len(with_verdicts)
+    result.without_verdicts = [file for file in files if file not in with_verdicts]
+    if not with_verdicts:
+        sys.stderr.write(f"{stock.said}\n")
+    found = differing(stock.of, layer.of)
+    for name, pair in found.items():
+        if is_unstable(trees, name, selection):
+            result.unstable.append(name)
+        else:
+            result.differences[name] = list(pair)
+    result.verdicts = dict(
+        Counter(verdict.partition(":")[0] for name, verdict in stock.of.items() if name not in found)
+    )
+    seconds = time.monotonic() - started
+    what = f"{len(stock.of)} tests of {result.files} files, {len(found)} differences at first"
+    sys.stderr.write(f"  {area.name}: {what}, {seconds:.0f} s\n")
 
 
-def is_unstable(trees: Trees, file: str, name: str, selection: Selection) -> bool:
+def is_unstable(trees: Trees, name: str, selection: Selection) -> bool:
     """Whether a difference goes away when the test is run alone, or stock PyTorch differs from itself."""
-    runs = [trees.both(file, selection._replace(names=(name,))) for _ in range(2)]
-    verdicts = [(stock.verdicts.get(name, "absent"), layer.verdicts.get(name, "absent")) for stock, layer in runs]
+    alone = selection._replace(names=(name,))
+    runs = [trees.both([name.partition("::")[0]], alone) for _ in range(2)]
+    verdicts = [(stock.of.get(name, "absent"), layer.of.get(name, "absent")) for stock, layer in runs]
     return any(stock == layer for stock, layer in verdicts) or len({stock for stock, _ in verdicts}) > 1
 
 
@@ -177,8 +177,8 @@ def _report(results: list[AreaResult]) -> Iterator[str]:
     for result in results:
         for name, (stock, layer) in result.differences.items():
             yield f"{name}: stock {stock}, layer {layer}"
-        for file, said in result.problems.items():
-            yield f"{file}: no verdicts on either side: {said.strip().rpartition(chr(10))[2]}"
+        if result.without_verdicts:
+            yield f"{result.name}: no verdicts on either side: {' '.join(result.without_verdicts)}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -37,7 +37,7 @@ AREAS = (
             "test_numpy_interop.py",
         ),
     ),
-    Area("jit", ("test_jit.py",)),  # it imports the files of the folder `jit`
+    Area("jit", ("jit/test_*.py",)),  # `test_jit.py` imports them
     Area("serialization", ("test_serialization.py", "test_package.py", "package/test_*.py")),
     Area("fx", ("test_fx.py", "test_fx_experimental.py", "test_fx_passes.py", "fx/test_*.py")),
     Area("distributions", ("distributions/test_*.py",)),

@@ -1,4 +1,4 @@
-"""Runs one file of PyTorch's tests on a tree of packages, and reads the verdicts."""
+"""Runs files of PyTorch's tests on a tree of packages, and reads the verdicts."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from builder import clean
 from upstream.areas import BESIDE
 
-_MOST_CRASHES = 20  # of one file; what has not run then has no verdict on either side
-_SLOWEST_FILE = 7200  # seconds
+_MOST_CRASHES = 20  # of one run; what has not run then has no verdict
+_SLOWEST_RUN = 6 * 3600  # seconds
 
 
 class Selection(NamedTuple):
-    """Which tests of a file are run.
+    """Which tests of the files are run.
 
     Attributes:
-        sample: how many of them; all if None.
+        sample: how many of each file; all if None.
         seed: which ones.
         names: these tests and no others, if it is not empty.
         seconds: how long a single test may take.
@@ -33,16 +34,16 @@ class Selection(NamedTuple):
     seconds: int = 300
 
 
-class FileRun(NamedTuple):
-    """What a file gave.
+class Verdicts(NamedTuple):
+    """What a run gave.
 
     Attributes:
-        verdicts: by the name of the test: `passed`, `skipped`, `failed: ValueError`, `ended the process`, ...
-        problem: why there are no verdicts: the last lines of what pytest said. Empty if there are some.
+        of: by the name of the test: `passed`, `skipped`, `failed: ValueError`, `ended the process`, ...
+        said: the last lines of what pytest said.
     """
 
-    verdicts: dict[str, str]
-    problem: str
+    of: dict[str, str]
+    said: str
 
 
 def _beside() -> list[Path]:
@@ -56,13 +57,13 @@ def _beside() -> list[Path]:
     return [*places, Path(__file__).with_name("verdicts.py")]
 
 
-def run_file(tree: Path, tests: Path, file: str, selection: Selection, work: Path) -> FileRun:
-    """The verdicts of the selected tests of a file.
+def run_files(tree: Path, tests: Path, files: Sequence[str], selection: Selection, work: Path) -> Verdicts:
+    """The verdicts of the selected tests of some files, in one process.
 
     Args:
         tree: a folder of packages, torch among them.
         tests: the folder of PyTorch's tests.
-        file: one of them, relative to that folder.
+        files: some of them, relative to that folder.
         selection: which of its tests.
         work: an empty folder for what is on the way.
     """
@@ -73,7 +74,7 @@ def run_file(tree: Path, tests: Path, file: str, selection: Selection, work: Pat
         "PYTHONHASHSEED": "0",
         "TMPDIR": str(work),
         "UPSTREAM_VERDICTS": str(written),
-        "UPSTREAM_SEED": f"{selection.seed} {file}",
+        "UPSTREAM_SEED": str(selection.seed),
     }
     if selection.names:
         only.write_text("\n".join(selection.names), encoding="utf-8")
@@ -87,7 +88,7 @@ def run_file(tree: Path, tests: Path, file: str, selection: Selection, work: Pat
     with clean.environment(tree, variables, _beside()) as environment:
         # Test files import others of their folder, and start programs that do so.
         environment["PYTHONPATH"] += f"{os.pathsep}{tests}"
-        command = [sys.executable, "-S", "-P", "-s", "-m", "pytest", *options, str(tests / file)]
+        command = [sys.executable, "-S", "-P", "-s", "-m", "pytest", *options, *(str(tests / file) for file in files)]
         for _ in range(_MOST_CRASHES):
             try:
                 done = subprocess.run(
@@ -96,11 +97,11 @@ def run_file(tree: Path, tests: Path, file: str, selection: Selection, work: Pat
                     cwd=work,
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
-                    timeout=_SLOWEST_FILE,
+                    timeout=_SLOWEST_RUN,
                     check=False,
                 )
             except subprocess.TimeoutExpired:
-                said = f"it did not end within {_SLOWEST_FILE} seconds"
+                said = f"it did not end within {_SLOWEST_RUN} seconds"
                 break
             said = (done.stdout + done.stderr).decode(errors="replace")[-2000:]
             if not written.exists() or "" in _read(written):
@@ -109,7 +110,7 @@ def run_file(tree: Path, tests: Path, file: str, selection: Selection, work: Pat
     found = _read(written) if written.exists() else {}
     found.pop("", None)
     results = {name: "ended the process" if verdict == "began" else verdict for name, verdict in found.items()}
-    return FileRun(results, "" if results else said)
+    return Verdicts(results, said)
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -5,16 +5,18 @@ The environment tells it what to do, since the tests read the command line too:
 
     UPSTREAM_VERDICTS   the file of verdicts; each line is JSON: a test's name, and its verdict ("began" before it runs);
                         the last line has no name
-    UPSTREAM_SAMPLE     how many tests; all of them if it is empty
+    UPSTREAM_SAMPLE     how many tests of each file; all of them if it is empty
     UPSTREAM_SEED       which ones
     UPSTREAM_ONLY       a file with the names of the tests to run, a line each; no sample is taken then
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,13 +37,20 @@ def _done() -> set[str]:
     return {json.loads(line)[0] for line in _FILE.read_text(encoding="utf-8").splitlines()}
 
 
+def _sample(names: list[str], size: int) -> Iterator[str]:
+    """So many of each file, and the same ones whatever other files there are."""
+    for file, group in itertools.groupby(names, lambda name: name.partition("::")[0]):
+        listed = list(group)
+        yield from random.Random(f"{os.environ['UPSTREAM_SEED']} {file}").sample(listed, min(size, len(listed)))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the sample, without what has been run."""
     names = sorted({item.nodeid for item in items})
     if only := os.environ.get("UPSTREAM_ONLY"):
         wanted = set(Path(only).read_text(encoding="utf-8").splitlines())
     elif sample := os.environ.get("UPSTREAM_SAMPLE"):
-        wanted = set(random.Random(os.environ["UPSTREAM_SEED"]).sample(names, min(int(sample), len(names))))
+        wanted = set(_sample(names, int(sample)))
     else:
         wanted = set(names)
     wanted -= _done()

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from upstream.running import Selection, run_file
+from upstream.running import Selection, run_files
 
 if TYPE_CHECKING:
     from integration.layer.conftest import Layer
@@ -18,9 +18,9 @@ def test_verdicts_are_those_of_stock(layer: Layer, stock: Path, tmp_path: Path) 
     """Every test of gradients, programs, serialization, distributions, optimizers and dispatch ends as on stock PyTorch."""
 
     def run(tree: Path) -> dict[str, str]:
-        found = run_file(tree, PROGRAMS, "ours.py", Selection(None, 1), tmp_path / tree.parent.name)
-        assert found.problem == ""
-        return found.verdicts
+        found = run_files(tree, PROGRAMS, ["ours.py"], Selection(None, 1), tmp_path / tree.parent.name)
+        assert found.of, found.said
+        return found.of
 
     with ThreadPoolExecutor(2) as pool:
         expected, actual = pool.map(run, (stock, layer.tree))

@@ -169,7 +169,7 @@ def test_a_dispatch_mode() -> None:
             seen.append(str(function))
             return function(*args, **(kwargs or {}))
 
-    with Log():
+    with Log():  # type: ignore[no-untyped-call]
         torch.ones(2).sin()
     assert "aten.sin.default" in seen
 
