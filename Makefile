@@ -115,6 +115,17 @@ fuzz: $(VENV)/.ready ## Change programs and weights at random and hold the check
 fuzz-operators: $(VENV)/.ready ## Call every operator that programs may call with random arguments, and list those that end a process (half an hour)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m fuzz.operators
 
+# UPSTREAM="--area jit --all" runs every test of one area.
+upstream: $(VENV)/.ready ## Run PyTorch's own tests on the layer and on stock PyTorch, and compare the verdicts (UPSTREAM="--area jit"; an hour)
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m upstream $(UPSTREAM)
+
+operators: $(VENV)/.ready ## Run PyTorch's operator database in five types on the layer and on stock PyTorch, and compare every byte (minutes)
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m upstream.operators
+
+upstream-tables: $(VENV)/.ready ## Write the last results of make upstream and make operators into docs/testing.md
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m upstream --document
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m upstream.operators --document
+
 soak: $(VENV)/.ready ## 32 clients, two environments, a swap every second, an environment killed every few seconds (SECONDS=180)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m soak.swaps --seconds $(if $(filter file,$(origin SECONDS)),180,$(SECONDS))
 
@@ -181,5 +192,5 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz fuzz-operators soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
+.PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz fuzz-operators upstream operators upstream-tables soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
 	bench-coldstart bench-everyday bench-releases bench-serving bench-local bench-chat soak-streams bench-tables lock clean

@@ -213,6 +213,7 @@ _TABLE: Table = _ARCHIVE.head["table"]
 _check_target(_ARCHIVE.head["magic"], _ARCHIVE.head["machine"])
 _NUMPY = Imports(Plan(**_ARCHIVE.head["plans"]["numpy"]), eager=is_eager())
 _TORCH = Imports(Plan(**_ARCHIVE.head["plans"]["torch"]), eager=is_eager(), before=_NUMPY)
+_TORCH.completion.undo.append(_ARCHIVE.forget)
 sys.path_hooks.insert(0, _hook)
 for _entry in list(sys.path_importer_cache):
     # Only the root can have been looked at before: whatever lies below it is reached through this module.

@@ -141,7 +141,7 @@ def _groups(tiers: Tiers, texts: Mapping[str, bytes], codes: Mapping[str, bytes]
     sources = {path: Blob(path, False, texts[path]) for path in tiers.modules if path in tiers.packed}
     compiled = {path: Blob(path, True, code) for path, code in codes.items()}
 
-    def hot(paths: Iterable[str]) -> BlobGroup:
+    def code_first(paths: Iterable[str]) -> BlobGroup:
         listed = list(paths)
         read = set(tiers.read_as_text)
         return BlobGroup(
@@ -152,17 +152,15 @@ def _groups(tiers: Tiers, texts: Mapping[str, bytes], codes: Mapping[str, bytes]
     def far(blobs: Iterable[Blob]) -> BlobGroup:
         return BlobGroup(list(blobs), block_bytes=archive_writer.FAR_BLOCK_BYTES)
 
-    # Code beside its source: they share most of their strings.
-    warm = {path: [blobs[path] for blobs in (sources, compiled) if path in blobs] for path in tiers.warm}
     alone = [path for path in tiers.warm if path.split("/")[0] in USED_ALONE]
-    # A hot source that this Python cannot compile has no code to lie beside.
-    cold = sorted([*tiers.cold, *(path for path in tiers.hot if path not in codes)])
+    # A source that this Python cannot compile has no code to lie beside.
+    cold = sorted([*tiers.cold, *(path for path in tiers.compiled if path not in codes)])
     return [
-        hot(path for path in tiers.hot if path not in tiers.deferred),
-        hot(path for path in tiers.hot if path in tiers.deferred),
+        code_first(path for path in tiers.hot if path not in tiers.deferred),
+        code_first(path for path in tiers.hot if path in tiers.deferred),
         BlobGroup([sources[path] for path in tiers.read_as_text if path in sources]),
-        far(blob for path in alone for blob in warm[path]),
-        far(blob for path in tiers.warm if path not in alone for blob in warm[path]),
+        code_first(alone),
+        code_first(path for path in tiers.warm if path not in alone),
         far(sources[path] for path in cold if path in sources),
     ]
 
