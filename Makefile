@@ -72,9 +72,10 @@ check: $(VENV)/.ready ## Check style, types and shell scripts
 hooks: $(VENV)/.ready ## Run the checks of style, types and scripts at each git commit (.pre-commit-config.yaml)
 	@$(BIN)/pre-commit install
 
-dist: $(VENV)/.ready ## Build the wheel and the source distribution of the command line in build/dist
+dist: $(VENV)/.ready ## Build the wheels and the source distributions of the command line and of the client in build/dist
 	@rm -rf build/dist
 	@$(BIN)/python -m build --no-isolation --outdir build/dist . >/dev/null
+	@$(BIN)/python -m build --no-isolation --outdir build/dist clients/python >/dev/null
 	@ls build/dist
 
 # In a separate environment: checkov pins a hundred packages, and boto3 is one of them.

@@ -44,7 +44,7 @@ class Call:
     accept: str = JSON
 
 
-class Connection(Generic[RequestT, ResponseT, PieceT]):
+class ServiceConnection(Generic[RequestT, ResponseT, PieceT]):
     """Where the service is, and how it is asked.
 
     Args:

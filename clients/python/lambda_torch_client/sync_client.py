@@ -11,7 +11,7 @@ import httpx2
 
 from lambda_torch_client import calls
 from lambda_torch_client.answers import Answer, StreamEnd, UploadRef
-from lambda_torch_client.calls import Call, Connection, PieceT, RequestT, ResponseT
+from lambda_torch_client.calls import Call, PieceT, RequestT, ResponseT, ServiceConnection
 from lambda_torch_client.errors import ApiError, ModelServiceError
 from lambda_torch_client.pieces import Form, PieceDecoder
 from lambda_torch_client.retries import RetryRules, Tries
@@ -49,7 +49,7 @@ class PieceReader(Generic[PieceT]):
         self._decoder.close()
 
 
-class Client(Connection[RequestT, ResponseT, PieceT]):
+class Client(ServiceConnection[RequestT, ResponseT, PieceT]):
     """Asks a model that lambda-torch serves. Threads may share a client, and its connections.
 
     Example:

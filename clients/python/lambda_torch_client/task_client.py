@@ -11,7 +11,7 @@ import httpx2
 
 from lambda_torch_client import calls
 from lambda_torch_client.answers import Answer, StreamEnd, UploadRef
-from lambda_torch_client.calls import Call, Connection, PieceT, RequestT, ResponseT
+from lambda_torch_client.calls import Call, PieceT, RequestT, ResponseT, ServiceConnection
 from lambda_torch_client.errors import ApiError, ModelServiceError
 from lambda_torch_client.pieces import Form, PieceDecoder
 from lambda_torch_client.retries import RetryRules, Tries
@@ -41,7 +41,7 @@ class AsyncPieceReader(Generic[PieceT]):
         self._decoder.close()
 
 
-class AsyncClient(Connection[RequestT, ResponseT, PieceT]):
+class AsyncClient(ServiceConnection[RequestT, ResponseT, PieceT]):
     """`Client` for tasks: the same methods, each to be awaited.
 
     Example:

@@ -68,11 +68,17 @@ def _schemas(document: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         whole = answers["application/json"]["schema"]
         pieces = answers.get("text/event-stream", {}).get("schema", {}).get("contentSchema", {})
         # Where lists are taken too, the first of the two is for one request.
-        return body.get("anyOf", [body])[0], whole.get("anyOf", [whole])[0], pieces
+        return _first(body), _first(whole), pieces
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ModelServiceError(
             "This is not the OpenAPI document of a lambda-torch API.", "name its /openapi.json"
         ) from error
+
+
+def _first(schema: Any) -> Any:
+    for kind in ("oneOf", "anyOf"):
+        schema = schema.get(kind, [schema])[0]
+    return schema
 
 
 def _names(schema: Any) -> Iterator[str]:

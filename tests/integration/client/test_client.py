@@ -170,8 +170,8 @@ def test_an_upload_stands_in_a_request(client: Client, tmp_path: Path) -> None:
     """A file that is larger than a body goes to the bucket, and the model gets its bytes; small ones go as text."""
     large = tmp_path / "large.bin"
     large.write_bytes(b"x" * 6_000_000)
-    assert client.predict({"paper": client.upload(large)})["size"] == 6_000_000
-    assert client.predict({"paper": data_url(b"abc")})["size"] == 3
+    assert client.predict({"words": [], "paper": client.upload(large)})["size"] == 6_000_000
+    assert client.predict({"words": [], "paper": data_url(b"abc")})["size"] == 3
     assert from_data_url(data_url(large)) == large.read_bytes()
     with pytest.raises(UploadError, match="0 bytes"):
         client.upload(b"")
@@ -260,10 +260,10 @@ def test_who_asks(gate: Gate) -> None:
     """A key and a token go in their headers, a token that a function gives is asked for at each request."""
     tokens = iter(["one", "two"])
     with Client(gate.url, key="k1") as client:
-        client.predict({})
+        client.predict({"words": []})
     with Client(gate.url, auth=BearerToken(lambda: next(tokens))) as client:
-        client.predict({})
-        client.predict({})
+        client.predict({"words": []})
+        client.predict({"words": []})
     headers = [{name.lower(): value for name, value in each.items()} for _, each, _ in gate.seen]
     assert headers[0]["x-api-key"] == "k1"
     assert [each["authorization"] for each in headers[1:]] == ["Bearer one", "Bearer two"]

@@ -18,7 +18,7 @@ class Request(BaseModel):
         diary: a file in which the model writes what happens to it.
     """
 
-    words: list[str] = []
+    words: list[str]
     paper: File | None = None
     again: int = 1
     diary: str = ""
