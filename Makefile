@@ -72,9 +72,10 @@ check: $(VENV)/.ready ## Check style, types and shell scripts
 hooks: $(VENV)/.ready ## Run the checks of style, types and scripts at each git commit (.pre-commit-config.yaml)
 	@$(BIN)/pre-commit install
 
-dist: $(VENV)/.ready ## Build the wheel and the source distribution of the command line in build/dist
+dist: $(VENV)/.ready ## Build the wheels and the source distributions of the command line and of the client in build/dist
 	@rm -rf build/dist
 	@$(BIN)/python -m build --no-isolation --outdir build/dist . >/dev/null
+	@$(BIN)/python -m build --no-isolation --outdir build/dist clients/python >/dev/null
 	@ls build/dist
 
 # In a separate environment: checkov pins a hundred packages, and boto3 is one of them.
@@ -93,16 +94,16 @@ docs-tables: $(VENV)/.ready ## Put what lambda-torch cost prints today into docs
 
 # In an environment of its own, with npm packages beside it: half a gigabyte that only tests/infrastructure needs.
 INFRASTRUCTURE := build/infrastructure
-$(INFRASTRUCTURE)/.ready: requirements/infrastructure.txt tests/infrastructure/package.json
+$(INFRASTRUCTURE)/.ready: requirements/infrastructure.txt requirements/generators.txt tests/infrastructure/package.json
 	@command -v npm >/dev/null || { echo "make infrastructure needs npm, and there is none. Next: install Node.js 20 or later" >&2; exit 1; }
-	@echo "Making $(INFRASTRUCTURE): the tools of CDK and Serverless Framework"
+	@echo "Making $(INFRASTRUCTURE): the tools of CDK and Serverless Framework, and generators of clients"
 	@$(PYTHON) -m venv --clear $(INFRASTRUCTURE)
-	@$(INFRASTRUCTURE)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/infrastructure.txt
+	@$(INFRASTRUCTURE)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/infrastructure.txt --requirement requirements/generators.txt
 	@cp tests/infrastructure/package.json $(INFRASTRUCTURE)/
 	@npm install --prefix $(INFRASTRUCTURE) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
-infrastructure: $(INFRASTRUCTURE)/.ready ## Install the tools with which tests/infrastructure tries examples/layer-only (npm)
+infrastructure: $(INFRASTRUCTURE)/.ready ## Install the tools with which tests/infrastructure tries examples/layer-only and makes clients (npm)
 
 audit-packages: $(VENV)/.ready ## Look for known vulnerabilities in the packages of the function and the layer (needs the network: PyPI's database)
 	@$(PYTHON) -m venv build/audit-packages && build/audit-packages/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
@@ -188,6 +189,7 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt ../src/requirements.in -o ../src/requirements.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" audit.in -o audit.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" infrastructure.in -o infrastructure.txt
+	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" generators.in -o generators.txt
 
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
