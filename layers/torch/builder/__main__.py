@@ -50,9 +50,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--budget",
         type=int,
-        default=policy.BUDGET_BYTES,
         metavar="BYTES",
-        help="refuse a layer that is larger, unzipped (default: %(default)s; Lambda allows 262144000 for all)",
+        help=f"refuse a layer that is larger, unzipped (default: {policy.BUDGET_BYTES}, or {policy.BUDGET_WITH_EXTRAS_BYTES} "
+        "with extra-requirements.txt; Lambda allows 262144000 for all)",
     )
     result.add_argument("--record", action="store_true", help="record the workload again, even if a profile fits")
     result.add_argument(
@@ -60,6 +60,11 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--no-verify", action="store_true", help="do not compare the result with stock torch")
     return result
+
+
+def default_budget(requirements: list[Path]) -> int:
+    """What a layer of these requirements may have, unzipped."""
+    return policy.BUDGET_BYTES if len(requirements) == 1 else policy.BUDGET_WITH_EXTRAS_BYTES
 
 
 def default_requirements() -> list[Path]:
@@ -77,8 +82,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.architecture:
             policy.require_architecture(arguments.architecture)
+        requirements = arguments.requirements or default_requirements()
         options = BuildOptions(
-            requirements=arguments.requirements or default_requirements(),
+            requirements=requirements,
             output=output,
             work=(arguments.work or output.parent / "cache" / "layer").resolve(),
             results_of=tuple(arguments.results_of),
@@ -89,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
             verify=not arguments.no_verify,
             record=arguments.record,
             eager_imports=arguments.eager_imports,
-            budget_bytes=arguments.budget,
+            budget_bytes=default_budget(requirements) if arguments.budget is None else arguments.budget,
         )
         if not arguments.requirements and arguments.profiles == paths.PROFILES and is_current(options):
             sys.stdout.write(f"{output} is up to date (lambda-torch layer inspect shows what is in it)\n")

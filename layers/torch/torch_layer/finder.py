@@ -164,6 +164,11 @@ def enter(namespace: dict[str, Any]) -> None:
     _ARCHIVE.forget()
 
 
+def answer(key: str) -> memoryview | None:
+    """A marshalled answer that the builder has kept (`torch_layer.answers`); None if there is none."""
+    return _ARCHIVE.bytecode(key)
+
+
 def _imports_of(name: str) -> Imports:
     return _NUMPY if name.partition(".")[0] == "numpy" else _TORCH
 

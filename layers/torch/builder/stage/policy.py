@@ -15,6 +15,9 @@ from builder.errors import RequirementsError
 LIMIT_BYTES = 262_144_000
 # What this layer may take of it: the rest is the user's own code. Decimal bytes.
 BUDGET_BYTES = 200_000_000
+# The same for a layer that brings packages of the user's own, which the function then does not have: its own code and
+# requirements take some 15 MB.
+BUDGET_WITH_EXTRAS_BYTES = 235_000_000
 
 
 class RuntimePolicy(NamedTuple):
