@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from lambda_torch import project
 from lambda_torch.cli import main
 from lambda_torch.errors import PackagesError
-from lambda_torch.packages import layer_list, local
+from lambda_torch.packages import layer_list, local, resolving
 
 
 def wheel(folder: Path, name: str, version: str, requires: str = "", tag: str = "py3-none-any") -> None:
@@ -58,7 +58,7 @@ def test_what_is_added_is_pinned_installed_and_measured(listed: Path) -> None:
         ("oak", "1.2", "layer", True),
     ]
     assert all(each["bytes"] > 1000 and each["in_layer"] > 1000 for each in packages)
-    assert layer_list.resolving.lines_of(listed) == ["oak==1.2"]
+    assert resolving.lines_of(listed) == ["oak==1.2"]
     assert "oak 1.2" in CliRunner().invoke(main, ["layer", "list"]).stdout
 
 
@@ -66,7 +66,7 @@ def test_a_name_is_replaced_and_removed(listed: Path) -> None:
     """The list has each name once; without names the file goes away, so that a build is the plain one."""
     for version in ("oak", "OAK==1.0"):
         assert CliRunner().invoke(main, ["layer", "add", version]).exit_code == 0
-    assert layer_list.resolving.lines_of(listed) == ["OAK==1.0"]
+    assert resolving.lines_of(listed) == ["OAK==1.0"]
     done = CliRunner().invoke(main, ["layer", "remove", "oak"])
     assert done.exit_code == 0, done.output
     assert not listed.exists()
