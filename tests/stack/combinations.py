@@ -101,7 +101,9 @@ def combinations() -> tuple[dict[str, str], ...]:
 def missing_pairs(rows: Iterable[dict[str, str]]) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
     """Pairs of values that the rules do not refuse, and that are in none of these rows when their turn comes."""
     for one, other in itertools.combinations(values(), 2):
-        for pair in itertools.product(((one, each) for each in values()[one]), ((other, each) for each in values()[other])):
+        for pair in itertools.product(
+            ((one, each) for each in values()[one]), ((other, each) for each in values()[other])
+        ):
             possible = any(not _refused((("ApiType", kind), *pair)) for kind in values()["ApiType"])
             if possible and not any(each[one] == pair[0][1] and each[other] == pair[1][1] for each in rows):
                 yield pair

@@ -20,12 +20,8 @@ from builder.python.deferred import planning as plans
 from builder.python.deferred.sources import SourceTree
 from builder.python.import_table import import_table
 from builder.python.records import write_records
-<<<<<<< HEAD
-from builder.python.tiers import USED_ALONE, RecordedModules, Tiers, classify, module_name
+from builder.python.tiers import PACKED, USED_ALONE, RecordedModules, Tiers, classify, module_name
 from builder.stage import policy
-=======
-from builder.python.tiers import PACKED, RecordedModules, Tiers, classify, module_name
->>>>>>> hub
 from builder.stage.prune import link
 from torch_layer import ARCHIVE_FILE
 
@@ -158,37 +154,20 @@ def _groups(tiers: Tiers, texts: Mapping[str, bytes], codes: Mapping[str, bytes]
     def far(blobs: Iterable[Blob]) -> BlobGroup:
         return BlobGroup(list(blobs), block_bytes=archive_writer.FAR_BLOCK_BYTES)
 
-<<<<<<< HEAD
     alone = [path for path in tiers.warm if path.split("/")[0] in USED_ALONE]
-    # A source that this Python cannot compile has no code to lie beside.
-    cold = sorted([*tiers.cold, *(path for path in tiers.compiled if path not in codes)])
+    # A source that this Python cannot compile has no code to lie beside. One of these may be read as text too.
+    cold = {*tiers.cold, *(path for path in tiers.compiled if path not in codes)}
+    # Those of extra packages have blocks of their own, so that the others are the same with and without them.
+    own = {path for path in cold if path.split("/")[0] in PACKED}
     return [
         code_first(path for path in tiers.hot if path not in tiers.deferred),
         code_first(path for path in tiers.hot if path in tiers.deferred),
-        code_first(tiers.extra),
         BlobGroup([sources[path] for path in tiers.read_as_text if path in sources]),
         code_first(alone),
         code_first(path for path in tiers.warm if path not in alone),
-        far(sources[path] for path in cold if path in sources),
-=======
-    # A hot source that this Python cannot compile has no code to lie beside.
-    cold = sorted({*tiers.cold, *(path for path in (*tiers.hot, *tiers.extra) if path not in codes)})
-    # Those of extra packages have blocks of their own, so that the others are the same with and without them.
-    own = [path for path in cold if path.split("/")[0] in PACKED]
-    there = {*cold}
-    return [
-        hot(path for path in tiers.hot if path not in tiers.deferred),
-        hot(path for path in tiers.hot if path in tiers.deferred),
-        BlobGroup([sources[path] for path in tiers.read_as_text if path in sources]),
-        # Code beside its source: they share most of their strings.
-        far(blobs[path] for path in tiers.warm for blobs in (sources, compiled) if path in blobs),
-        far(sources[path] for path in own if path in sources),
-        BlobGroup(
-            [compiled[path] for path in tiers.extra if path in compiled],
-            [sources[path] for path in tiers.extra if path in sources and path not in there],
-        ),
-        far(sources[path] for path in sorted(there.difference(own)) if path in sources),
->>>>>>> hub
+        far(sources[path] for path in sorted(own) if path in sources),
+        code_first(path for path in tiers.extra if path not in cold),
+        far(sources[path] for path in sorted(cold - own) if path in sources),
     ]
 
 
