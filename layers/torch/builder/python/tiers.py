@@ -4,8 +4,8 @@ A module of a *packed* package leaves the file system and goes into `modules.col
 
 - hot: the workload imported it. Its bytecode lies in blocks of its own, in the order of the imports;
 - deferred: hot as well, but it does not run before something touches it. A start does not read these blocks;
-- warm: only the checks of code that the workload does not touch imported it (training, export, compile ...). Bytecode
-  and source lie side by side;
+- warm: only the checks of code that the workload does not touch imported it (training, export, compile ...). It is
+  stored as a hot one is, in blocks of its own;
 - cold: all others. The source alone is kept, and is compiled when it is imported.
 """
 
