@@ -7,8 +7,8 @@ A module of a *packed* package leaves the file system and goes into `modules.col
 - extra: the workload of the extra packages, which a user adds, imported it. Its bytecode lies in blocks of their own,
   which a start without these packages does not read. Modules of the layer's own packages keep their source among the cold
   ones: so all other blocks are those of a layer without extra packages, and a build need not make them again;
-- warm: only the checks of code that the workload does not touch imported it (training, export, compile ...). Bytecode
-  and source lie side by side;
+- warm: only the checks of code that the workload does not touch imported it (training, export, compile ...). It is
+  stored as a hot one is, in blocks of its own;
 - cold: all others. The source alone is kept, and is compiled when it is imported.
 """
 
