@@ -83,7 +83,9 @@ class HttpApi(_Resource, CloudFormationModel):
     def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> _Resource:
         """Make the API with its routes and its CORS rules."""
         body = properties["Body"]
-        api = backend.create_api("", body.get("x-amazon-apigateway-cors"), "", "", False, logical_id, "HTTP", "", {}, "")
+        api = backend.create_api(
+            "", body.get("x-amazon-apigateway-cors"), "", "", False, logical_id, "HTTP", "", {}, ""
+        )
         backend.reimport_api(api.api_id, json.dumps(body), fail_on_warnings=False)
         return cls(api.api_id, lambda: backend.delete_api(api.api_id))
 
@@ -112,7 +114,10 @@ class Domain(_Resource, CloudFormationModel):
         """Make the domain name, with AWS's own name for it."""
         name = properties["DomainName"]
         backend.create_domain_name(name, properties["DomainNameConfigurations"], {}, {})
-        target = {"RegionalDomainName": f"d-1.execute-api.{backend.region_name}.amazonaws.com", "RegionalHostedZoneId": "Z1"}
+        target = {
+            "RegionalDomainName": f"d-1.execute-api.{backend.region_name}.amazonaws.com",
+            "RegionalHostedZoneId": "Z1",
+        }
         return cls(name, lambda: backend.delete_domain_name(name), target)
 
 
