@@ -5,11 +5,13 @@ import re
 from typing import Any
 
 import pytest
+from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 
+from lambda_torch.project import ROOT
 from serving.http.events import to_http
 from serving.settings import Settings
-from stack.combinations import BOUNDARY, KMS_KEY
-from stack.kit import Stack, template
+from stack.combinations import BOUNDARY, KMS_KEY, combinations
+from stack.kit import Stack, template, transformed
 
 NETWORK = {"SubnetIds": "subnet-0123456789abcdef0 , subnet-01234567", "SecurityGroupIds": "sg-01234567"}
 ROLES = ("PredictRole", "BulkRole", "DroppedFileRole", "DeployCheckRole", "DeployRole")
@@ -133,6 +135,19 @@ def test_a_stage_can_follow_a_channel_of_its_own() -> None:
     for name in ("PredictFunction", "DeployCheckFunction"):
         variables = Stack(ReleaseChannel="staging").properties(name)["Environment"]["Variables"]
         assert Settings.from_environment(variables).channel == "staging"
+
+
+def test_the_types_that_take_no_tags_are_documented() -> None:
+    """docs/companies.md lists exactly the types of the stack whose schema takes no tags."""
+    kinds = {resource["Type"] for each in combinations() for resource in transformed(**each)["Resources"].values()}
+    schemas = {kind: PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema for kind in kinds}
+    untagged = {
+        kind
+        for kind, schema in schemas.items()
+        if not schema.get("tagging", {}).get("taggable", schema.get("taggable"))
+    }
+    listed = (ROOT / "docs" / "companies.md").read_text().partition("<!-- types without tags -->")[2]
+    assert re.findall(r"^- `([\w:]+)`$", listed.partition("<!-- end of types -->")[0], re.MULTILINE) == sorted(untagged)
 
 
 GOOD_AND_BAD = {
