@@ -72,9 +72,10 @@ check: $(VENV)/.ready ## Check style, types and shell scripts
 hooks: $(VENV)/.ready ## Run the checks of style, types and scripts at each git commit (.pre-commit-config.yaml)
 	@$(BIN)/pre-commit install
 
-dist: $(VENV)/.ready ## Build the wheel and the source distribution of the command line in build/dist
+dist: $(VENV)/.ready ## Build the wheels and the source distributions of the command line and of the client in build/dist
 	@rm -rf build/dist
 	@$(BIN)/python -m build --no-isolation --outdir build/dist . >/dev/null
+	@$(BIN)/python -m build --no-isolation --outdir build/dist clients/python >/dev/null
 	@ls build/dist
 
 # In a separate environment: checkov pins a hundred packages, and boto3 is one of them.
@@ -85,24 +86,24 @@ $(AUDIT)/.ready: requirements/audit.txt
 	@$(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/audit.txt
 	@touch $@
 
-audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template for unsafe settings and all files for secrets; each finding needs an explanation
-	@$(BIN)/python tests/audit/__main__.py $(AUDIT)/bin
+audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template, with every pair of its parameters, for unsafe settings and all files for secrets; each finding needs an explanation
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m audit $(AUDIT)/bin
 
 docs-tables: $(VENV)/.ready ## Put what lambda-torch cost prints today into docs/cost.md
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m unit.tuning.documented_tables
 
 # In an environment of its own, with npm packages beside it: half a gigabyte that only tests/infrastructure needs.
 INFRASTRUCTURE := build/infrastructure
-$(INFRASTRUCTURE)/.ready: requirements/infrastructure.txt tests/infrastructure/package.json
+$(INFRASTRUCTURE)/.ready: requirements/infrastructure.txt requirements/generators.txt tests/infrastructure/package.json
 	@command -v npm >/dev/null || { echo "make infrastructure needs npm, and there is none. Next: install Node.js 20 or later" >&2; exit 1; }
-	@echo "Making $(INFRASTRUCTURE): the tools of CDK and Serverless Framework"
+	@echo "Making $(INFRASTRUCTURE): the tools of CDK and Serverless Framework, and generators of clients"
 	@$(PYTHON) -m venv --clear $(INFRASTRUCTURE)
-	@$(INFRASTRUCTURE)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/infrastructure.txt
+	@$(INFRASTRUCTURE)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/infrastructure.txt --requirement requirements/generators.txt
 	@cp tests/infrastructure/package.json $(INFRASTRUCTURE)/
 	@npm install --prefix $(INFRASTRUCTURE) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
-infrastructure: $(INFRASTRUCTURE)/.ready ## Install the tools with which tests/infrastructure tries examples/layer-only (npm)
+infrastructure: $(INFRASTRUCTURE)/.ready ## Install the tools with which tests/infrastructure tries examples/layer-only and makes clients (npm)
 
 audit-packages: $(VENV)/.ready ## Look for known vulnerabilities in the packages of the function and the layer (needs the network: PyPI's database)
 	@$(PYTHON) -m venv build/audit-packages && build/audit-packages/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
@@ -114,6 +115,17 @@ fuzz: $(VENV)/.ready ## Change programs and weights at random and hold the check
 
 fuzz-operators: $(VENV)/.ready ## Call every operator that programs may call with random arguments, and list those that end a process (half an hour)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m fuzz.operators
+
+# UPSTREAM="--area jit --all" runs every test of one area.
+upstream: $(VENV)/.ready ## Run PyTorch's own tests on the layer and on stock PyTorch, and compare the verdicts (UPSTREAM="--area jit"; an hour)
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m upstream $(UPSTREAM)
+
+operators: $(VENV)/.ready ## Run PyTorch's operator database in five types on the layer and on stock PyTorch, and compare every byte (minutes)
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m upstream.operators
+
+upstream-tables: $(VENV)/.ready ## Write the last results of make upstream and make operators into docs/testing.md
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m upstream --document
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m upstream.operators --document
 
 soak: $(VENV)/.ready ## 32 clients, two environments, a swap every second, an environment killed every few seconds (SECONDS=180)
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m soak.swaps --seconds $(if $(filter file,$(origin SECONDS)),180,$(SECONDS))
@@ -133,6 +145,9 @@ bench-layer: $(VENV)/.ready ## Measure the layer and its peers; results in build
 
 bench-everyday: $(VENV)/.ready ## Measure everyday things on the layer and on stock PyTorch; results in build/bench/everyday.json (needs make layer)
 	@$(BIN)/python -m benchmarks.everyday
+
+bench-libraries: $(VENV)/.ready ## Measure the first answer through transformers and others, on a layer with them and on stock; results in build/bench/libraries.json
+	@PYTHONPATH=tools:layers/torch $(BIN)/python -m benchmarks.libraries
 
 bench-coldstart: $(VENV)/.ready ## Measure the time to the first answer, and that of the peers; results in build/bench/coldstart.json (needs make layer)
 	@$(BIN)/python -m benchmarks.coldstart
@@ -177,9 +192,10 @@ lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt ../src/requirements.in -o ../src/requirements.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" audit.in -o audit.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" infrastructure.in -o infrastructure.txt
+	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" generators.in -o generators.txt
 
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
-.PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz fuzz-operators soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
+.PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz fuzz-operators upstream operators upstream-tables soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
 	bench-coldstart bench-everyday bench-releases bench-serving bench-local bench-chat soak-streams bench-tables lock clean

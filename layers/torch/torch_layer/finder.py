@@ -42,6 +42,7 @@ MODULE, PACKAGE, NAMESPACE = range(3)
 Table = dict[str, dict[str, int | str]]
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 -- pathlib is not imported at start-up
+_SECOND = ".__init__"
 _CACHED = f".{sys.implementation.cache_tag}.pyc"
 _LOADERS: list[tuple[type[Any], list[str]]] = [
     (ExtensionFileLoader, EXTENSION_SUFFIXES),
@@ -56,7 +57,8 @@ class LayerLoader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         """The module's code object, compiled from its source where the layer keeps no bytecode of it."""
         path = str(self.path)
-        data = _ARCHIVE.bytecode(path[len(ROOT) + 1 :])
+        # A package's file as a second module: bytecode may be rewritten, for the first one.
+        data = None if fullname.endswith(_SECOND) else _ARCHIVE.bytecode(path[len(ROOT) + 1 :])
         if data is None:
             compiled: CodeType = self.source_to_code(self.get_data(path), path)
             return compiled
@@ -103,12 +105,16 @@ class FolderFinder:
     def __init__(self, relative: str) -> None:
         self.path = f"{ROOT}/{relative}" if relative else ROOT
         self._names = _TABLE[relative]
+        parent, _, name = relative.rpartition("/")
+        self._is_package = bool(name) and _TABLE[parent][name] == PACKAGE
         self._files = FileFinder(self.path, *_LOADERS)
 
     def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
         """The spec of the module, or None if it is not here."""
         tail = fullname.rpartition(".")[2]
         kind = self._names.get(tail)
+        if kind is None and tail == "__init__" and self._is_package:
+            kind = MODULE  # C code of torch imports `torch.onnx.__init__`, and any package can be imported so
         if kind is None:
             return self._files.find_spec(fullname, target)
         folder = f"{self.path}/{tail}"
@@ -164,6 +170,11 @@ def enter(namespace: dict[str, Any]) -> None:
     _ARCHIVE.forget()
 
 
+def answer(key: str) -> memoryview | None:
+    """A marshalled answer that the builder has kept (`torch_layer.answers`); None if there is none."""
+    return _ARCHIVE.bytecode(key)
+
+
 def _imports_of(name: str) -> Imports:
     return _NUMPY if name.partition(".")[0] == "numpy" else _TORCH
 
@@ -191,7 +202,14 @@ def _hook(path: str) -> FolderFinder:
     raise ImportError(path)
 
 
-def _check_python(magic: bytes) -> None:
+def _check_target(magic: bytes, machine: str) -> None:
+    """Refuse another Python, and other processors: their loader would only call the libraries' headers invalid."""
+    here = os.uname().machine
+    if machine != here:
+        raise ImportError(
+            f"the torch layer in {ROOT} was built for {machine} processors, and this one is {here}.\n"
+            "Next: build and deploy the layer with the function's architecture (the parameter Architecture of the stack)",
+        )
     if magic != MAGIC_NUMBER:
         raise ImportError(
             f"the torch layer in {ROOT} was built for another Python than this {sys.version.split()[0]}.\n"
@@ -203,9 +221,10 @@ start.limit_threads()
 _FOLDER = f"{ROOT}/torch_layer/"
 _ARCHIVE = ModuleArchive(_FOLDER + ARCHIVE_FILE, _FOLDER + PAGER_LIBRARY)
 _TABLE: Table = _ARCHIVE.head["table"]
-_check_python(_ARCHIVE.head["magic"])
+_check_target(_ARCHIVE.head["magic"], _ARCHIVE.head["machine"])
 _NUMPY = Imports(Plan(**_ARCHIVE.head["plans"]["numpy"]), eager=is_eager())
 _TORCH = Imports(Plan(**_ARCHIVE.head["plans"]["torch"]), eager=is_eager(), before=_NUMPY)
+_TORCH.completion.undo.append(_ARCHIVE.forget)
 sys.path_hooks.insert(0, _hook)
 for _entry in list(sys.path_importer_cache):
     # Only the root can have been looked at before: whatever lies below it is reached through this module.

@@ -64,7 +64,7 @@ def _log(
     code: str | None,
     pieces: BodyPieces | None = None,
 ) -> str:
-    """Write a request's line in the log. Returns its `Server-Timing`."""
+    """Write a request's line in the log, if it is due. Returns its `Server-Timing`."""
     more: dict[str, Any] = {}
     answered, counts = response.body, None
     if pieces is not None:
@@ -73,6 +73,8 @@ def _log(
         more = delivery.account(invocation.receipt, pieces)
         answered, counts = pieces.text, pieces.counts
     entry = service.request_log.entry(invocation.receipt, code, service.slot.age_seconds(), counts)
+    if not entry.is_due:
+        return entry.server_timing
     service.log.write(
         "INFO",
         "request",

@@ -1,6 +1,7 @@
 """The Python half: a bundled tree behaves as the tree that it was made from."""
 
 import importlib.util
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -46,6 +47,10 @@ def said(tree: Path, program: str) -> str:
         ("import lake, importlib; print(importlib.reload(lake) is lake)", "True"),
         ("import lake.deep.eel as e, pickle; print(pickle.loads(pickle.dumps(e.Eel)) is e.Eel)", "True"),
         ("import importlib.metadata; print(importlib.metadata.version('lake'))", "1.0"),
+        # C code of torch imports `torch.onnx.__init__`: the package's file, as a module of its own.
+        ("import lake.__init__ as i, lake; print(i is lake, i.depth(), i.__name__)", "False 7 lake.__init__"),
+        ("import lake.deep.__init__ as i; print(i.__name__, hasattr(i, '__path__'))", "lake.deep.__init__ False"),
+        ("import importlib.util as u; print(u.find_spec('lake.shore.__init__'))", "None"),
     ],
 )
 def test_modules_of_every_temperature_are_imported_as_from_files(bundled: Path, program: str, answer: str) -> None:
@@ -207,15 +212,29 @@ def _flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
-def test_another_python_is_told_so(bundled: Path, tmp_path: Path) -> None:
-    """An archive of another Python's bytecode is refused with the version and the next step."""
+@pytest.mark.parametrize(
+    ("name", "value", "says", "next_step"),
+    [
+        ("magic", b"\0\0\r\n", "was built for another Python than this", "CompatibleRuntimes"),
+        (
+            "machine",
+            "riscv64",
+            f"was built for riscv64 processors, and this one is {platform.machine()}",
+            "Architecture",
+        ),
+    ],
+)
+def test_another_python_or_processor_is_told_so(
+    bundled: Path, tmp_path: Path, name: str, value: object, says: str, next_step: str
+) -> None:
+    """A layer of another Python or for other processors is refused at the first import, with both and the next step."""
     tree = tmp_path / "python"
     shutil.copytree(bundled, tree)
     file = tree / "torch_layer" / "modules.cold"
-    archive_writer.write(file, {**archive_writer.read_index(file).head, "magic": b"\0\0\r\n"}, [])
+    archive_writer.write(file, {**archive_writer.read_index(file).head, name: value}, [])
     done = clean.run(tree, "-c", "import lake")
-    assert "was built for another Python than this" in done.stderr
-    assert "CompatibleRuntimes" in done.stderr
+    assert says in done.stderr
+    assert next_step in done.stderr.partition("Next: ")[2]
 
 
 def test_the_same_tree_gives_the_same_bytes(staged: Path, bundled: Path, tmp_path: Path) -> None:

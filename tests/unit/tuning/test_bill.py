@@ -72,12 +72,32 @@ def test_a_million_requests_by_the_rest_api() -> None:
     assert parts["door"] == pytest.approx(3.50)
     assert parts["invocations"] == pytest.approx(0.20)
     assert parts["compute"] == pytest.approx(100_000 * 3008 / 1024 * 0.0000166667)
-    # 750 bytes of ours, 365 of Lambda's, 26 for each of the three lines; kept for a month.
-    assert parts["logs"] == pytest.approx(1.193 * (0.50 + 0.03))
+    # Of ours a line in ten seconds, 750 bytes and 8 for each further request in it, 365 of Lambda's for each request, and 26
+    # for each line; kept for a month.
+    lines = bill.SECONDS / 10
+    ours = lines * 776 + (1_000_000 - lines) * 8
+    assert parts["logs"] == pytest.approx((ours / 1e9 + 0.365 + 0.052) * (0.50 + 0.03))
+    every = billed_stack(StackTemplate(TEMPLATE, {"LogSeconds": "0"}))
+    assert month_bill(TALLY, every, month(1_000_000), "REST API")["logs"] == pytest.approx(1.193 * (0.50 + 0.03))
+    asked = billed_stack(StackTemplate(TEMPLATE, {"LogRequests": "on"}))
+    assert asked.log_seconds == 0
     assert parts["metrics"] == pytest.approx(11 * 0.30)
     assert parts["alarms"] == pytest.approx(STACK.alarm_metrics * 0.10)
     assert parts["dashboard"] == 3.00
     assert parts["waiting at the queue"] == pytest.approx(657_000 * 0.40e-6)
+
+
+@given(st.integers(0, 10**9), st.floats(0, 1), st.sampled_from(["0", "1", "10", "3600"]))
+def test_lines_of_requests_are_never_more_than_requests(requests: int, share: float, seconds: str) -> None:
+    """A longer LogSeconds never costs more, a line has a hundred requests at most, and a message always has its line."""
+    stack = billed_stack(StackTemplate(TEMPLATE, {"LogSeconds": seconds}))
+    starts = requests * share
+    lines = bill.request_lines(stack, requests, 1, starts)
+    assert requests / bill.MOST_GATHERED <= lines <= requests
+    assert bill.request_lines(replace(stack, log_seconds=stack.log_seconds * 2), requests, 1, starts) <= lines
+    every = replace(stack, log_seconds=0.0)
+    asked = month(requests)
+    assert month_bill(TALLY, stack, asked, "queue")["logs"] == month_bill(TALLY, every, asked, "queue")["logs"]
 
 
 def test_nothing_is_asked_and_little_is_paid() -> None:
@@ -162,6 +182,22 @@ def test_json_has_every_part_and_every_source() -> None:
         for parts, total in zip(bills, facts["totals"][door], strict=True):
             assert total == pytest.approx(sum(parts.values()) - parts["traces"] - parts["SnapStart"])
     assert facts["prices"]["trace"]["source"] == "https://aws.amazon.com/xray/pricing/"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "doors"),
+    [
+        ({}, ["REST API"]),
+        ({"ApiType": "private", "VpcEndpointIds": "vpce-01234567"}, ["REST API"]),
+        ({"ApiType": "http"}, ["HTTP API"]),
+        ({"ApiType": "http", "ResponseStreaming": "url"}, ["HTTP API", "function URL"]),
+        ({"ApiType": "none", "ResponseStreaming": "url"}, ["function URL"]),
+        ({"ApiType": "none"}, []),
+    ],
+)
+def test_the_doors_are_those_that_the_parameters_open(parameters: dict[str, str], doors: list[str]) -> None:
+    """The bill knows the kind of API and the function URL that a stack has; the queue and bulk files are always there."""
+    assert billed_stack(StackTemplate(TEMPLATE, parameters)).doors == (*doors, "queue", "bulk file")
 
 
 @pytest.mark.parametrize(
