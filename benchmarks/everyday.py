@@ -2,7 +2,8 @@
 
 `make bench-everyday`, or `python -m benchmarks.everyday`. Each task runs in a new process that has imported torch and has done
 nothing else, on the layer and on stock PyTorch in turns. A row says whether the task completes the import (runs all held
-modules), what completed it, and the CPU seconds from the start of the process to its end. All figures are medians.
+modules), what completed it, the CPU seconds from the start of the process to its end, and the most memory that it had. All
+figures are medians. `--layer FOLDER` measures another layer, and `--task TEXT` only the tasks with this text in their names.
 
 The programs that tasks load are made once, with stock PyTorch.
 """
@@ -16,6 +17,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -94,8 +96,19 @@ TASKS = (
     Task("a default device", "torch.set_default_device('cpu')\ntorch.ones(2)"),
     Task("a model on the meta device", "with torch.device('meta'):\n    nn.Linear(3, 4)"),
     Task("a gradient", "x = torch.ones(3, requires_grad=True)\n(x * x).sum().backward()"),
+    Task(
+        "a step of AdamW",
+        "net = nn.Linear(3, 4)\noptimizer = torch.optim.AdamW(net.parameters())\n"
+        "net(torch.ones(2, 3)).sum().backward()\noptimizer.step()",
+    ),
+    Task("torch.export.export", "torch.export.export(nn.Linear(3, 4), (torch.ones(2, 3),))"),
+    Task("torch.compile, no inductor", "torch.compile(nn.Linear(3, 4), backend='eager')(torch.ones(2, 3))"),
     Task("torch.vmap", "torch.vmap(lambda x: x * 2)(torch.ones(3, 2))"),
     Task("torch.jit.script", "torch.jit.script(nn.Linear(3, 4))"),
+    Task(
+        "everything that stock imports",
+        "if 'torch_layer' in sys.modules:\n    sys.modules['torch_layer.finder'].complete_imports()",
+    ),
 )
 _PROGRAM = """
 import os, sys, warnings
@@ -109,7 +122,9 @@ finder = sys.modules.get("torch_layer.finder")
 stats = finder.imports() if finder else None
 import json
 used = os.times()
-print(json.dumps([used.user + used.system, bool(stats and stats.complete), stats.reason if stats else ""]))
+import resource
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps([used.user + used.system, peak, bool(stats and stats.complete), stats.reason if stats else ""]))
 """
 
 
@@ -118,11 +133,13 @@ class Run(NamedTuple):
 
     Attributes:
         cpu_seconds: from the start of the process.
+        peak_bytes: of resident memory.
         completes: whether the task completed the import.
         reason: what completed it, if anything did.
     """
 
     cpu_seconds: float
+    peak_bytes: int
     completes: bool
     reason: str
 
@@ -134,6 +151,7 @@ class Row(NamedTuple):
     stock_cpu_s: float
     layer_cpu_s: float
     ratio: float
+    peak_ratio: float
     completed_by: str  # empty where the task leaves modules waiting
 
 
@@ -152,23 +170,26 @@ def run(tree: Path, task: str, folder: str) -> Run:
     return Run(*json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(trees: dict[str, Path], runs: int, folder: str) -> list[Row]:
+def measure(trees: dict[str, Path], runs: int, folder: str, tasks: Sequence[Task] = TASKS) -> list[Row]:
     """A row for each task."""
     rows = []
-    for number, task in enumerate(TASKS, 1):
-        print(f"  {number} of {len(TASKS)}: {task.name}", file=sys.stderr, flush=True)
+    for number, task in enumerate(tasks, 1):
+        print(f"  {number} of {len(tasks)}: {task.name}", file=sys.stderr, flush=True)
         taken: dict[str, list[Run]] = {name: [] for name in trees}
         for _ in range(runs):
             for name, tree in trees.items():
                 taken[name].append(run(tree, task.program, folder))
         seconds = {name: median(each.cpu_seconds for each in runs) for name, runs in taken.items()}
-        ratio = median(ours.cpu_seconds / theirs.cpu_seconds for ours, theirs in zip(*taken.values(), strict=True))
+        pairs = list(zip(*taken.values(), strict=True))
+        ratio = median(ours.cpu_seconds / theirs.cpu_seconds for ours, theirs in pairs)
+        peak_ratio = median(ours.peak_bytes / theirs.peak_bytes for ours, theirs in pairs)
         rows.append(
             Row(
                 task.name,
                 round(seconds["stock"], 2),
                 round(seconds["layer"], 2),
                 round(ratio, 2),
+                round(peak_ratio, 2),
                 taken["layer"][0].reason,
             )
         )
@@ -177,10 +198,14 @@ def measure(trees: dict[str, Path], runs: int, folder: str) -> list[Row]:
 
 def table(rows: list[Row]) -> str:
     """The rows in Markdown."""
-    lines = ["| task | stock, CPU s | layer, CPU s | ratio | completes the import |", "|---|---|---|---|---|"]
+    lines = [
+        "| task | stock, CPU s | layer, CPU s | ratio | peak memory, ratio | completes the import |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         by = f"yes, by `{row.completed_by}`" if row.completed_by else "no"
-        lines.append(f"| {row.task} | {row.stock_cpu_s:.2f} | {row.layer_cpu_s:.2f} | {row.ratio:.2f} | {by} |")
+        figures = f"{row.stock_cpu_s:.2f} | {row.layer_cpu_s:.2f} | {row.ratio:.2f} | {row.peak_ratio:.2f}"
+        lines.append(f"| {row.task} | {figures} | {by} |")
     return "\n".join(lines)
 
 
@@ -188,10 +213,16 @@ def main() -> None:
     """Print the table and write build/bench/everyday.json."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.everyday", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--runs", type=int, default=3, help="of each task and candidate (default: %(default)s)")
+    parser.add_argument(
+        "--layer", type=Path, default=project.BUILD / "layer" / "python", help="its folder (default: %(default)s)"
+    )
+    parser.add_argument("--task", default="", help="a part of the names of the tasks to run (default: all tasks)")
     arguments = parser.parse_args()
-    layer = project.BUILD / "layer" / "python"
-    if not layer.is_dir():
-        raise SystemExit("There is no layer. Next: make layer")
+    if not arguments.layer.is_dir():
+        raise SystemExit(f"There is no layer in {arguments.layer}. Next: make layer")
+    tasks = [task for task in TASKS if arguments.task in task.name]
+    if not tasks:
+        parser.error(f'no task has "{arguments.task}" in its name')
     import torch
 
     with tempfile.TemporaryDirectory(prefix="everyday-") as folder:
@@ -200,7 +231,7 @@ def main() -> None:
         print("Copying stock PyTorch, and compiling it", file=sys.stderr)
         stock(Path(torch.__file__).parents[1], tree)
         run(tree, MAKE, folder)
-        rows = measure({"layer": layer, "stock": tree}, arguments.runs, folder)
+        rows = measure({"layer": arguments.layer.resolve(), "stock": tree}, arguments.runs, folder, tasks)
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     result = {
         "torch": version("torch"),

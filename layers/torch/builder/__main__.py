@@ -26,11 +26,23 @@ def parser() -> argparse.ArgumentParser:
         "--work", type=Path, help="folder for files that a later build can use again (default: OUTPUT/../cache/layer)"
     )
     result.add_argument(
+        "--results-of",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="WORK",
+        help="work folder of another build, for example for another Python: what it keeps is used as well (repeatable)",
+    )
+    result.add_argument(
         "--requirements", type=Path, action="append",
         help="pip requirements file (repeatable; default: requirements.txt, and extra-requirements.txt if it exists)",
     )  # fmt: skip
     result.add_argument(
         "--profiles", type=Path, default=paths.PROFILES, help="folder of recorded profiles (default: %(default)s)"
+    )
+    result.add_argument(
+        "--architecture",
+        help="refuse to build unless this machine has these processors: x86_64 or arm64 (default: build for this machine)",
     )
     result.add_argument("--zip", type=Path, help="also write the layer as a zip file")
     result.add_argument("--report", type=Path, help="write the ledger as JSON")
@@ -68,11 +80,14 @@ def main(argv: list[str] | None = None) -> int:
     # SIGTERM ends the build as Ctrl-C does: what is half built is removed on the way out.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     try:
+        if arguments.architecture:
+            policy.require_architecture(arguments.architecture)
         requirements = arguments.requirements or default_requirements()
         options = BuildOptions(
             requirements=requirements,
             output=output,
             work=(arguments.work or output.parent / "cache" / "layer").resolve(),
+            results_of=tuple(arguments.results_of),
             profiles=arguments.profiles,
             zip=arguments.zip,
             report=arguments.report,

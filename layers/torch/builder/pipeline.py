@@ -14,7 +14,7 @@ from builder.account import forecast, ledger, packaging, treemap
 from builder.console import Console
 from builder.memo import Memo
 from builder.native import compile_pager, selection, split
-from builder.options import BuildOptions
+from builder.options import KEPT, BuildOptions
 from builder.profile import extra, profiles, record
 from builder.python import bundle, extras
 from builder.python.deferred.planning import HeldModules
@@ -35,7 +35,7 @@ class Build:
         self.options, self.console = options, console
         self.book = ledger.Ledger()
         self.staging = Staging(options, console, self.book)
-        self.memo = Memo(options.work / "kept")
+        self.memo = Memo(options.work / KEPT, [work / KEPT for work in options.results_of])
 
     def run(self) -> ledger.LayerReport:
         """Build the layer and return its report.
@@ -97,9 +97,10 @@ class Build:
         """Step 4: what is hot, from the profile that was found or by recording."""
         with self.console.step("record", "read what is hot from the recorded profiles of these wheels") as step:
             if found is None:
-                step.say("no recorded profile fits these wheels: record the workload, which takes many minutes")
                 target = profiles.target_of(installed, platform.machine())
-                found = record.record_workload(staged, self.options.work, target, step.say)
+                step.note(record.what_it_takes(target))
+                known = profiles.held_elsewhere(self.options.profiles, target)
+                found = record.record_workload(staged, self.options.work, target, step.say, known)
                 path = self.options.profiles / profiles.file_name(target, "workload")
                 found.save(path)
                 # Profiles of users' own models on the same wheels count, too.

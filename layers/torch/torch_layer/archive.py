@@ -1,7 +1,7 @@
 """Reads `modules.cold`: the bytecode and the sources of the layer's Python modules. DESIGN.md, "The Python half", has the format.
 
-A block has many modules, in the order in which a start needs them. It is decompressed as a whole, and the last few blocks stay
-in memory. There is no lock: at worst two threads decompress the same block, and a fork finds no lock taken.
+A block has many modules, in the order in which a start needs them. It is decompressed as a whole, and the blocks that were used
+last stay in memory. There is no lock: at worst two threads decompress the same block, and a fork finds no lock taken.
 """
 
 import ctypes
@@ -12,7 +12,8 @@ from typing import Any
 
 from torch_layer import ARCHIVE_HEADER_BYTES, ARCHIVE_MAGIC, ARCHIVE_VERSION
 
-KEPT_BLOCKS = 2
+# Imports go back and forth between blocks. Completing torch's import uses six, of 17 MB together, and each several times.
+KEPT_BYTES = 25_000_000
 
 
 class ModuleArchive:
@@ -64,17 +65,27 @@ class ModuleArchive:
         if extent is None:
             return None
         number, offset, count = extent
-        block = self._kept.get(number)
-        if block is None:
-            block = self._block(number)
-            # A new dict in one step, so that no other thread sees it change.
-            self._kept = dict([*self._kept.items(), (number, block)][-KEPT_BLOCKS:])
-        return block[offset : offset + count]
+        return self._used(number)[offset : offset + count]
+
+    def _used(self, number: int) -> memoryview:
+        """The bytes of a block, which stays in memory from now on, before those that were used earlier."""
+        found = self._kept.get(number)
+        block = self._block(number) if found is None else found
+        kept, room = {number: block}, KEPT_BYTES - len(block)
+        for other, data in self._kept.items():
+            if other != number:
+                room -= len(data)
+                if room < 0:
+                    break
+                kept[other] = data
+        # A new dict in one step, so that no other thread sees it change.
+        self._kept = kept
+        return block
 
     def _block(self, number: int) -> memoryview:
         offset, stored, count, crc, before = self._blocks[number]
         # The sources of hot modules were compressed with their bytecode before them: they share most of their strings.
-        prefix = self._block(before) if before >= 0 else memoryview(bytearray())
+        prefix = self._used(before) if before >= 0 else memoryview(bytearray())
         packed = self._read(offset, stored)
         if zlib.crc32(packed) != crc:
             raise self._damaged(f"the checksum of block {number} does not fit")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import NamedTuple
 
+from torch_layer.start import without_collections
+
 VARIABLE = "TORCH_LAYER_IMPORTS"
 
 
@@ -100,8 +102,7 @@ class Completion:
                 self._before.complete(reason)
             self._owner = threading.get_ident()
             try:
-                for step in self.steps:
-                    step()
+                without_collections(self._take_steps)
             except BaseException as error:
                 raise ImportError(
                     f"the rest of {self._package} could not be imported, which {reason} needs: "
@@ -115,6 +116,10 @@ class Completion:
                 undo()
             self.undo.clear()
             self._microseconds = round((time.perf_counter() - started) * 1e6)
+
+    def _take_steps(self) -> None:
+        for step in self.steps:
+            step()
 
     def guard_forks(self) -> None:
         """Let every later fork wait until no thread has the lock, as CPython does it with locks of its own.

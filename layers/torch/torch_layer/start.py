@@ -35,13 +35,23 @@ def quickly(run: Callable[[], None]) -> None:
     # The loader looks a function up in the libraries at its first call. All of them at once make the import slower.
     flags = sys.getdlopenflags()
     sys.setdlopenflags(flags & ~os.RTLD_NOW | os.RTLD_LAZY)
-    # An import makes objects that stay. To look for garbage among them, again and again, is work for nothing.
+    try:
+        without_collections(run)
+    finally:
+        sys.setdlopenflags(flags)
+        import_nanoseconds = time.perf_counter_ns() - began
+
+
+def without_collections(run: Callable[[], None]) -> None:
+    """Call `run`, which imports many modules, while the garbage collector rests: what an import makes stays.
+
+    To look for garbage among such objects, again and again, is work for nothing.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:
         run()
     finally:
-        sys.setdlopenflags(flags)
         if collects:
             gc.enable()
             # All new objects are young, and the next one would start a search through them. These two calls move them to
@@ -49,4 +59,3 @@ def quickly(run: Callable[[], None]) -> None:
             if not gc.get_freeze_count():
                 gc.freeze()
                 gc.unfreeze()
-        import_nanoseconds = time.perf_counter_ns() - began

@@ -7,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from builder import inputs
+from layer_kit.stock import installed_files, link_stock
 
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / "build"
@@ -63,26 +63,13 @@ def layer() -> Layer:
     return found
 
 
-# What an installer writes about itself. The layer is always installed by pip, and this environment may be by uv.
-OF_THE_INSTALLER = frozenset(["INSTALLER", "REQUESTED", "uv_cache.json"])
-# What goes into the layer: layers/torch/requirements.txt.
-PACKAGES = (
-    "torch", "numpy", "filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "setuptools", "sympy",
-    "typing-extensions",
-)  # fmt: skip
-
-
 @pytest.fixture(scope="session")
 def installed() -> tuple[str, ...]:
     """Paths of every file of the layer's packages as pip installed them here, relative to site-packages."""
-    paths = [str(path) for package in PACKAGES for path in distribution(package).files or ()]
-    return tuple(path for path in paths if not path.startswith("..") and Path(path).name not in OF_THE_INSTALLER)
+    return installed_files()
 
 
 @pytest.fixture(scope="session")
-def stock(installed: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the layer's packages as pip installed them here, and no other package of this environment."""
-    folder = tmp_path_factory.mktemp("stock")
-    for name in {Path(path).parts[0] for path in installed} - {"__pycache__"}:
-        (folder / name).symlink_to(Path(str(distribution("torch").locate_file(name))))
-    return folder
+    return link_stock(tmp_path_factory.mktemp("stock"))

@@ -14,7 +14,8 @@ from builder import attributes, clean
 from builder.cold_checks import CHECKS
 from builder.outputs import differences, read_outputs
 from builder.stage.prune import rule_for
-from integration.layer.conftest import OF_THE_INSTALLER, Layer
+from integration.layer.conftest import Layer
+from layer_kit.stock import OF_THE_INSTALLER
 
 PROGRAMS = Path(__file__).parent / "programs"
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -72,11 +73,29 @@ def test_every_member_comes_back(
     assert opened.source("not/there.py") is None
 
 
-def test_few_blocks_stay_in_memory(tmp_path: Path, reader: ModuleType, decoder: str) -> None:
-    """However many modules are read, no more than KEPT_BLOCKS decompressed blocks are kept."""
-    blobs = [Blob(f"m/{number}.py", True, bytes([number]) * 1000) for number in range(20)]
-    archive_writer.write(tmp_path / "modules.cold", {}, [BlobGroup(blobs, (), 1000)])
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(0, 5000))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+def test_the_blocks_used_last_stay_in_memory(
+    tmp_path: Path, reader: ModuleType, decoder: str, order: list[int], room: int
+) -> None:
+    """In whatever order modules are read, the blocks that were used last are kept, as many as KEPT_BYTES has room for."""
+    blobs = [Blob(f"m/{number}.py", True, bytes([number]) * 1000) for number in range(10)]
+    archive_writer.write(tmp_path / "modules.cold", {}, [BlobGroup(blobs, (), 1000)], level=3)
     opened = reader.ModuleArchive(str(tmp_path / "modules.cold"), decoder)
-    for blob in blobs:
-        assert bytes(opened.bytecode(blob.path)) == blob.data
-    assert len(opened._kept) == reader.KEPT_BLOCKS
+    with patch.object(reader, "KEPT_BYTES", room):
+        for number in order:
+            assert bytes(opened.bytecode(blobs[number].path)) == blobs[number].data
+    last_first = list(dict.fromkeys(reversed(order)))
+    assert list(opened._kept) == last_first[: max(room // 1000, 1)]
+
+
+def test_a_prefix_stays_in_memory(tmp_path: Path, reader: ModuleType, decoder: str) -> None:
+    """Sources are decompressed with their code, and the code's block is there for what is read next."""
+    code, source = Blob("m/one.py", True, b"code" * 500), Blob("m/one.py", False, b"text" * 500)
+    archive_writer.write(tmp_path / "modules.cold", {}, [BlobGroup([code], [source], 1000)], level=3)
+    opened = reader.ModuleArchive(str(tmp_path / "modules.cold"), decoder)
+    assert opened.source("m/one.py") == source.data
+    with patch.object(opened, "_block", side_effect=AssertionError("decompressed again")):
+        assert bytes(opened.bytecode("m/one.py")) == code.data
+    opened.forget()
+    assert opened._kept == {}

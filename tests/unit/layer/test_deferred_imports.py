@@ -390,6 +390,20 @@ def test_importing_leaves_nothing_for_the_collector(tree: Path) -> None:
     assert result(tree, program) == [True, True, True]
 
 
+def test_the_collector_rests_while_the_import_completes(tree: Path) -> None:
+    """Held modules run without a search for garbage, and afterwards the collector is as the program had it."""
+    program = """
+    import gc
+    searches, states = [], []
+    gc.callbacks.append(lambda phase, _info: searches.append(phase) if imports.completion.is_completing() else None)
+    gc.set_threshold(1)
+    imports.completion.steps.insert(0, lambda: states.append([gc.isenabled(), len([[] for _ in range(1000)])]))
+    torch.a.value
+    print(json.dumps([searches, states, gc.isenabled()]))
+    """
+    assert result(tree, program) == [[], [[False, 1000]], True]
+
+
 def test_threads_that_touch_at_once_see_complete_modules(tree: Path) -> None:
     """Eight threads that touch different modules at the same time all get right answers, and each module runs once."""
     program = """

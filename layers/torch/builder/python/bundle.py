@@ -20,7 +20,8 @@ from builder.python.deferred import planning as plans
 from builder.python.deferred.sources import SourceTree
 from builder.python.import_table import import_table
 from builder.python.records import write_records
-from builder.python.tiers import PACKED, RecordedModules, Tiers, classify, module_name
+from builder.python.tiers import PACKED, USED_ALONE, RecordedModules, Tiers, classify, module_name
+from builder.stage import policy
 from builder.stage.prune import link
 from torch_layer import ARCHIVE_FILE
 
@@ -86,6 +87,7 @@ def bundle(
         output / "torch_layer" / ARCHIVE_FILE,
         {
             "magic": MAGIC_NUMBER,
+            "machine": policy.running_machine(),
             "table": import_table(files, tiers.modules, tiers.packages),
             "plans": deferral.run_time_plans,
         },
@@ -141,7 +143,7 @@ def _groups(tiers: Tiers, texts: Mapping[str, bytes], codes: Mapping[str, bytes]
     sources = {path: Blob(path, False, texts[path]) for path in tiers.modules if path in tiers.packed}
     compiled = {path: Blob(path, True, code) for path, code in codes.items()}
 
-    def hot(paths: Iterable[str]) -> BlobGroup:
+    def code_first(paths: Iterable[str]) -> BlobGroup:
         listed = list(paths)
         read = set(tiers.read_as_text)
         return BlobGroup(
@@ -152,17 +154,18 @@ def _groups(tiers: Tiers, texts: Mapping[str, bytes], codes: Mapping[str, bytes]
     def far(blobs: Iterable[Blob]) -> BlobGroup:
         return BlobGroup(list(blobs), block_bytes=archive_writer.FAR_BLOCK_BYTES)
 
-    # A hot source that this Python cannot compile has no code to lie beside.
-    cold = sorted({*tiers.cold, *(path for path in (*tiers.hot, *tiers.extra) if path not in codes)})
+    alone = [path for path in tiers.warm if path.split("/")[0] in USED_ALONE]
+    # A source that this Python cannot compile has no code to lie beside.
+    cold = sorted({*tiers.cold, *(path for path in tiers.compiled if path not in codes)})
     # Those of extra packages have blocks of their own, so that the others are the same with and without them.
     own = [path for path in cold if path.split("/")[0] in PACKED]
-    there = {*cold}
+    there = frozenset(cold)
     return [
-        hot(path for path in tiers.hot if path not in tiers.deferred),
-        hot(path for path in tiers.hot if path in tiers.deferred),
+        code_first(path for path in tiers.hot if path not in tiers.deferred),
+        code_first(path for path in tiers.hot if path in tiers.deferred),
         BlobGroup([sources[path] for path in tiers.read_as_text if path in sources]),
-        # Code beside its source: they share most of their strings.
-        far(blobs[path] for path in tiers.warm for blobs in (sources, compiled) if path in blobs),
+        code_first(alone),
+        code_first(path for path in tiers.warm if path not in alone),
         far(sources[path] for path in own if path in sources),
         BlobGroup(
             [compiled[path] for path in tiers.extra if path in compiled],

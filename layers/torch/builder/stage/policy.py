@@ -114,6 +114,27 @@ def running_machine() -> str:
     return machine
 
 
+def require_architecture(wanted: str) -> None:
+    """Refuse to build for other processors than this machine's: pip and the recording run on what the layer is for.
+
+    Args:
+        wanted: As Lambda calls it (`arm64`), or as `uname -m` does (`aarch64`).
+
+    Raises:
+        RequirementsError: this machine is another one, or Lambda has no such processors.
+    """
+    machine = running_machine()
+    named = {"arm64": "aarch64"}.get(wanted, wanted)
+    if named not in MACHINES:
+        raise RequirementsError(f"Lambda has no {wanted} processors", "choose x86_64 or arm64")
+    if named != machine:
+        raise RequirementsError(
+            f"the layer is wanted for {wanted}, and this machine is {machine}: a layer is built on the processors that it is for",
+            f"build on a machine with {wanted} processors (an EC2 instance of that kind, or a CI runner), or build for this "
+            f"one: Architecture={'arm64' if machine == 'aarch64' else machine}",
+        )
+
+
 def normalised(name: str) -> str:
     """A distribution's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,6 +1,8 @@
 """Run PyTorch's own operator database and write a digest of every output, forward and backward.
 
-    python operators.py OUTPUT.json [SAMPLES]        # SAMPLES of each operator and dtype; all of them if left out
+    python operators.py OUTPUT.json                                          # float32, or the first dtype that there is
+    python operators.py OUTPUT.json --dtypes float64 bool --samples 10       # 10 of each operator and dtype
+    python operators.py OUTPUT.json --share 0/8                              # every eighth operator, from the first one on
 
 `OUTPUT.json` has one entry a sample: `{"operator.variant/float32/0": "dtype[shape] sha256 ..."}`, or the exception where the
 sample is refused.
@@ -8,10 +10,10 @@ sample is refused.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import itertools
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -60,26 +62,47 @@ def _gradients(output: Any, inputs: Any) -> tuple[torch.Tensor | None, ...]:
     return torch.autograd.grad(results, asking, [torch.ones_like(result) for result in results], allow_unused=True)
 
 
-def main(output: str, samples: str | None = None) -> None:
-    """Every operator that runs on the CPU, in float32 (with gradients) or, where it has none, its first dtype."""
+def main() -> None:
+    """Every operator that runs on the CPU, with gradients where it has some."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--dtypes", nargs="+", help="float32 if left out, or the operator's first dtype")
+    parser.add_argument("--samples", type=int, help="of each operator and dtype; all of them if left out")
+    parser.add_argument("--share", default="0/1", help="which operators: FIRST/STEP")
+    arguments = parser.parse_args()
+    wanted = [getattr(torch, name) for name in arguments.dtypes or ()]
+    first, step = map(int, arguments.share.split("/"))
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    results = {}
-    for operator in op_db:
+    results: dict[str, str] = {}
+    for operator in op_db[first::step]:
         dtypes = operator.supported_dtypes("cpu")
         if not dtypes or operator.name.startswith("jiterator"):  # for GPUs only
             continue
-        dtype = torch.float32 if torch.float32 in dtypes else sorted(dtypes, key=str)[0]
-        backward = dtype is torch.float32 and operator.supports_autograd
-        torch.manual_seed(_SEED)
-        name = f"{operator.name}.{operator.variant_test_name}".rstrip(".")
-        inputs = itertools.islice(
-            operator.sample_inputs("cpu", dtype, requires_grad=backward), int(samples) if samples else None
-        )
-        for number, sample in enumerate(inputs):
-            results[f"{name}/{str(dtype).removeprefix('torch.')}/{number}"] = one(operator, sample, backward)
-    Path(output).write_text(json.dumps(results, indent=0))
+        usual = torch.float32 if torch.float32 in dtypes else sorted(dtypes, key=str)[0]
+        for dtype in [dtype for dtype in wanted if dtype in dtypes] if wanted else [usual]:
+            run(operator, dtype, arguments.samples, results)
+    arguments.output.write_text(json.dumps(results, indent=0))
+
+
+def run(operator: Any, dtype: torch.dtype, samples: int | None, results: dict[str, str]) -> None:
+    """Put the digests of an operator's samples into the results."""
+    differentiable = dtype.is_floating_point or dtype.is_complex
+    backward = differentiable and operator.supports_autograd
+    name = f"{operator.name}.{operator.variant_test_name}".rstrip(".")
+    torch.manual_seed(_SEED)
+    inputs = itertools.islice(operator.sample_inputs("cpu", dtype, requires_grad=backward), samples)
+    for number in itertools.count():
+        key = f"{name}/{str(dtype).removeprefix('torch.')}/{number}"
+        try:
+            sample = next(inputs)
+        except StopIteration:
+            break
+        except Exception as error:  # the database cannot make samples of this dtype
+            results[key] = f"no samples: {type(error).__name__}"
+            break
+        results[key] = one(operator, sample, backward)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
