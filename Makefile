@@ -72,9 +72,10 @@ check: $(VENV)/.ready ## Check style, types and shell scripts
 hooks: $(VENV)/.ready ## Run the checks of style, types and scripts at each git commit (.pre-commit-config.yaml)
 	@$(BIN)/pre-commit install
 
-dist: $(VENV)/.ready ## Build the wheel and the source distribution of the command line in build/dist
+dist: $(VENV)/.ready ## Build the wheels and the source distributions of the command line and of the client in build/dist
 	@rm -rf build/dist
 	@$(BIN)/python -m build --no-isolation --outdir build/dist . >/dev/null
+	@$(BIN)/python -m build --no-isolation --outdir build/dist clients/python >/dev/null
 	@ls build/dist
 
 # In a separate environment: checkov pins a hundred packages, and boto3 is one of them.
@@ -93,16 +94,16 @@ docs-tables: $(VENV)/.ready ## Put what lambda-torch cost prints today into docs
 
 # In an environment of its own, with npm packages beside it: half a gigabyte that only tests/infrastructure needs.
 INFRASTRUCTURE := build/infrastructure
-$(INFRASTRUCTURE)/.ready: requirements/infrastructure.txt tests/infrastructure/package.json
+$(INFRASTRUCTURE)/.ready: requirements/infrastructure.txt requirements/generators.txt tests/infrastructure/package.json
 	@command -v npm >/dev/null || { echo "make infrastructure needs npm, and there is none. Next: install Node.js 20 or later" >&2; exit 1; }
-	@echo "Making $(INFRASTRUCTURE): the tools of CDK and Serverless Framework"
+	@echo "Making $(INFRASTRUCTURE): the tools of CDK and Serverless Framework, and generators of clients"
 	@$(PYTHON) -m venv --clear $(INFRASTRUCTURE)
-	@$(INFRASTRUCTURE)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/infrastructure.txt
+	@$(INFRASTRUCTURE)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/infrastructure.txt --requirement requirements/generators.txt
 	@cp tests/infrastructure/package.json $(INFRASTRUCTURE)/
 	@npm install --prefix $(INFRASTRUCTURE) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
-infrastructure: $(INFRASTRUCTURE)/.ready ## Install the tools with which tests/infrastructure tries examples/layer-only (npm)
+infrastructure: $(INFRASTRUCTURE)/.ready ## Install the tools with which tests/infrastructure tries examples/layer-only and makes clients (npm)
 
 audit-packages: $(VENV)/.ready ## Look for known vulnerabilities in the packages of the function and the layer (needs the network: PyPI's database)
 	@$(PYTHON) -m venv build/audit-packages && build/audit-packages/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
@@ -145,6 +146,9 @@ bench-layer: $(VENV)/.ready ## Measure the layer and its peers; results in build
 bench-everyday: $(VENV)/.ready ## Measure everyday things on the layer and on stock PyTorch; results in build/bench/everyday.json (needs make layer)
 	@$(BIN)/python -m benchmarks.everyday
 
+bench-libraries: $(VENV)/.ready ## Measure the first answer through transformers and others, on a layer with them and on stock; results in build/bench/libraries.json
+	@PYTHONPATH=tools:layers/torch $(BIN)/python -m benchmarks.libraries
+
 bench-coldstart: $(VENV)/.ready ## Measure the time to the first answer, and that of the peers; results in build/bench/coldstart.json (needs make layer)
 	@$(BIN)/python -m benchmarks.coldstart
 
@@ -163,6 +167,9 @@ bench-serving: $(VENV)/.ready ## Measure the function under load beside FastAPI,
 bench-local: $(VENV)/.ready ## Measure `make serve` beside AWS's emulator, and ten minutes of clients that go away; results in build/bench/local.json (SOAK_SECONDS=...)
 	@$(BIN)/python -m benchmarks.load.local --soak-seconds $(SOAK_SECONDS)
 
+soak-streams: $(VENV)/.ready ## Ten minutes of clients of streams that go away at random; results in build/bench/local.json (SOAK_SECONDS=...)
+	@$(BIN)/python -m benchmarks.load.local --seconds 0 --soak-seconds $(SOAK_SECONDS)
+
 # llama.cpp has no wheel on PyPI. It is compiled for this processor: the library and what it needs, and no tools.
 LLAMA := build/llama-venv
 $(LLAMA)/.ready: benchmarks/chat/requirements-llama.txt benchmarks/chat/library_only.cmake
@@ -176,15 +183,19 @@ $(LLAMA)/.ready: benchmarks/chat/requirements-llama.txt benchmarks/chat/library_
 bench-chat: $(VENV)/.ready $(LLAMA)/.ready ## Measure the chat example beside llama.cpp with the same weights; results in build/bench/chat.json
 	@$(BIN)/python -m benchmarks.chat
 
+bench-tables: $(VENV)/.ready ## Put the last results of make bench-chat and make soak-streams into the documents
+	@$(BIN)/python -m benchmarks.documented
+
 lock: $(VENV)/.ready ## Pin every version again, from requirements/*.in and src/requirements.in
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" dev.in -o dev.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt serve.in -o serve.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" -c dev.txt ../src/requirements.in -o ../src/requirements.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" audit.in -o audit.txt
 	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" infrastructure.in -o infrastructure.txt
+	@cd requirements && ../$(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --custom-compile-command "make lock" generators.in -o generators.txt
 
 clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 .PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz fuzz-operators upstream operators upstream-tables soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
-	bench-coldstart bench-everyday bench-releases bench-serving bench-local bench-chat lock clean
+	bench-coldstart bench-everyday bench-releases bench-serving bench-local bench-chat soak-streams bench-tables lock clean

@@ -53,7 +53,7 @@ with start.recording():
     pace = RefreshPace(settings.refresh_seconds, settings.retry_seconds, settings.wait_seconds, settings.lend_seconds)
     follower = Follower(reader, swapper, slot, pace, release_log)
     follower.start(ahead)
-request_log = RequestLog(start, settings.initialization, metrics)
+request_log = RequestLog(start, settings.initialization, metrics, settings.line_seconds, settings.slow_ms)
 streams = settings.streams
 if streams:
     from serving.runtime import hook

@@ -1,5 +1,9 @@
 """llama.cpp by its Python package: FILE THREADS NEW_TOKENS PROMPT, where PROMPT is token numbers with commas between."""
 
+import gc
+
+gc.disable()  # for the start, as the other contender does
+
 import sys
 from pathlib import Path
 

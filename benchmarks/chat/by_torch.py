@@ -1,5 +1,9 @@
 """The chat example: RELEASE THREADS NEW_TOKENS PROMPT, where PROMPT is token numbers with commas between."""
 
+import gc
+
+gc.disable()  # for the start, as the function does: what imports make is no garbage
+
 import sys
 from pathlib import Path
 

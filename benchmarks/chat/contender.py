@@ -3,6 +3,7 @@
 It runs in two environments, so it knows neither torch nor llama.cpp, and nothing of this project.
 """
 
+import gc
 import json
 import sys
 import time
@@ -28,6 +29,7 @@ def serve(load: Callable[[], Contender], prompt: list[int], new_tokens: int) -> 
     first = contender.start(prompt)
     # On a busy machine, the processor's time says more than the clock's.
     _write({"token": first, "cpu_s": time.process_time()})
+    gc.enable()
     for _ in sys.stdin:
         begin, cpu_begin = time.perf_counter(), time.process_time()
         token = contender.start(prompt)

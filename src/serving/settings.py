@@ -127,6 +127,12 @@ class Settings(BaseModel):
     log_requests: Annotated[bool, Field(alias="LOG_REQUESTS")] = False
     """Whether the log also has requests and answers. They may be personal, so this is off by default."""
 
+    log_seconds: Annotated[float, Field(alias="LOG_SECONDS", ge=0, allow_inf_nan=False)] = 0.0
+    """The least seconds between two log lines of requests that went well. 0 writes the line of every request."""
+
+    slow_ms: Annotated[float, Field(alias="SLOW_MILLISECONDS", gt=0)] = 5000.0
+    """A request that takes longer always has its line in the log, in milliseconds."""
+
     allow_programs: Annotated[bool, Field(alias="ALLOW_PROGRAMS")] = False
     """Whether a release may hold programs, `torch.export` and TorchScript. Weights as safetensors need it not."""
 
@@ -170,6 +176,11 @@ class Settings(BaseModel):
         """Where answers reach the client in pieces: `api`, `url`, both, or nowhere."""
         chosen = {"off": (), "both": ("api", "url")}.get(self.response_streaming, (self.response_streaming,))
         return frozenset(chosen)
+
+    @property
+    def line_seconds(self) -> float:
+        """The least seconds between two lines of requests. Who wants requests in the log wants all of them."""
+        return 0.0 if self.log_requests else self.log_seconds
 
     @property
     def wait_seconds(self) -> float:

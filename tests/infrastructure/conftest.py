@@ -64,7 +64,7 @@ def example(tmp_path: Path) -> Callable[[str], Example]:
 
 @pytest.fixture(scope="session")
 def installed() -> None:
-    """The command lines of CDK and Serverless Framework."""
+    """The command lines of CDK and Serverless Framework, and generators of clients."""
     if (TOOLS / ".ready").exists():
         return
     reason = "the tools of CDK and Serverless Framework are not installed. Next: make infrastructure"

@@ -5,6 +5,8 @@
     python -m runtimes.matrix --document                       # run nothing, write the table into docs/testing.md
 
 Each cell has a folder of its own in build/runtimes: an environment, the layer, the logs. What is there already is used again.
+So it may run beside `make test` in the same checkout, and beside itself with other cells. Of other builds' work folders it only
+reads what they keep.
 Where PyTorch's own index cannot be reached, `runtimes.cpu_wheel` makes the wheel of torch. The results go to
 build/runtimes/matrix.json, and a cell that is not run keeps its last result there.
 """
@@ -21,7 +23,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from filelock import FileLock
 
 from builder.stage import policy
 from lambda_torch.project import BUILD, ROOT
@@ -30,8 +33,17 @@ from runtimes import cpu_wheel
 PYTHONS = ("3.12", "3.13", "3.14")
 TORCHES = ("2.13.0",)
 # Beside the layer's own tests, what the function does in Lambda's emulator, on this Python. The pager is C, so one Python is
-# enough for its tests.
-TESTS = ("tests/integration/layer", "--ignore=tests/integration/layer/pager", "tests/integration/start")
+# enough for its tests, and so it is for the tests of the builder's verification. What SAM has built in a container is of
+# another Python, and `make test` may just be building it.
+TESTS = (
+    "tests/integration/layer",
+    "--ignore=tests/integration/layer/pager",
+    "--ignore=tests/integration/layer/test_verify.py",
+    "--ignore=tests/integration/layer/test_container_build.py",
+    "tests/integration/start",
+)
+# Of the processes in which threads touch the same cold code; `make test` has 100 of each kind.
+HAMMER_RUNS = "20"
 FOLDER = BUILD / "runtimes"
 PAGE = ROOT / "docs" / "testing.md"
 HEAD = "| torch | Python | machine | date | unzipped | build | verified | tests |"
@@ -141,7 +153,9 @@ def environment_of(cell: Cell, *, with_tests: bool) -> tuple[Path, dict[str, str
         for file in files:
             _run([*install, "--requirement", file], log, variables)
         if with_tests:
-            _run([*install, "--no-build-isolation", "--no-deps", "--editable", ROOT], log, variables)
+            # An editable installation would write into the checkout, where other tests may be building the package.
+            (site,) = folder.glob("lib/python*/site-packages")
+            (site / "checkout.pth").write_text(f"{ROOT / 'tools'}\n")
         ready.write_text(stamp)
     return python, variables
 
@@ -196,6 +210,12 @@ def build(cell: Cell, python: Path, variables: Mapping[str, str], budget: int) -
     options = ["--output", cell.folder / "layer", "--zip", cell.folder / "layer.zip", "--work", cell.folder / "cache"]
     options += ["--report", cell.folder / "report.json", "--requirements", requirements_of(cell)]
     options += ["--budget", budget]
+    # Much of a layer is the same for every Python: compressed sources, and libtorch_cpu.so's kernels.
+    caches = [
+        BUILD / "cache" / "layer",
+        *(each / "cache" for each in sorted(FOLDER.glob("torch-*")) if each != cell.folder),
+    ]
+    options += [part for cache in caches if cache.is_dir() for part in ("--results-of", cache)]
     started = time.monotonic()
     _run([python, "-m", "builder", *options], log, variables, ROOT / "layers" / "torch")
     read_build(cell)
@@ -227,8 +247,14 @@ def run_tests(cell: Cell, python: Path, variables: Mapping[str, str]) -> None:
     """
     log = cell.folder / "tests.log"
     log.unlink(missing_ok=True)
-    of_cell = {**variables, "LAYER_TO_TEST": str(cell.folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    _run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS], log, of_cell)
+    of_cell = {
+        **variables,
+        "LAYER_TO_TEST": str(cell.folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HAMMER_RUNS": HAMMER_RUNS,
+    }
+    # The slowest tests stand in the log: they decide what a row costs.
+    _run([python, "-m", "pytest", "-q", "--durations=15", "-p", "no:cacheprovider", *TESTS], log, of_cell)
     cell.tests = re.sub(r"^=+ | =+$", "", log.read_text().rstrip().splitlines()[-1])
 
 
@@ -239,10 +265,12 @@ def run(cell: Cell, *, with_tests: bool, budget: int, last_build: bool = False) 
         if last_build:
             read_build(cell)
             return True
-        python, variables = environment_of(cell, with_tests=with_tests)
-        build(cell, python, variables, budget)
-        if with_tests:
-            run_tests(cell, python, variables)
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(cell.folder / "lock"):
+            python, variables = environment_of(cell, with_tests=with_tests)
+            build(cell, python, variables, budget)
+            if with_tests:
+                run_tests(cell, python, variables)
     except CellError as error:
         cell.problem = str(error)
         return not isinstance(error, MissingError)
@@ -312,7 +340,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     results = FOLDER / "matrix.json"
-    known = {(value["torch"], value["python"]): Cell(**value) for value in _known(results)}
+    known = _known(results)
     if arguments.document:
         try:
             document(list(known.values()))
@@ -330,16 +358,27 @@ def main(argv: list[str] | None = None) -> int:
             could_be_run = run(cell, budget=arguments.budget, **options)
             problems += cell.problem is not None and (could_be_run or not arguments.skip_missing)
             sys.stdout.write(f"  {'' if could_be_run else 'NOT RUN: '}{cell.problem or cell.tests or cell.verified}\n")
-            known[torch, python] = cell
-            results.write_text(json.dumps([asdict(each) for each in known.values()], indent=1) + "\n")
+            known = _keep(results, cell)
     sys.stdout.write("\n".join(table(list(known.values()))) + "\n")
     return 1 if problems else 0
 
 
-def _known(results: Path) -> list[dict[str, Any]]:
+def _known(results: Path) -> dict[tuple[str, str], Cell]:
+    """The last result of each cell."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    found: list[dict[str, Any]] = json.loads(results.read_text()) if results.is_file() else []
-    return found
+    found = [Cell(**value) for value in json.loads(results.read_text())] if results.is_file() else []
+    return {(cell.torch, cell.python): cell for cell in found}
+
+
+def _keep(results: Path, cell: Cell) -> dict[tuple[str, str], Cell]:
+    """Put a result beside the others, of which another run may have written some in the meantime."""
+    with FileLock(f"{results}.lock"):
+        known = _known(results)
+        known[cell.torch, cell.python] = cell
+        partial = results.with_suffix(".partial")
+        partial.write_text(json.dumps([asdict(each) for each in known.values()], indent=1) + "\n")
+        partial.replace(results)
+    return known
 
 
 if __name__ == "__main__":

@@ -67,6 +67,62 @@ def _parameters(document: dict[str, Any], choices: dict[str, str]) -> dict[str, 
     return {name: rule["Default"] for name, rule in document["Parameters"].items()} | choices
 
 
+def refusals(choices: dict[str, str], *, whole: bool = True) -> list[str]:
+    """What CloudFormation says to these parameters before it makes anything: the template's rules that they break.
+
+    Args:
+        choices: parameters with their values.
+        whole: whether the other parameters have their defaults. Otherwise they are not known, and only rules are looked at whose
+            parameters are all known.
+    """
+    known = {**_defaults(), **choices} if whole else choices
+    return [
+        assertion["AssertDescription"]
+        for condition, asked, assertions in _rules()
+        if asked <= known.keys() and evaluate(condition, known)
+        for names, assertion in assertions
+        if names <= known.keys() and not evaluate(assertion["Assert"], known)
+    ]
+
+
+@functools.cache
+def _defaults() -> dict[str, str]:
+    return {name: str(rule["Default"]) for name, rule in template()["Parameters"].items()}
+
+
+@functools.cache
+def _rules() -> list[tuple[Any, set[str], list[tuple[set[str], Any]]]]:
+    """The template's rules: condition and assertions, each with the parameters that it refers to."""
+    return [
+        (
+            rule["RuleCondition"],
+            _names(rule["RuleCondition"]),
+            [(_names(assertion["Assert"]), assertion) for assertion in rule["Assertions"]],
+        )
+        for rule in template()["Rules"].values()
+    ]
+
+
+def _names(expression: Any) -> set[str]:
+    """The parameters that a rule refers to."""
+    if isinstance(expression, dict):
+        if "Ref" in expression:
+            return {expression["Ref"]}
+        return set().union(*map(_names, expression.values()))
+    return set().union(*map(_names, expression)) if isinstance(expression, list) else set()
+
+
+def evaluate(expression: Any, parameters: dict[str, str]) -> bool:
+    """What a rule's function gives for these parameters."""
+    ((function, value),) = expression.items()
+    if function in ("Fn::And", "Fn::Or"):
+        return (all if function == "Fn::And" else any)(evaluate(each, parameters) for each in value)
+    if function == "Fn::Not":
+        return not evaluate(value[0], parameters)
+    first, second = (parameters[each["Ref"]] if isinstance(each, dict) else each for each in value)
+    return str(second) in first if function == "Fn::Contains" else str(first) == str(second)
+
+
 class Stack:
     """A deployed stack's resources, with everything resolved. Keyword arguments are the stack's parameters.
 
@@ -76,6 +132,7 @@ class Stack:
     """
 
     def __init__(self, **choices: str) -> None:
+        assert not refusals(choices), refusals(choices)
         document = copy.deepcopy(_transformed(tuple(sorted(choices.items()))))
         self._parameters = {name: str(value) for name, value in _parameters(document, choices).items()}
         self._mappings: dict[str, Any] = document.get("Mappings", {})
@@ -123,11 +180,17 @@ class Stack:
 
     def _evaluate(self, expression: Any) -> bool:
         ((function, value),) = expression.items()
+        if function == "Condition":
+            return self._holds(value)
         if function == "Fn::Equals":
             one, other = (str(self._resolve(each)) for each in value)
             return one == other
+        if function == "Fn::Contains":
+            return str(self._resolve(value[1])) in value[0]
         if function == "Fn::Not":
             return not self._evaluate(value[0])
+        if function in ("Fn::And", "Fn::Or"):
+            return (all if function == "Fn::And" else any)(self._evaluate(each) for each in value)
         raise AssertionError(function)
 
     def _resolve(self, value: Any) -> Any:
@@ -146,6 +209,9 @@ class Stack:
             if function == "Fn::Split":
                 separator, text = argument
                 return str(self._resolve(text)).split(separator)
+            if function == "Fn::Join":
+                separator, items = argument
+                return separator.join(map(str, self._resolve(items)))
             if function == "Fn::Select":
                 position, choices = argument
                 return self._resolve(choices)[int(position)]

@@ -2,8 +2,10 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import pytest
 import yaml
 from samcli.yamlhelper import yaml_dump, yaml_parse
 from yaml.tokens import AliasToken, AnchorToken
@@ -33,6 +35,35 @@ def test_memory_and_timeout_are_parameters() -> None:
     for choices, wanted in (({}, ("3008", "30")), ({"MemorySize": "1769", "Timeout": "60"}, ("1769", "60"))):
         function = Stack(**choices).properties("PredictFunction")
         assert (function["MemorySize"], function["Timeout"]) == wanted
+
+
+@pytest.mark.parametrize("choices", [{}, {"Architecture": "arm64"}])
+def test_the_layer_and_all_functions_are_for_the_same_processors(choices: dict[str, str]) -> None:
+    """The parameter Architecture is that of the layer and of every function, x86_64 unless the stack's owner says otherwise."""
+    wanted = [choices.get("Architecture", "x86_64")]
+    stack = Stack(**choices)
+    functions = stack.of_type("AWS::Lambda::Function")
+    assert len(functions) >= 2
+    assert [each["Architectures"] for each in functions.values()] == [wanted] * len(functions)
+    (layer,) = stack.of_type("AWS::Lambda::LayerVersion").values()
+    assert layer["CompatibleArchitectures"] == wanted
+
+
+@pytest.mark.parametrize("name", ["template.yaml", "template-layer.yaml"])
+def test_sam_builds_for_the_stacks_processors(name: str) -> None:
+    """`sam build --parameter-overrides Architecture=arm64` takes the build image of arm64 for the layer and the functions."""
+    from samcli.lib.providers.sam_function_provider import SamFunctionProvider
+    from samcli.lib.providers.sam_layer_provider import SamLayerProvider
+    from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
+
+    for choices, wanted in (({}, "x86_64"), ({"Architecture": "arm64"}, "arm64")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # SAM calls what it has deprecated itself
+            stacks, _ = SamLocalStackProvider.get_stacks(str(ROOT / name), parameter_overrides=choices)
+            (layer,) = SamLayerProvider(stacks).get_all()
+            functions = list(SamFunctionProvider(stacks).get_all())
+        assert (layer.build_architecture, layer.compatible_architectures) == (wanted, [wanted])
+        assert [each.architectures for each in functions] == [[wanted]] * (2 if name == "template.yaml" else 0)
 
 
 def test_snapshots_are_a_choice() -> None:

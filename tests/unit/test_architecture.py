@@ -23,11 +23,13 @@ FORBIDDEN = {
     "the door knows serving and model": ("src/app.py", {"torch"} | (OURS - {"serving", "model"})),
     "the builder stands alone": ("layers/torch/builder/**/*.py", AWS | (OURS - {"builder", "torch_layer"})),
     "the layer's run time stands alone": ("layers/torch/torch_layer/**/*.py", AWS | (OURS - {"torch_layer"})),
+    "the client stands alone": ("clients/python/**/*.py", AWS | {"torch", "pydantic"} | OURS),
     "the tools know nothing of tests": ("tools/lambda_torch/**/*.py", {"tests", "integration", "unit", "pytest"}),
 }
 
 # Two modules of the process that tries a release with programs ask torch what it read, and have torch start its threads.
 # Arrays and samples are NumPy's, which is imported when the first one is decoded.
+# The client signs with botocore, where it is installed.
 # And one file reads what the layer reports about itself, where there is a layer.
 ALLOWED = {
     "src/serving/releases/programs/seen.py": {"torch"},
@@ -35,6 +37,7 @@ ALLOWED = {
     "src/serving/telemetry/layer.py": {"torch_layer"},
     "src/serving/types/array.py": {"numpy"},
     "src/serving/types/audio.py": {"numpy"},
+    "clients/python/lambda_torch_client/auth.py": {"botocore"},
 }
 
 # The packages and modules of src/serving, and why each imports no more of the others than this.
@@ -94,7 +97,8 @@ BUILDER: dict[str, tuple[set[str], str]] = {
     ),
     "workload": ({"outputs"}, "it needs torch and NumPy alone, since it runs in any tree"),
     "cold_checks": ({"outputs", "paths", "python", "workload"}, "the same for code that the workload does not use"),
-    "profile": ({"clean", "errors", "native", "python", "stage"}, "it records both halves"),
+    "extra_workload": (set(), "it runs in any tree, with the packages of that tree"),
+    "profile": ({"clean", "errors", "memo", "native", "paths", "python", "stage"}, "it records both halves"),
     "account": (
         {"errors", "inputs", "native", "profile", "python", "stage"},
         "it says what each byte of the result is for, so it reads the formats of both halves",
@@ -209,7 +213,7 @@ def test_telemetry_imports_the_standard_library() -> None:
     assert {name.partition(".")[0] for name in first} - set(sys.stdlib_module_names) == {"serving"}
 
 
-@pytest.mark.parametrize("root", ["src", "layers/torch", "tools"])
+@pytest.mark.parametrize("root", ["src", "layers/torch", "tools", "clients/python"])
 def test_no_modules_import_each_other_in_a_circle(root: str) -> None:
     """From no module do imports lead back to it, imports inside functions included."""
     folder = ROOT / root
@@ -227,7 +231,9 @@ def test_no_modules_import_each_other_in_a_circle(root: str) -> None:
     assert arrows == {}
 
 
-@pytest.mark.parametrize("folder", ["src", "layers/torch/builder", "layers/torch/torch_layer", "tools/lambda_torch"])
+@pytest.mark.parametrize(
+    "folder", ["src", "layers/torch/builder", "layers/torch/torch_layer", "tools/lambda_torch", "clients/python"]
+)
 def test_what_is_read_at_once_stays_short(folder: str) -> None:
     """No class is longer than 200 lines, and no module longer than 350, except tables of rules."""
     files = [

@@ -58,6 +58,17 @@ def test_a_row_can_be_read_from_the_last_build(tmp_path: Path, monkeypatch: pyte
     assert cell.verified == "5 + 6 outputs bit for bit"
 
 
+def test_runs_side_by_side_keep_each_others_results(tmp_path: Path) -> None:
+    """A result goes beside those that other runs have written since this one began, and replaces the cell's own last one."""
+    results = tmp_path / "matrix.json"
+    matrix._keep(results, CELLS[0])
+    matrix._keep(results, CELLS[1])
+    known = matrix._keep(results, Cell("2.13.0", "3.9", "2026-11-30"))
+    assert sorted(known) == [("2.13.0", "3.13"), ("2.13.0", "3.9")]
+    assert known["2.13.0", "3.9"].problem is None
+    assert matrix._known(results) == known
+
+
 @pytest.mark.parametrize(("text", "cells"), [("no table\n", CELLS), (f"{matrix.HEAD}\n", [])])
 def test_a_page_without_the_table_is_not_changed(tmp_path: Path, text: str, cells: list[Cell]) -> None:
     """A page without such a table, or a machine where nothing was run, is an error."""

@@ -11,7 +11,7 @@ import pytest
 
 from lambda_torch.project import ROOT
 
-FOLDERS = ("src", "tools", "layers/torch")
+FOLDERS = ("src", "tools", "layers/torch", "clients/python")
 DOCUMENT = "docs/architecture.md"
 
 
@@ -51,7 +51,7 @@ def names_twice() -> set[str]:
 
 
 def test_a_class_name_is_used_once() -> None:
-    """No class of `src`, `tools` or `layers/torch` has the name of another, unless the document says why."""
+    """No class of these folders has the name of another, unless the document says why."""
     twice = {name: places for name, places in classes().items() if len(places) > 1}
     allowed = names_twice()
     assert {name: places for name, places in twice.items() if name not in allowed} == {}

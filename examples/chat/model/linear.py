@@ -169,7 +169,7 @@ def _block_of_this_processor() -> int | None:
     not read wrongly.
     """
     probe = torch.randint(16, (BLOCK, GROUP), generator=torch.Generator().manual_seed(0))
-    wanted = torch.ops.aten._convert_weight_to_int4pack_for_cpu(probe.int(), 1)
+    wanted = torch._convert_weight_to_int4pack_for_cpu(probe.int(), 1)
     blocks = (block for block in (BLOCK, BLOCK // 2) if torch.equal(packed_in_blocks(probe, block), wanted))
     return next(blocks, None)
 
@@ -185,5 +185,5 @@ def ordered_for_this_processor(packed: Tensor) -> Tensor:
     numbers = unpacked_blocks(packed)
     if block is not None:
         return packed_in_blocks(numbers, block)
-    packed_by_torch: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers.int(), 1)
+    packed_by_torch: Tensor = torch._convert_weight_to_int4pack_for_cpu(numbers.int(), 1)
     return packed_by_torch

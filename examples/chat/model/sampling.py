@@ -1,6 +1,6 @@
 """Choosing the next token from the scores of all."""
 
-import secrets
+import os
 from random import Random
 
 import torch
@@ -23,7 +23,7 @@ class Sampler:
     def __init__(self, temperature: float, top_p: float, seed: int | None) -> None:
         self._temperature = temperature
         self._top_p = top_p
-        self._random = Random(secrets.randbits(64) if seed is None else seed)  # noqa: S311 - for variety, not for secrets
+        self._random = Random(os.urandom(8) if seed is None else seed)  # noqa: S311 - for variety, not for secrets
 
     def choose(self, scores: Tensor) -> int:
         """A token's number, from the scores (logits) of all tokens, (vocabulary,), float32."""

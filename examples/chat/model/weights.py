@@ -62,13 +62,11 @@ class Weights:
         if name not in self._left:
             raise ValueError(f"{self._path}: lacks {name}")
         self._left.discard(name)
-        header = self._file.get_slice(name)
-        found = (header.get_dtype(), tuple(header.get_shape()))
-        if found != (TYPES[dtype], shape):
-            raise ValueError(
-                f"{self._path}: {name} is {found[0]} {found[1]}, and this network's is {TYPES[dtype]} {shape}"
-            )
+        # Mapped, not read: to look at a tensor itself is quicker than to ask for its header first.
         tensor: Tensor = self._file.get_tensor(name)
+        if tensor.dtype != dtype or tensor.shape != shape:
+            found = f"{TYPES.get(tensor.dtype, tensor.dtype)} {tuple(tensor.shape)}"
+            raise ValueError(f"{self._path}: {name} is {found}, and this network's is {TYPES[dtype]} {shape}")
         small = name.endswith(("norm.weight", ".scale", ".scale_zero"))
         # A sum is NaN or infinite if any value is; only a suspect is looked at in full.
         if small and not torch.isfinite(tensor.sum(dtype=torch.float32)) and not torch.isfinite(tensor).all():

@@ -26,11 +26,23 @@ def parser() -> argparse.ArgumentParser:
         "--work", type=Path, help="folder for files that a later build can use again (default: OUTPUT/../cache/layer)"
     )
     result.add_argument(
+        "--results-of",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="WORK",
+        help="work folder of another build, for example for another Python: what it keeps is used as well (repeatable)",
+    )
+    result.add_argument(
         "--requirements", type=Path, action="append",
         help="pip requirements file (repeatable; default: requirements.txt, and extra-requirements.txt if it exists)",
     )  # fmt: skip
     result.add_argument(
         "--profiles", type=Path, default=paths.PROFILES, help="folder of recorded profiles (default: %(default)s)"
+    )
+    result.add_argument(
+        "--architecture",
+        help="refuse to build unless this machine has these processors: x86_64 or arm64 (default: build for this machine)",
     )
     result.add_argument("--zip", type=Path, help="also write the layer as a zip file")
     result.add_argument("--report", type=Path, help="write the ledger as JSON")
@@ -38,9 +50,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--budget",
         type=int,
-        default=policy.BUDGET_BYTES,
         metavar="BYTES",
-        help="refuse a layer that is larger, unzipped (default: %(default)s; Lambda allows 262144000 for all)",
+        help=f"refuse a layer that is larger, unzipped (default: {policy.BUDGET_BYTES}, or {policy.BUDGET_WITH_EXTRAS_BYTES} "
+        "with extra-requirements.txt; Lambda allows 262144000 for all)",
     )
     result.add_argument("--record", action="store_true", help="record the workload again, even if a profile fits")
     result.add_argument(
@@ -48,6 +60,11 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--no-verify", action="store_true", help="do not compare the result with stock torch")
     return result
+
+
+def default_budget(requirements: list[Path]) -> int:
+    """What a layer of these requirements may have, unzipped."""
+    return policy.BUDGET_BYTES if len(requirements) == 1 else policy.BUDGET_WITH_EXTRAS_BYTES
 
 
 def default_requirements() -> list[Path]:
@@ -63,10 +80,14 @@ def main(argv: list[str] | None = None) -> int:
     # SIGTERM ends the build as Ctrl-C does: what is half built is removed on the way out.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     try:
+        if arguments.architecture:
+            policy.require_architecture(arguments.architecture)
+        requirements = arguments.requirements or default_requirements()
         options = BuildOptions(
-            requirements=arguments.requirements or default_requirements(),
+            requirements=requirements,
             output=output,
             work=(arguments.work or output.parent / "cache" / "layer").resolve(),
+            results_of=tuple(arguments.results_of),
             profiles=arguments.profiles,
             zip=arguments.zip,
             report=arguments.report,
@@ -74,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
             verify=not arguments.no_verify,
             record=arguments.record,
             eager_imports=arguments.eager_imports,
-            budget_bytes=arguments.budget,
+            budget_bytes=default_budget(requirements) if arguments.budget is None else arguments.budget,
         )
         if not arguments.requirements and arguments.profiles == paths.PROFILES and is_current(options):
             sys.stdout.write(f"{output} is up to date (lambda-torch layer inspect shows what is in it)\n")

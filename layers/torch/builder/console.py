@@ -46,6 +46,7 @@ class Step:
 
     def __init__(self, name: str, write: Callable[[str], None], *, live: bool) -> None:
         self._name, self._write, self._live = name, write, live
+        self._started = time.monotonic()
         self._shown = 0.0
         self.result = ""
         self.clear = "\r\033[K" if live else ""
@@ -56,6 +57,12 @@ class Step:
             self._shown = part
             self._write(f"{self.clear}{self._name:<8} {part:4.0%}" + ("" if self._live else "\n"))
 
+    def note(self, text: str) -> None:
+        """Show a sentence that stays."""
+        self._write(f"{self.clear}{self._name:<8} {text}\n")
+
     def say(self, text: str) -> None:
-        """Show what is being done."""
-        self._write(f"{self.clear}{self._name:<8} {text} ..." + ("" if self._live else "\n"))
+        """Show what is being done, and how long the step has taken so far."""
+        seconds = time.monotonic() - self._started
+        after = f" (after {seconds:.0f} s)" if seconds >= 1 else ""
+        self._write(f"{self.clear}{self._name:<8} {text} ...{after}" + ("" if self._live else "\n"))

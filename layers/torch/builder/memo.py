@@ -5,6 +5,7 @@ the build without them, bit for bit. A damaged result is made again.
 """
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,13 +18,14 @@ class Memo:
 
     Args:
         folder: Where they are; it is made when the first is kept. None keeps nothing.
+        others: Folders of other builds, whose results are taken as well. They are only read, so another build may run.
 
     Example:
         >>> memo.result([b"zstd 19", content], lambda: compress(content))
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, others: Iterable[Path] = ()) -> None:
+        self._folder, self._others = folder, tuple(others)
         self._used: set[str] = set()
 
     def result(self, made_from: Iterable[bytes], make: Callable[[], bytes]) -> bytes:
@@ -41,25 +43,18 @@ class Memo:
             key.update(part)
         name = key.hexdigest()
         self._used.add(name)
-        kept = self._read(name)
+        kept = _read(self._folder / name)
         if kept is None:
-            kept = make()
+            found = (_read(folder / name) for folder in self._others)
+            kept = next((each for each in found if each is not None), None)
+            kept = make() if kept is None else kept
             self._write(name, kept)
         return kept
-
-    def _read(self, name: str) -> bytes | None:
-        assert self._folder is not None
-        try:
-            data = (self._folder / name).read_bytes()
-        except OSError:
-            return None
-        digest, result = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
-        return result if hashlib.sha256(result).digest() == digest else None
 
     def _write(self, name: str, result: bytes) -> None:
         assert self._folder is not None
         self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f"{name}.{threading.get_ident()}.partial"
+        partial = self._folder / f"{name}.{os.getpid()}.{threading.get_ident()}.partial"
         try:
             partial.write_bytes(hashlib.sha256(result).digest() + result)
             partial.replace(self._folder / name)
@@ -73,6 +68,16 @@ class Memo:
             for path in self._folder.iterdir():
                 if path.name not in self._used:
                     path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes | None:
+    """A kept result; None if there is none, or it is damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, result = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+    return result if hashlib.sha256(result).digest() == digest else None
 
 
 NOTHING_KEPT = Memo(None)

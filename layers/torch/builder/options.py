@@ -9,6 +9,9 @@ from builder.account import ledger
 from builder.errors import LayerSizeError
 from builder.stage import policy
 
+KEPT = "kept"
+"""The name of the folder of kept results, in a work folder."""
+
 
 @dataclass
 class BuildOptions:
@@ -18,6 +21,7 @@ class BuildOptions:
         requirements: pip requirement files.
         output: The folder that becomes `/opt`; its `python/` is replaced.
         work: The folder for what a later build can use again.
+        results_of: Work folders of other builds. What they keep is used as well, and not changed.
         profiles: The folder of recorded profiles.
         zip: The zip file to write, if any.
         report: The JSON report to write, if any.
@@ -34,6 +38,7 @@ class BuildOptions:
     requirements: list[Path]
     output: Path
     work: Path
+    results_of: tuple[Path, ...] = ()
     profiles: Path = paths.PROFILES
     zip: Path | None = None
     report: Path | None = None

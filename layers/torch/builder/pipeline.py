@@ -14,9 +14,9 @@ from builder.account import forecast, ledger, packaging, treemap
 from builder.console import Console
 from builder.memo import Memo
 from builder.native import compile_pager, selection, split
-from builder.options import BuildOptions
-from builder.profile import profiles, record
-from builder.python import bundle
+from builder.options import KEPT, BuildOptions
+from builder.profile import extra, profiles, record
+from builder.python import bundle, extras
 from builder.python.deferred.planning import HeldModules
 from builder.python.tiers import RecordedModules
 from builder.stage import install, policy, strip
@@ -35,7 +35,7 @@ class Build:
         self.options, self.console = options, console
         self.book = ledger.Ledger()
         self.staging = Staging(options, console, self.book)
-        self.memo = Memo(options.work / "kept")
+        self.memo = Memo(options.work / KEPT, [work / KEPT for work in options.results_of])
 
     def run(self) -> ledger.LayerReport:
         """Build the layer and return its report.
@@ -55,15 +55,16 @@ class Build:
         found = self._find_profile(installed, staged)
         self._forecast(staged, found)
         profile = self._profile(installed, staged, found)
+        use = self._use_extras(staged)
         # Beside the old tree: it is renamed at the end, and a rename cannot go to another file system.
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=self.options.output))
         try:
             finished = scratch / "layer" / "python"
-            self._bundle(staged, finished, profile)
+            self._bundle(staged, finished, profile, use)
             self._split(finished, profile)
             report = self._account(finished, installed)
             if self.options.verify:
-                self._verify(staged, finished)
+                self._verify(staged, finished, use)
             if self.options.zip is not None:
                 self._zip(finished.parent, scratch / "layer.zip", report)
             self._publish(scratch, report)
@@ -96,9 +97,10 @@ class Build:
         """Step 4: what is hot, from the profile that was found or by recording."""
         with self.console.step("record", "read what is hot from the recorded profiles of these wheels") as step:
             if found is None:
-                step.say("no recorded profile fits these wheels: record the workload, which takes many minutes")
                 target = profiles.target_of(installed, platform.machine())
-                found = record.record_workload(staged, self.options.work, target, step.say)
+                step.note(record.what_it_takes(target))
+                known = profiles.held_elsewhere(self.options.profiles, target)
+                found = record.record_workload(staged, self.options.work, target, step.say, known)
                 path = self.options.profiles / profiles.file_name(target, "workload")
                 found.save(path)
                 # Profiles of users' own models on the same wheels count, too.
@@ -115,10 +117,23 @@ class Build:
         self.book.measure("record", staged, self.console.seconds["record"])
         return found
 
-    def _bundle(self, staged: Path, finished: Path, profile: profiles.Profile) -> None:
+    def _use_extras(self, staged: Path) -> extra.ExtraUse:
+        """Step 4 for the packages that a user has added: what a first answer with them imports."""
+        files = [path.relative_to(staged).as_posix() for path in sorted(staged.rglob("*")) if path.is_file()]
+        self.extras = extras.choose(staged, files)
+        if not (self.extras.extra or self.extras.left):
+            return extra.ExtraUse((), {})
+        with self.console.step("extra", "run a first answer with the extra packages") as step:
+            for left in self.extras.left:
+                step.say(f"{left.name} stays files: {left.reason}")
+            use = extra.record(staged, self.extras.extra, self.options.work, self.memo, ledger.tree_sha256(staged))
+            step.result = f"{', '.join(self.extras.extra) or 'nothing'} packed; {len(use.modules):,} modules used"
+        return use
+
+    def _bundle(self, staged: Path, finished: Path, profile: profiles.Profile, use: extra.ExtraUse) -> None:
         """Step 5, the Python half: modules into their tiers."""
         with self.console.step("bundle", "compile modules, and pack the cold ones") as step:
-            recorded = RecordedModules(profile.hot, profile.warm, profile.sources)
+            recorded = RecordedModules(profile.hot, profile.warm, profile.sources, use.modules)
             held = HeldModules() if self.options.eager_imports else profile.held
             bundled = bundle.bundle(staged, finished, recorded, held=held, memo=self.memo, progress=step.progress)
             step.result = (
@@ -165,11 +180,14 @@ class Build:
             )
         return report
 
-    def _verify(self, staged: Path, finished: Path) -> None:
+    def _verify(self, staged: Path, finished: Path, use: extra.ExtraUse) -> None:
         """Step 6: the finished tree computes what the staged tree computes."""
         with self.console.step("verify", "compare the finished tree with the staged one") as step:
             kept = verify.KeptReference(self.memo, ledger.tree_sha256(staged))
             verified = verify.verify(staged, finished, step.say, kept)
+            if use.answers:
+                step.say("answer with the extra packages")
+                verify.same_answers(use.answers, extra.run(finished, self.extras.extra, self.options.work).answers)
             step.result = (
                 f"{verified.outputs} outputs of the workload and {verified.check_outputs} outputs of {verified.checks} "
                 "checks are equal bit for bit"

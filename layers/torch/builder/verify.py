@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -102,6 +102,20 @@ def verify(
         for name in sorted(reference | answers):
             _compare(f"check {name}", reference.get(name, {}), answers.get(name, {}))
     return Verified(version, len(actual), len(answers), sum(len(outputs) for outputs in answers.values()))
+
+
+def same_answers(expected: Mapping[str, str], actual: Mapping[str, str]) -> None:
+    """Compare what the workload of extra packages gave on the staged and on the finished tree.
+
+    Raises:
+        VerifyError: Something differs; the message names it.
+    """
+    differing = [name for name in sorted({*expected, *actual}) if expected.get(name) != actual.get(name)]
+    if differing:
+        raise VerifyError(
+            f"with the extra packages, the finished tree differs from the staged one in: {', '.join(differing)}",
+            "let the package stay files (KEPT_AS_FILES in builder/python/extras.py), and report this",
+        )
 
 
 def _import(tree: Path) -> str:

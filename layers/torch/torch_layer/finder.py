@@ -170,6 +170,11 @@ def enter(namespace: dict[str, Any]) -> None:
     _ARCHIVE.forget()
 
 
+def answer(key: str) -> memoryview | None:
+    """A marshalled answer that the builder has kept (`torch_layer.answers`); None if there is none."""
+    return _ARCHIVE.bytecode(key)
+
+
 def _imports_of(name: str) -> Imports:
     return _NUMPY if name.partition(".")[0] == "numpy" else _TORCH
 
@@ -197,7 +202,14 @@ def _hook(path: str) -> FolderFinder:
     raise ImportError(path)
 
 
-def _check_python(magic: bytes) -> None:
+def _check_target(magic: bytes, machine: str) -> None:
+    """Refuse another Python, and other processors: their loader would only call the libraries' headers invalid."""
+    here = os.uname().machine
+    if machine != here:
+        raise ImportError(
+            f"the torch layer in {ROOT} was built for {machine} processors, and this one is {here}.\n"
+            "Next: build and deploy the layer with the function's architecture (the parameter Architecture of the stack)",
+        )
     if magic != MAGIC_NUMBER:
         raise ImportError(
             f"the torch layer in {ROOT} was built for another Python than this {sys.version.split()[0]}.\n"
@@ -209,7 +221,7 @@ start.limit_threads()
 _FOLDER = f"{ROOT}/torch_layer/"
 _ARCHIVE = ModuleArchive(_FOLDER + ARCHIVE_FILE, _FOLDER + PAGER_LIBRARY)
 _TABLE: Table = _ARCHIVE.head["table"]
-_check_python(_ARCHIVE.head["magic"])
+_check_target(_ARCHIVE.head["magic"], _ARCHIVE.head["machine"])
 _NUMPY = Imports(Plan(**_ARCHIVE.head["plans"]["numpy"]), eager=is_eager())
 _TORCH = Imports(Plan(**_ARCHIVE.head["plans"]["torch"]), eager=is_eager(), before=_NUMPY)
 _TORCH.completion.undo.append(_ARCHIVE.forget)

@@ -62,6 +62,15 @@ def transfer(event: Any, streams: frozenset[str]) -> Transfer:
     return Transfer.WHOLE
 
 
+def gateway_began(event: Any) -> float | None:
+    """When API Gateway got the request of this event, in seconds since 1970; None if no API waits for the answer."""
+    context = event.get("requestContext") if isinstance(event, dict) else None
+    if not isinstance(context, dict) or ".lambda-url." in str(context.get("domainName")):
+        return None
+    milliseconds = context.get("requestTimeEpoch", context.get("timeEpoch"))
+    return milliseconds / 1000 if isinstance(milliseconds, int) else None
+
+
 def kind(event: Any) -> Literal["http", "messages", "batch"]:
     """Whether the event is HTTP, messages of a queue, or a batch of a bulk file."""
     if isinstance(event, dict):

@@ -15,6 +15,9 @@ from serving.telemetry.receipts import Receipt
 if TYPE_CHECKING:
     from serving.runtime.answer import StreamedAnswer
 
+# "Quotas for configuring and running a REST API": the integration timeout of a whole answer.
+GATEWAY_SECONDS = 29.0
+
 
 def handle(service: Service, event: Any, context: Any) -> "dict[str, Any] | StreamedAnswer":
     """Answer an HTTP event in the form that its caller takes, and log the request. Never raises.
@@ -27,7 +30,9 @@ def handle(service: Service, event: Any, context: Any) -> "dict[str, Any] | Stre
         The proxy form, or what `serving.runtime` sends in pieces.
     """
     transfer = events.transfer(event, service.streams) if service.streams else Transfer.WHOLE
-    reader = Reader(_seconds_left(service, context), transfer is not Transfer.WHOLE)
+    seconds_left = _seconds_left(service, context)
+    whole_seconds_left = seconds_left if transfer is Transfer.STREAM else _until_the_api_gives_up(event, seconds_left)
+    reader = Reader(seconds_left, transfer is not Transfer.WHOLE, whole_seconds_left)
     invocation = Invocation(Receipt(), getattr(context, "aws_request_id", None), reader)
     request, response, code = respond(service, event, invocation)
     pieces = response.pieces
@@ -59,7 +64,7 @@ def _log(
     code: str | None,
     pieces: BodyPieces | None = None,
 ) -> str:
-    """Write a request's line in the log. Returns its `Server-Timing`."""
+    """Write a request's line in the log, if it is due. Returns its `Server-Timing`."""
     more: dict[str, Any] = {}
     answered, counts = response.body, None
     if pieces is not None:
@@ -68,6 +73,8 @@ def _log(
         more = delivery.account(invocation.receipt, pieces)
         answered, counts = pieces.text, pieces.counts
     entry = service.request_log.entry(invocation.receipt, code, service.slot.age_seconds(), counts)
+    if not entry.is_due:
+        return entry.server_timing
     service.log.write(
         "INFO",
         "request",
@@ -93,6 +100,20 @@ def _seconds_left(service: Service, context: Any) -> Callable[[], float]:
         return lambda: float(remaining()) / 1000
     end = time.monotonic() + service.settings.timeout_seconds
     return lambda: end - time.monotonic()
+
+
+def _until_the_api_gives_up(event: Any, seconds_left: Callable[[], float]) -> Callable[[], float]:
+    """What gives the seconds until nobody waits for a whole answer: Lambda's, or fewer if API Gateway waits for it.
+
+    API Gateway counts from when it got the request, so a cold start is part of its time. An event from another time was
+    kept and sent again, and nobody waits for its answer in the API.
+    """
+    began = events.gateway_began(event)
+    waited = 0.0 if began is None else max(0.0, time.time() - began)
+    if began is None or waited >= GATEWAY_SECONDS:
+        return seconds_left
+    end = time.monotonic() + GATEWAY_SECONDS - waited
+    return lambda: min(seconds_left(), end - time.monotonic())
 
 
 def _contents(request: HttpRequest, response: HttpResponse, answered: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from serving.contract import ServedModel
-from serving.http import pieces_schema, validation
+from serving.http import alternatives, pieces_schema, validation
 from serving.http.service import Route
 
 # The version of this HTTP interface, not of the model's types: it grows when something changes that clients rely on.
@@ -23,6 +23,9 @@ API_VERSION = "1"
 
 # An example may hold a file, and each reader of the document would fetch it: larger ones stay out.
 MAX_EXAMPLE_CHARACTERS = 256 * 1024
+
+# The name of the schema of a request as a form.
+FORM_SCHEMA = "RequestForm"
 
 # Status to when it is the answer, as docs/api.md says it. The function's own refusals all have the form `Error`.
 REFUSALS = {
@@ -136,6 +139,8 @@ def document(
 
         schemas |= description.schemas({route.name for route in routes})
     schemas |= {"Error": _ERROR, "GatewayError": _GATEWAY_ERROR, "Health": _HEALTH, "Upload": _UPLOAD}
+    bodies = _other_bodies(request, schemas)
+    schemas = {name: alternatives.with_typed_nulls(each) for name, each in schemas.items()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -150,7 +155,15 @@ def document(
             {"name": "service", "description": "About this deployment"},
             {"name": "preflights", "description": "Requests that a browser sends before it calls from another origin"},
         ],
-        "paths": _paths(routes, takes, gives, items, _other_bodies(request), {**streamed, **_other_answers(response)}),
+        "paths": _paths(
+            routes,
+            takes,
+            gives,
+            schemas[_name(gives)],
+            items,
+            bodies,
+            {**streamed, **alternatives.file_answers(response)},
+        ),
         "components": {
             "schemas": schemas,
             "responses": {
@@ -181,6 +194,7 @@ def _paths(
     routes: Iterable[Route],
     takes: dict[str, Any],
     gives: dict[str, Any],
+    answer: dict[str, Any],
     max_items: int | None,
     bodies: Mapping[str, Any],
     answers: Mapping[str, Any],
@@ -195,7 +209,7 @@ def _paths(
         elif route.method == "GET":
             operation = _get(route)
         else:
-            operation = _post(route, takes, gives, max_items)
+            operation = _post(route, takes, gives, answer, max_items)
             operation["requestBody"]["content"] |= bodies
             operation["responses"]["200"]["content"] |= answers
         operations[route.method.lower()] = operation
@@ -204,8 +218,11 @@ def _paths(
     return paths
 
 
-def _other_bodies(request: type[BaseModel]) -> dict[str, Any]:
-    """The content of bodies that are no JSON (`serving.http.bodies`), where the request has fields with bytes."""
+def _other_bodies(request: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
+    """The content of bodies that are no JSON (`serving.http.bodies`), where the request has fields with bytes.
+
+    The schema of a form is added to `schemas`.
+    """
     if "serving.types" not in sys.modules:
         return {}
     from serving.http import bodies
@@ -221,18 +238,11 @@ def _other_bodies(request: type[BaseModel]) -> dict[str, Any]:
         for name, each in schema["properties"].items()
     }
     form = {"type": "object", "properties": properties, "required": schema.get("required", [])}
+    if bodies.FORM in types:
+        # By its name: generators give schemas without one names that they then do not find again.
+        schemas[FORM_SCHEMA] = {"title": FORM_SCHEMA, "description": "A request as a form.", **form}
     # The file itself: a body without a schema is bytes (OpenAPI 3.1, "Considerations for File Uploads").
-    return {each: {"schema": form} if each == bodies.FORM else {} for each in types}
-
-
-def _other_answers(response: type[BaseModel]) -> dict[str, Any]:
-    """The content of answers that are no JSON (`serving.http.files`)."""
-    if "serving.types" not in sys.modules:
-        return {}
-    from serving.types.finding import only_content
-
-    field = only_content(response)
-    return {} if field is None else {field[1].answer_type: {}}
+    return {each: {"schema": _schema(FORM_SCHEMA)} if each == bodies.FORM else {} for each in types}
 
 
 def _upload(route: Route) -> dict[str, Any]:
@@ -263,20 +273,16 @@ def _add_knowledge(schema: dict[str, Any], model: ServedModel | None) -> None:
             schema["examples"] = [json.loads(text)]
 
 
-def _post(route: Route, takes: dict[str, Any], gives: dict[str, Any], max_items: int | None) -> dict[str, Any]:
+def _post(
+    route: Route, takes: dict[str, Any], gives: dict[str, Any], answer: dict[str, Any], max_items: int | None
+) -> dict[str, Any]:
     description = "Takes one request and gives its response."
     if max_items is not None:
         description = (
             "One request gets its response; a list of requests gets a list of as many responses and errors, in order."
         )
-        # Each item is refused on its own, so a list with a bad one in it is still a request that gets 200.
-        each = {"anyOf": [takes, {"description": "Any other item gets an Error in its place."}]}
-        several = {"type": "array", "items": each, "minItems": 1, "maxItems": max_items, "title": "Several requests"}
-        takes = {"anyOf": [takes, several]}
-        each = {"anyOf": [gives, _schema("Error")]}
-        gives = {
-            "anyOf": [gives, {"type": "array", "items": each, "minItems": 1, "title": "An answer for each request"}]
-        }
+        takes = alternatives.requests(takes, max_items)
+        gives = alternatives.answers(gives, answer, _schema("Error"))
     return {
         "operationId": route.name,
         "tags": ["model"],

@@ -13,7 +13,19 @@ if TYPE_CHECKING:
 
 # Scripts of another origin may read these: which release answered, and what the answer took.
 EXPOSED_HEADERS = "X-Model-Version, Server-Timing"
-ALLOWED_HEADERS = f"Content-Type, Authorization, X-Api-Key, X-Amz-Date, X-Amz-Security-Token, {CANARY_KEY}"
+# What OpenAI's JavaScript client sends from a page beside these (openai-node: src/client.ts and detect-platform.ts). They
+# are named one by one: a wildcard means nothing in a request with credentials, and never covers Authorization.
+OPENAI_HEADERS = (
+    *("User-Agent", "OpenAI-Organization", "OpenAI-Project"),
+    *(f"X-Stainless-{name}" for name in ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version")),
+    *(f"X-Stainless-{name}" for name in ("Retry-Count", "Timeout", "Helper-Method")),
+)
+ALLOWED_HEADERS = ", ".join(
+    (
+        *("Content-Type", "Authorization", "X-Api-Key", "X-Amz-Date", "X-Amz-Security-Token"),
+        *(CANARY_KEY, *OPENAI_HEADERS),
+    )
+)
 PREFLIGHT_SECONDS = 600
 # Timing-Allow-Origin lets the browser's own tools and `performance.getEntries()` show Server-Timing (W3C Resource
 # Timing).

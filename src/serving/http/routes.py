@@ -126,7 +126,7 @@ def _predict_one(release: LoadedRelease, parsed: BaseModel, invocation: Invocati
     response: BaseModel
     if release.takes_deadline and invocation.reader is not None:
         predict: Any = release.model.predict
-        (response,) = predict([parsed], deadline=invocation.reader.model_seconds)
+        (response,) = predict([parsed], deadline=invocation.reader.whole_seconds)
     else:
         (response,) = release.model.predict([parsed])
     return response

@@ -68,14 +68,21 @@ class Reader(NamedTuple):
     Attributes:
         seconds_left: gives the seconds until Lambda ends the invocation.
         streams: whether pieces reach the client as they come. If not, they are collected, and sent at the end.
+        whole_seconds_left: the same for an answer that is sent whole: fewer, where API Gateway waits for it. None: the
+            same.
     """
 
     seconds_left: Callable[[], float]
     streams: bool
+    whole_seconds_left: Callable[[], float] | None = None
 
-    def model_seconds(self) -> float:
-        """The seconds that a model may still take: what is left, less what the function needs itself."""
-        return self.seconds_left() - RESERVE_SECONDS
+    def piece_seconds(self) -> float:
+        """The seconds that a model may still take for pieces: what is left, less what the function needs itself."""
+        return self.seconds_left() - RESERVE_SECONDS if self.streams else self.whole_seconds()
+
+    def whole_seconds(self) -> float:
+        """The same for a whole answer."""
+        return (self.whole_seconds_left or self.seconds_left)() - RESERVE_SECONDS
 
 
 class Invocation(NamedTuple):

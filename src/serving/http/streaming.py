@@ -247,4 +247,4 @@ class PieceStream:
         self._service.log.failure("stream failed", facts, defect)
 
     def _seconds_left(self) -> float:
-        return self._reader.model_seconds()
+        return self._reader.piece_seconds()

@@ -12,6 +12,7 @@ from serving.storage.objects import (
     CONNECT_SECONDS,
     DOCUMENT_SECONDS,
     READ_SECONDS,
+    NotConnectedError,
     OpenedObject,
     no_answer,
     refused,
@@ -60,7 +61,7 @@ class BotoObjects:
     ) -> OpenedObject:
         """As `Objects.get`."""
         deadline = deadline or Deadline(DOCUMENT_SECONDS)
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError
 
         wanted = {"Range": byte_range, "IfNoneMatch": unless}
         arguments = {name: value for name, value in wanted.items() if value is not None}
@@ -74,6 +75,8 @@ class BotoObjects:
             said = error.response.get("Error", {})
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             raise refused(bucket, key, status, str(said.get("Code", "")), str(said.get("Message", ""))) from None
+        except (ConnectTimeoutError, EndpointConnectionError) as error:
+            raise no_answer(bucket, key, NotConnectedError(str(error))) from error
         except (BotoCoreError, TimeoutError) as error:
             raise no_answer(bucket, key, error) from error
         body = _BotoBody(answer["Body"], deadline)

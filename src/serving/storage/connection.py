@@ -16,7 +16,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from serving.storage.deadline import TICK_SECONDS, Deadline
-from serving.storage.objects import CONNECT_SECONDS, READ_SECONDS
+from serving.storage.objects import CONNECT_SECONDS, READ_SECONDS, NotConnectedError
 
 
 class BoundedConnection(http.client.HTTPConnection):
@@ -57,18 +57,25 @@ class BoundedConnection(http.client.HTTPConnection):
         host, port = self._address
         # By the clock on the wall: the system's own waits are not cut into pieces here.
         budget = Deadline(min(CONNECT_SECONDS, deadline.remaining), time.monotonic)
-        problem = OSError(f"{host} has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        problem, is_reached = OSError("it has no address"), False
+        try:
+            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            addresses, problem = [], error
+        for family, kind, protocol, _, address in addresses:
             opened = socket.socket(family, kind, protocol)
             try:
                 opened.settimeout(budget.wait(CONNECT_SECONDS))
                 opened.connect(address)
+                is_reached = True
                 opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return self._tls.wrap_socket(opened, server_hostname=host) if self._tls else opened
             except OSError as error:
                 opened.close()
                 problem = error
-        raise problem
+        if is_reached:
+            raise problem
+        raise NotConnectedError(f"no connection to {host}: {problem or type(problem).__name__}") from problem
 
 
 class BoundedResponse(http.client.HTTPResponse):

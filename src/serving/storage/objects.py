@@ -28,6 +28,10 @@ class FetchError(ServingError):
         self.retryable = retryable
 
 
+class NotConnectedError(OSError):
+    """No address of a host took a connection in time."""
+
+
 class NotModified(ServingError):  # noqa: N818 (an outcome, and no failure)
     """A conditional read found the object that the reader has already."""
 
@@ -107,7 +111,10 @@ def refused(bucket: str, key: str, status: int, code: str, message: str) -> Exce
 
 def no_answer(bucket: str, key: str, error: Exception) -> FetchError:
     """What `get` raises where the network fails."""
-    return FetchError(f"S3 did not answer for {key} in {bucket}: {error or type(error).__name__}", retryable=True)
+    reason = f"{error or type(error).__name__}"
+    if isinstance(error, NotConnectedError):
+        reason += ". Next: if the function is in a VPC, give the route tables of its subnets a gateway endpoint for S3"
+    return FetchError(f"S3 did not answer for {key} in {bucket}: {reason}", retryable=True)
 
 
 def read_small(

@@ -30,6 +30,8 @@ UNITS = {
     "PagerFaults": "Count",
     "PagerBytes": "Bytes",
 }
+# Written only where answers come in pieces.
+OF_PIECES = ("FirstPieceMilliseconds", "PiecesPerSecond")
 # The fields of a line that separate series of one metric. Without the function's name, all stacks of an account would
 # be one.
 DIMENSIONS = [["function_name"]]
@@ -47,11 +49,12 @@ class Metrics:
     def __init__(self, function_name: str) -> None:
         self._function_name = function_name
 
-    def embedded(self, values: Mapping[str, float], seconds: float | None = None) -> dict[str, Any]:
+    def embedded(self, values: Mapping[str, float | list[float]], seconds: float | None = None) -> dict[str, Any]:
         """The fields for these metrics.
 
         Args:
-            values: names of UNITS with their values. A line with `Errors` must have a field `code`, a string.
+            values: names of UNITS with their values, or lists of up to 100 of them. A line with `Errors` must have a
+                field `code`, a string.
             seconds: when, in seconds since 1970; by default now.
 
         Raises:

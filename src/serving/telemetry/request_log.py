@@ -3,11 +3,13 @@
 The first request's also carry the start.
 """
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serving.telemetry import layer, receipts
 from serving.telemetry.emf import Metrics
+from serving.telemetry.gathering import GatheredMetrics
 from serving.telemetry.layer import PagerCounts
 from serving.telemetry.receipts import REQUEST_PHASES, START_PHASES, Receipt, Start
 
@@ -16,11 +18,15 @@ if TYPE_CHECKING:
 
 
 class RequestEntry(NamedTuple):
-    """What a request adds to its log line, the fields that make metrics of it, and the value of its `Server-Timing`."""
+    """What a request adds to its log line, the fields that make metrics of it, and the value of its `Server-Timing`.
+
+    `is_due` is False where the line is left out, and a later one has the metrics.
+    """
 
     facts: dict[str, Any]
     metrics: dict[str, Any]
     server_timing: str
+    is_due: bool
 
 
 class RequestLog:
@@ -30,14 +36,20 @@ class RequestLog:
         start: the start's receipt, which the first entry takes.
         kind: how Lambda came to start this environment.
         metrics: makes the entries' metrics.
+        seconds: the least time between two lines of requests that went well; 0 writes every one.
+        slow_ms: a request that takes more milliseconds always has its line.
     """
 
-    def __init__(self, start: Start, kind: str, metrics: Metrics) -> None:
+    def __init__(
+        self, start: Start, kind: str, metrics: Metrics, seconds: float = 0.0, slow_ms: float = math.inf
+    ) -> None:
         self._start: Start | None = start
         self._kind = kind
         self._metrics = metrics
         self._pager = PagerCounts(0, 0, 0)
         self._import_is_logged = False
+        self._gathered = GatheredMetrics(seconds)
+        self._slow_ms = slow_ms
 
     def timing(self, receipt: Receipt) -> str:
         """The `Server-Timing` of an answer whose entry is not yet made, with its phases so far."""
@@ -77,10 +89,16 @@ class RequestLog:
             values |= {"ColdStarts": 1, "StartMilliseconds": round(start.total, 3)}
             facts["start"] = {"kind": self._kind, **start.facts()}
         timing = _timing(start, phases)
-        embedded = self._metrics.embedded(values)
+        unusual = code is not None or start is not None or counts is not None or "import_completed" in facts
+        requests, gathered = self._gathered.add(values, unusual or facts["ms"] > self._slow_ms)
+        if not requests:
+            return RequestEntry(facts, {}, timing, False)
+        if requests > 1:
+            facts["requests"] = requests
+        embedded = self._metrics.embedded(gathered)
         if code is not None:
             embedded["code"] = code
-        return RequestEntry(facts, embedded, timing)
+        return RequestEntry(facts, embedded, timing, True)
 
     def restored(self, start: Start) -> None:
         """This process is a copy of a snapshot: its next request counts as its first, and carries this start."""

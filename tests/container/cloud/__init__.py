@@ -6,7 +6,9 @@ pinned (requirements/dev.in), and `patches` refuses any other version.
 
     transform    AWS::Serverless-2016-10-31, by AWS's own aws-sam-translator; the outputs of a change set
     deleted      the resources of a stack that was deleted, by its id
+    no_value     AWS::NoValue in lists
     gateway      REST APIs with a body, their deployments and stages
+    http_apis    HTTP APIs with a body, their stages, domain names and mappings
     functions    layers of functions, and invoking them: in AWS's runtime image, read-only, with the memory limit
     versions     published versions of functions, and aliases
     verdicts     what the check before a deploy tells CodeDeploy

@@ -7,6 +7,9 @@ import sys
 import zipfile
 from typing import TYPE_CHECKING
 
+from builder.python import archive_writer
+from builder.python.tiers import USED_ALONE
+
 if TYPE_CHECKING:
     from integration.layer.conftest import Layer
 
@@ -55,6 +58,16 @@ def test_the_zip_holds_the_tree(layer: Layer) -> None:
         listed = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
         assert archive.testzip() is None
     assert listed == _files(layer)
+
+
+def test_a_template_reads_no_other_packages_code(layer: Layer) -> None:
+    """Jinja, its sandbox and markupsafe have their bytecode in blocks of their own: 2 MB at most are decompressed for it."""
+    index = archive_writer.read_index(layer.tree / "torch_layer" / "modules.cold")
+    used = {member[0] for path, member in index.code.items() if path.split("/")[0] in USED_ALONE}
+    others = {member[0] for path, member in index.code.items() if path.split("/")[0] not in USED_ALONE}
+    assert "jinja2/sandbox.py" in index.code
+    assert not used & others
+    assert sum(index.blocks[number].bytes for number in used) <= 2_000_000
 
 
 def test_no_file_leaves_the_layer(layer: Layer) -> None:

@@ -1,6 +1,8 @@
 """The function's own GETs: signed as botocore signs, on connections that are used again, with the credentials of the moment."""
 
+import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +19,8 @@ from hypothesis import strategies as st
 
 from serving.settings import SPECIAL, AwsEnvironment
 from serving.storage import signed
-from serving.storage.objects import FetchError, read_small
+from serving.storage.deadline import Deadline
+from serving.storage.objects import CONNECT_SECONDS, FetchError, read_small
 from serving.storage.signed import Credentials, SignedObjects, signed_headers, why_boto3
 
 LETTERS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/+=", min_size=16, max_size=40)
@@ -176,6 +179,27 @@ def container(key: str, expires: datetime) -> tuple[int, dict[str, str], bytes]:
     """What the credentials' own service answers."""
     found = {"AccessKeyId": key, "SecretAccessKey": "S", "Token": f"token of {key}", "Expiration": expires.isoformat()}
     return 200, {}, json.dumps(found).encode()
+
+
+def test_a_network_without_a_way_to_s3_is_told_with_the_next_step_in_time() -> None:
+    """An address that takes no connection, as S3's in a VPC without an endpoint, ends within the time for a document."""
+    with socket.socket() as server, contextlib.ExitStack() as stack:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        # The place for waiting connections is taken, so the system leaves the next one without an answer.
+        for _ in range(3):
+            other = stack.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(server.getsockname())
+        environment = AwsEnvironment("us-east-1", f"http://127.0.0.1:{server.getsockname()[1]}", "key", "secret")
+        deadline = Deadline(0.6)
+        with pytest.raises(
+            FetchError, match=r"S3 did not answer for k in bucket: no connection to 127\.0\.0\.1: timed out"
+        ) as told:
+            SignedObjects(environment).get("bucket", "k", deadline=deadline)
+        assert "in a VPC, give the route tables of its subnets a gateway endpoint for S3" in str(told.value)
+        assert told.value.retryable
+        assert deadline.remaining > -CONNECT_SECONDS
 
 
 def test_credentials_of_the_container_are_asked_for_when_they_run_out(url: str) -> None:

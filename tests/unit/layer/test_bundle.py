@@ -1,6 +1,7 @@
 """The Python half: a bundled tree behaves as the tree that it was made from."""
 
 import importlib.util
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -211,15 +212,29 @@ def _flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
-def test_another_python_is_told_so(bundled: Path, tmp_path: Path) -> None:
-    """An archive of another Python's bytecode is refused with the version and the next step."""
+@pytest.mark.parametrize(
+    ("name", "value", "says", "next_step"),
+    [
+        ("magic", b"\0\0\r\n", "was built for another Python than this", "CompatibleRuntimes"),
+        (
+            "machine",
+            "riscv64",
+            f"was built for riscv64 processors, and this one is {platform.machine()}",
+            "Architecture",
+        ),
+    ],
+)
+def test_another_python_or_processor_is_told_so(
+    bundled: Path, tmp_path: Path, name: str, value: object, says: str, next_step: str
+) -> None:
+    """A layer of another Python or for other processors is refused at the first import, with both and the next step."""
     tree = tmp_path / "python"
     shutil.copytree(bundled, tree)
     file = tree / "torch_layer" / "modules.cold"
-    archive_writer.write(file, {**archive_writer.read_index(file).head, "magic": b"\0\0\r\n"}, [])
+    archive_writer.write(file, {**archive_writer.read_index(file).head, name: value}, [])
     done = clean.run(tree, "-c", "import lake")
-    assert "was built for another Python than this" in done.stderr
-    assert "CompatibleRuntimes" in done.stderr
+    assert says in done.stderr
+    assert next_step in done.stderr.partition("Next: ")[2]
 
 
 def test_the_same_tree_gives_the_same_bytes(staged: Path, bundled: Path, tmp_path: Path) -> None:

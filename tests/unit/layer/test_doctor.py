@@ -161,9 +161,9 @@ def test_a_size_over_the_budget_is_a_misfit(tmp_path: Path) -> None:
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "data.bin").write_bytes(bytes(1000))
     built = {"packages": [{"name": "numpy", "bytes": 5_000_000}, {"name": "torch", "bytes": 7}]}
-    assert by_row(list(checks.size(tmp_path, built, 6_000_000)))["the layer"] == FITS
-    assert by_row(list(checks.size(tmp_path, built, 5_100_000)))["the layer"] == MISFIT
-    assert by_row(list(checks.size(tmp_path, None, 1)))["the other packages"] == SKIPPED
+    assert by_row(list(checks.size(tmp_path, "", built, 6_000_000)))["the layer"] == FITS
+    assert by_row(list(checks.size(tmp_path, "", built, 5_100_000)))["the layer"] == MISFIT
+    assert by_row(list(checks.size(tmp_path, "", None, 1)))["the other packages"] == SKIPPED
 
 
 def test_the_table_counts_and_hides_what_fits() -> None:

@@ -1,11 +1,17 @@
 """Step 1: pip installs, and what Lambda cannot load is refused by name."""
 
+import os
+import re
+import signal
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from builder import paths
+from builder.__main__ import main as build
 from builder.errors import BuildError, RequirementsError
 from builder.stage import install, policy
 from layer_kit.libraries import compiled
@@ -156,6 +162,54 @@ def test_a_package_without_a_wheel_is_not_compiled(index: Path, tmp_path: Path) 
     with pytest.raises(RequirementsError, match=r"there is no wheel of lake for Python 3") as caught:
         install.install(requirements(tmp_path, "lake"), tmp_path / "work")
     assert "--no-binary" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (OTHER_MACHINE, rf"wanted for {OTHER_MACHINE}, and this machine is {MACHINE}"),
+        ("arm64" if MACHINE == "x86_64" else "x86_64", rf"and this machine is {MACHINE}"),
+        ("riscv64", "Lambda has no riscv64 processors"),
+    ],
+)
+def test_a_layer_for_other_processors_is_refused_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wanted: str, says: str
+) -> None:
+    """A build that is asked for other processors than this machine's ends at once, with both and what to do."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # it is for a process of its own
+    output = tmp_path / "layer"
+    assert build(["--output", str(output), "--requirements", str(tmp_path / "none.txt"), "--architecture", wanted]) == 1
+    said = capsys.readouterr().err
+    assert re.search(says, said)
+    assert "Next: " in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sams_build_takes_the_architecture_from_the_environment(tmp_path: Path) -> None:
+    """`ARCHITECTURE=arm64 sam build` hands it to the builder, and without it the builder gets none."""
+    for variables, wanted in (({"ARCHITECTURE": "arm64"}, True), ({}, False)):
+        done = subprocess.run(
+            ["make", "--dry-run", "build-TorchLayer"],
+            cwd=paths.LAYER,
+            env={"PATH": os.environ["PATH"], "ARTIFACTS_DIR": str(tmp_path), **variables},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"-m builder --output {tmp_path}" in done.stdout.replace('"', "")
+        assert ("--architecture arm64" in done.stdout) == wanted
+
+
+def test_this_machines_processors_may_be_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build that is asked for this machine's processors goes on, under Lambda's name for them too."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    named = "arm64" if MACHINE == "aarch64" else MACHINE
+    for wanted in (MACHINE, named):
+        arguments = ["--output", str(tmp_path / "layer"), "--requirements", str(tmp_path / "none.txt")]
+        assert build([*arguments, "--architecture", wanted]) == 1
+        assert "none.txt does not exist" in capsys.readouterr().err
 
 
 def test_missing_requirements_are_named(tmp_path: Path) -> None:

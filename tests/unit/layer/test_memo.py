@@ -61,6 +61,22 @@ def test_what_was_not_asked_for_is_forgotten(tmp_path: Path) -> None:
     assert memo.result([b"new"], never) == b"2"
 
 
+def test_another_builds_results_are_taken_and_left_as_they_are(tmp_path: Path) -> None:
+    """A result of another folder is used and kept in the own one; the other folder stays as it is, and damage does not count."""
+    other = tmp_path / "other"
+    Memo(other).result([b"a"], lambda: b"result")
+    Memo(other).result([b"b"], lambda: b"whole")
+    damaged = next(path for path in other.iterdir() if path.read_bytes().endswith(b"whole"))
+    damaged.write_bytes(b"short")
+    before = {path.name: path.read_bytes() for path in other.iterdir()}
+    memo = Memo(tmp_path / "own", [tmp_path / "gone", other])
+    assert memo.result([b"a"], never) == b"result"
+    assert memo.result([b"b"], lambda: b"new") == b"new"
+    memo.forget_others()
+    assert {path.name: path.read_bytes() for path in other.iterdir()} == before
+    assert Memo(tmp_path / "own").result([b"a"], never) == b"result"
+
+
 def test_a_folder_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
     """Where results cannot be kept, the step runs each time."""
     (tmp_path / "file").write_bytes(b"")

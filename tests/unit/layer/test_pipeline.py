@@ -1,7 +1,9 @@
 """The whole build, on tiny wheels that are called torch and numpy."""
 
 import json
+import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from io import StringIO
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder import clean
+from builder import clean, paths
 from builder.console import Console
 from builder.errors import BuildError, LayerSizeError
 from builder.native import compile_pager, selection, split
@@ -18,6 +20,7 @@ from builder.options import BuildOptions
 from builder.pipeline import Build
 from builder.profile import profiles
 from builder.profile.profiles import Profile
+from builder.stage import policy
 from layer_kit.wheels import make_wheel
 from paging.kit import compile_library, compiled_pager, plain_source
 
@@ -141,6 +144,55 @@ def test_a_missing_tool_is_told_before_anything_is_done(
     assert not options.output.exists()
 
 
+def test_what_another_build_keeps_is_used(
+    options: BuildOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A build that names another one's work folder compiles and compresses nothing again, and has the same bytes."""
+    first = Build(options, Console(StringIO())).run()
+
+    def again(*_: object, **__: object) -> bytes:
+        raise AssertionError("made again")
+
+    for place in ("python.bytecode._compile", "python.archive_writer._compress", "native.split._compress"):
+        monkeypatch.setattr(f"builder.{place}", again)
+    other = replace(options, work=tmp_path / "other", output=tmp_path / "elsewhere", results_of=(options.work,))
+    assert Build(other, Console(StringIO())).run().tree_sha256 == first.tree_sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("RUNTIMES", ()), r"no Lambda runtime is known for Python 3\.\d+"),
+        (("MACHINES", {"riscv64": "EM_RISCV"}), "Lambda has no .* processors"),
+    ],
+)
+def test_a_python_or_processor_that_lambda_lacks_is_told_before_anything_is_done(
+    options: BuildOptions, monkeypatch: pytest.MonkeyPatch, change: tuple[str, object], says: str
+) -> None:
+    """A build on a Python or a processor that Lambda does not have ends with those that it has, and has written nothing."""
+    monkeypatch.setattr(policy, *change)
+    with pytest.raises(BuildError, match=says) as caught:
+        Build(options, Console(StringIO())).run()
+    assert caught.value.next_step
+    assert not options.work.exists()
+    assert not options.output.exists()
+
+
+def test_a_python_that_is_too_old_for_the_builder_is_told_so() -> None:
+    """An older Python ends with what to name instead, before the builder's own modules fail in it."""
+    program = "import sys; sys.version_info = (3, 10, 13, 'final', 0); import builder"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(paths.LAYER)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Python 3.10 runs the build" in done.stderr
+    assert "Next: name such a Python" in done.stderr
+
+
 def test_what_a_killed_build_left_is_removed(options: BuildOptions) -> None:
     """Scratch folders of a build that could not clean up go at the next one."""
     for left in (options.output / ".building-x" / "layer", options.work / "recording-x", options.work / "installing-x"):
@@ -151,7 +203,7 @@ def test_what_a_killed_build_left_is_removed(options: BuildOptions) -> None:
 
 
 def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no profile fits the installed versions, the workload is recorded and the profile stored under their names."""
+    """Where no profile fits, the build says what it will do and how long, records, and keeps the profile under its versions."""
     found = Profile.load(options.profiles / "p.json")
     (options.profiles / "p.json").unlink()
     replace(found, versions={"torch": "2.12.0", "numpy": "0.2"}).save(options.profiles / "other.json")
@@ -162,8 +214,12 @@ def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypat
         return found
 
     monkeypatch.setattr("builder.profile.record.record_workload", record)
-    Build(options, Console(StringIO())).run()
+    shown = StringIO()
+    Build(options, Console(shown)).run()
     assert recorded == [options.work / "staged"]
+    assert re.search(
+        r"no recorded profile fits .* torch \S+ and numpy \S+ on cpython-3\d+.* \d+ minutes", shown.getvalue()
+    )
     target = profiles.Target(found.versions, found.python, found.machine, found.libraries)
     assert (options.profiles / profiles.file_name(target, "workload")).is_file()
 
@@ -199,3 +255,23 @@ def test_large_libraries_of_another_build_are_recorded(options: BuildOptions, mo
     monkeypatch.setattr("builder.profile.record.record_workload", record)
     Build(options, Console(StringIO())).run()
     assert recorded == [options.work / "staged"]
+
+
+def test_a_large_extra_package_is_packed_and_tried_beside_the_staged_one(options: BuildOptions, tmp_path: Path) -> None:
+    """The build says what it packs and what stays files; packed, the package is imported from the archive with its source."""
+    index = tmp_path / "wheels"
+    text = b"# \n" * 200_000
+    listing = b"import os\nHERE = os.listdir(os.path.dirname(__file__))\n"
+    make_wheel(index, "large", "1.0", {"large/__init__.py": text + b"VALUE = 7\n", "large/rare.py": b"RARE = 1\n"})
+    make_wheel(index, "looking", "1.0", {"looking/__init__.py": text + listing})
+    (tmp_path / "extra-requirements.txt").write_text("large\nlooking\n")
+    requirements = [*options.requirements, tmp_path / "extra-requirements.txt"]
+    shown = StringIO()
+    Build(replace(options, requirements=requirements), Console(shown)).run()
+    assert "looking stays files: looking/__init__.py" in shown.getvalue()
+    assert "large packed; 1 modules used" in shown.getvalue()
+    tree = options.output / "python"
+    assert not list(tree.glob("large/*.py"))
+    assert (tree / "looking" / "__init__.py").is_file()
+    done = clean.run(tree, "-c", "import large.rare, inspect; print(large.VALUE, len(inspect.getsource(large)))")
+    assert done.stdout.split() == ["7", str(len(text) + 10)], done.stderr

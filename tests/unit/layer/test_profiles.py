@@ -11,6 +11,7 @@ from builder.errors import BuildError
 from builder.native.page_set import PageSet
 from builder.profile import profiles
 from builder.profile.profiles import Profile, Target
+from builder.python.deferred.planning import HeldModules
 from builder.stage.install import Installed, Wheel
 
 CPU, BINDINGS = "torch/lib/libtorch_cpu.so", "torch/lib/libtorch_python.so"
@@ -47,6 +48,17 @@ def test_a_profile_of_anything_else_does_not_count(tmp_path: Path, other: Profil
     """Another version of torch, another Python or another architecture: the profile does not count."""
     other.save(tmp_path / "p.json")
     assert profiles.find(tmp_path, TARGET) is None
+
+
+def test_a_search_begins_where_that_on_another_python_ended(tmp_path: Path) -> None:
+    """Held modules of the same versions and architecture are found for another Python, and those of other versions are not."""
+    held = HeldModules(modules=("torch.fx",), running=("torch",))
+    replace(PROFILE, python="cpython-312").save(tmp_path / "a.json")  # a user's own: it has no held modules
+    replace(PROFILE, versions={"torch": "2.14.0+cpu", "numpy": "2.4.6"}, held=held).save(tmp_path / "b.json")
+    replace(PROFILE, machine="aarch64", held=held).save(tmp_path / "c.json")
+    assert profiles.held_elsewhere(tmp_path, TARGET) == HeldModules()
+    replace(PROFILE, python="cpython-312", held=held).save(tmp_path / "d.json")
+    assert profiles.held_elsewhere(tmp_path, TARGET) == held
 
 
 def test_all_profiles_that_fit_count_together(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Steps 2 and 3: pruning and stripping."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import BuildError
-from builder.stage import prune, strip
+from builder.native.compile_pager import COMPILERS
+from builder.stage import policy, prune, strip
 
 
 @pytest.mark.parametrize(
@@ -132,3 +134,25 @@ def test_what_strip_breaks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(BuildError, match=r"lake/deep.so cannot be loaded after strip") as caught:
         strip.strip(tmp_path / "tree")
     assert "leaves it alone" in caught.value.next_step
+
+
+def test_another_architectures_libraries_are_stripped_by_its_own_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree of another architecture is stripped by the cross strip; without it, the message names the package to install."""
+    other = next(machine for machine in policy.MACHINES if machine != policy.running_machine())
+    compiler, tool = shutil.which(COMPILERS[other]), shutil.which(f"{other}-linux-gnu-strip")
+    if compiler is None or tool is None:
+        pytest.skip(f"needs the cross compiler for {other}")
+    (tmp_path / "code.c").write_text("int deep(int x) { return x + 1; }\n")
+    library = tmp_path / "lake" / "deep.so"
+    library.parent.mkdir()
+    subprocess.run([compiler, "-g", "-shared", "-nostdlib", "-o", library, tmp_path / "code.c"], check=True)
+    size = library.stat().st_size
+    done = strip.take_out(tmp_path, other)
+    assert (done.files, done.saved_bytes) == (1, size - library.stat().st_size)
+    assert done.saved_bytes > 0
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BuildError, match=f"no strip for {other}") as caught:
+        strip.take_out(tmp_path, other)
+    assert f"apt-get install binutils-{other.replace('_', '-')}-linux-gnu" in caught.value.next_step

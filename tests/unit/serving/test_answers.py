@@ -42,6 +42,15 @@ def test_browsers_may_send_what_the_documents_offer() -> None:
     assert {"Content-Type", "Authorization", "X-Api-Key", CANARY_KEY} <= set(allowed)
 
 
+def test_openais_javascript_client_may_call_from_a_page() -> None:
+    """Each header is named that the client openai-node 6 puts on a chat completion: a wildcard is none with credentials."""
+    allowed = {name.lower() for name in Cors(("*",)).preflight(("POST",))["Access-Control-Allow-Headers"].split(", ")}
+    sent = "authorization content-type openai-organization openai-project user-agent"
+    stainless = "arch helper-method lang os package-version retry-count runtime runtime-version timeout"
+    assert {*sent.split(), *(f"x-stainless-{name}" for name in stainless.split())} <= allowed
+    assert "*" not in allowed
+
+
 def test_an_empty_answer_has_no_content_type() -> None:
     """A preflight's answer carries no body and does not claim to be JSON."""
     assert "Content-Type" not in proxy_form(HttpResponse(204))["headers"]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from pydantic import BaseModel, RootModel
 
@@ -83,8 +84,34 @@ def test_lists_are_documented_where_they_are_taken() -> None:
         predict = openapi.document(kind, Texts, None, 7, ROUTES)["paths"]["/predict"]["post"]
         return predict["requestBody"]["content"]["application/json"]["schema"]
 
-    assert body(Point)["anyOf"][1]["maxItems"] == 7
+    assert body(Point)["oneOf"][1]["maxItems"] == 7
     assert body(Texts) == {"$ref": "#/components/schemas/Texts"}
+
+
+class Empty(BaseModel):
+    """A response with a field that is always null."""
+
+    nothing: None = None
+    items: list["Empty"] = []
+
+
+@pytest.mark.parametrize(("response", "kind"), [(Empty, "oneOf"), (Texts, "anyOf")])
+def test_one_answer_and_several_are_told_apart(response: type[BaseModel], kind: str) -> None:
+    """An answer that is an object fits exactly one alternative; one that is a list may fit both."""
+    document = openapi.document(Point, response, None, 7, ROUTES)
+    validate(document)
+    content = document["paths"]["/predict"]["post"]["responses"]["200"]["content"]
+    assert list(content["application/json"]["schema"]) == [kind]
+
+
+def test_a_field_that_is_always_null_takes_nothing_else() -> None:
+    """Its schema has a type that generators know, and means the same."""
+    schemas = openapi.document(Point, Empty, None, 7, ROUTES)["components"]["schemas"]
+    rules = Draft202012Validator({**schemas["Empty"], "components": {"schemas": schemas}})
+    assert schemas["Empty"]["properties"]["nothing"]["type"] == ["string", "null"]
+    assert rules.is_valid({"nothing": None, "items": [{"nothing": None, "items": []}]})
+    assert not rules.is_valid({"nothing": "text", "items": []})
+    assert not rules.is_valid({"nothing": None, "items": [{"nothing": "", "items": []}]})
 
 
 class Talking(Hinting):

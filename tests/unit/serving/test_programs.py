@@ -120,6 +120,19 @@ def test_torch_itself_would_run_them(tmp_path: Path, name: str) -> None:
     assert marker.exists()
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.ao.quantization.*:DeprecationWarning", "ignore:torch.quantize_per_tensor:UserWarning"
+)
+@pytest.mark.parametrize("engine", [name for name in torch.backends.quantized.supported_engines if name != "none"])
+def test_quantised_programs_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    """A network whose weights are packed for one engine (fbgemm and x86 are no engines of arm64) is refused by its operator."""
+    monkeypatch.setattr(torch.backends.quantized, "engine", engine)
+    network = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.Linear(4, 4)), {torch.nn.Linear})
+    torch.jit.trace(network, torch.zeros(1, 4)).save(str(tmp_path / "model"))
+    with pytest.raises(ProgramError, match=r"ops \. quantized \. linear_dynamic .* is not let through"):
+        check_program(tmp_path / "model", "torchscript")
+
+
 def test_there_are_at_least_forty_kinds() -> None:
     """The table has forty kinds of hostile programs or more, each of which says what it tries."""
     assert len(HOSTILE) >= 40

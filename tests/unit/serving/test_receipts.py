@@ -188,7 +188,10 @@ def check_embedded(line: dict[str, object]) -> None:
         assert 1 <= len(directive["Metrics"]) <= 100
         for metric in directive["Metrics"]:
             assert metric["Unit"] == emf.UNITS[metric["Name"]]
-            assert isinstance(line[metric["Name"]], int | float)
+            found = line[metric["Name"]]
+            values = found if isinstance(found, list) else [found]
+            assert 1 <= len(values) <= 100
+            assert all(isinstance(value, int | float) for value in values)
         for dimensions in directive["Dimensions"]:
             for dimension in dimensions:
                 assert isinstance(line[dimension], str)

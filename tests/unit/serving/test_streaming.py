@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -257,6 +258,48 @@ def test_a_whole_answer_ends_in_time_too() -> None:
     handler.respond(where, event(), Invocation(Receipt()))
     assert told[1:] == [0.0]
     assert json.loads(collected(service(Whole()), accept="*/*")["body"]) == {"text": "a b"}
+
+
+@pytest.mark.parametrize(
+    ("context_of_event", "mark", "accept", "limited"),
+    [
+        ({"requestTimeEpoch": 10}, None, "*/*", True),
+        ({"timeEpoch": 10}, None, "*/*", True),
+        ({"timeEpoch": 10}, "pieces", "*/*", True),
+        ({"timeEpoch": 10}, None, "text/event-stream", True),  # collected, and sent whole
+        ({"timeEpoch": 10}, "pieces", "text/event-stream", False),
+        ({"timeEpoch": 10}, "on", "*/*", False),  # the API takes every answer as a stream, and waits for it
+        ({"timeEpoch": 10, "domainName": "abc.lambda-url.us-east-1.on.aws"}, None, "*/*", False),
+        ({"requestTimeEpoch": 3600}, None, "*/*", False),  # a kept event: nobody waits
+        ({"requestTimeEpoch": "10"}, None, "*/*", False),
+        ({}, None, "*/*", False),
+    ],
+)
+def test_a_whole_answer_is_there_before_the_api_gives_up(
+    context_of_event: dict[str, Any], mark: str | None, accept: str, limited: bool
+) -> None:
+    """API Gateway waits 29 s for a whole answer, from when it got the request: then a model has less time than Lambda gives."""
+    told: list[float] = []
+
+    class Careful(Whole):
+        def predict(self, requests: list[Request], deadline: Callable[[], float] = lambda: 0.0) -> list[Response]:
+            told.append(deadline())
+            return super().predict(requests)
+
+        def stream(self, request: Request, deadline: Callable[[], float]) -> Iterator[str]:
+            told.append(deadline())
+            yield "a"
+
+    ago = {
+        name: int((time.time() - value) * 1000) if isinstance(value, int) else value
+        for name, value in context_of_event.items()
+    }
+    sent = event(accept, mark) | {"requestContext": ago}
+    answer = handler.handle(service(Careful(), API), sent, context(300))
+    if isinstance(answer, StreamedAnswer):
+        list(answer.pieces)
+    (seconds,) = told
+    assert seconds <= 29 - 10 - RESERVE_SECONDS if limited else seconds == 300 - RESERVE_SECONDS
 
 
 def test_without_time_no_piece_is_begun(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,12 +72,32 @@ def test_a_million_requests_by_the_rest_api() -> None:
     assert parts["door"] == pytest.approx(3.50)
     assert parts["invocations"] == pytest.approx(0.20)
     assert parts["compute"] == pytest.approx(100_000 * 3008 / 1024 * 0.0000166667)
-    # 750 bytes of ours, 365 of Lambda's, 26 for each of the three lines; kept for a month.
-    assert parts["logs"] == pytest.approx(1.193 * (0.50 + 0.03))
+    # Of ours a line in ten seconds, 750 bytes and 8 for each further request in it, 365 of Lambda's for each request, and 26
+    # for each line; kept for a month.
+    lines = bill.SECONDS / 10
+    ours = lines * 776 + (1_000_000 - lines) * 8
+    assert parts["logs"] == pytest.approx((ours / 1e9 + 0.365 + 0.052) * (0.50 + 0.03))
+    every = billed_stack(StackTemplate(TEMPLATE, {"LogSeconds": "0"}))
+    assert month_bill(TALLY, every, month(1_000_000), "REST API")["logs"] == pytest.approx(1.193 * (0.50 + 0.03))
+    asked = billed_stack(StackTemplate(TEMPLATE, {"LogRequests": "on"}))
+    assert asked.log_seconds == 0
     assert parts["metrics"] == pytest.approx(11 * 0.30)
     assert parts["alarms"] == pytest.approx(STACK.alarm_metrics * 0.10)
     assert parts["dashboard"] == 3.00
     assert parts["waiting at the queue"] == pytest.approx(657_000 * 0.40e-6)
+
+
+@given(st.integers(0, 10**9), st.floats(0, 1), st.sampled_from(["0", "1", "10", "3600"]))
+def test_lines_of_requests_are_never_more_than_requests(requests: int, share: float, seconds: str) -> None:
+    """A longer LogSeconds never costs more, a line has a hundred requests at most, and a message always has its line."""
+    stack = billed_stack(StackTemplate(TEMPLATE, {"LogSeconds": seconds}))
+    starts = requests * share
+    lines = bill.request_lines(stack, requests, 1, starts)
+    assert requests / bill.MOST_GATHERED <= lines <= requests
+    assert bill.request_lines(replace(stack, log_seconds=stack.log_seconds * 2), requests, 1, starts) <= lines
+    every = replace(stack, log_seconds=0.0)
+    asked = month(requests)
+    assert month_bill(TALLY, stack, asked, "queue")["logs"] == month_bill(TALLY, every, asked, "queue")["logs"]
 
 
 def test_nothing_is_asked_and_little_is_paid() -> None:

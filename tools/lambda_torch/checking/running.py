@@ -30,13 +30,13 @@ def ticks(folder: Path, release: Path, memory_mb: int, storage_mb: int, report: 
         report: called with one sentence before pip works.
     """
     try:
-        packages = local.installed(folder, report)
+        packages, of_layer = local.installed(folder, report), local.of_layer(report)
     except PackagesError as error:
         cause, _, following = str(error).partition("\nNext: ")
         yield Tick("packages", "failed", cause, following)
         yield from (Tick(name, "skipped", "packages come first") for name in NAMES if name != "packages")
         return
-    absent = local.missing(folder, packages)
+    absent = local.missing(folder, packages, of_layer)
     if absent:
         causes = [str(each).partition(" Next: ") for each in absent]
         message, following = "\n".join(each[0] for each in causes), "; ".join(each[2].rstrip(".") for each in causes)
@@ -44,7 +44,7 @@ def ticks(folder: Path, release: Path, memory_mb: int, storage_mb: int, report: 
     else:
         own = "its own are installed from requirements.txt" if packages else "it needs none of its own"
         yield Tick("packages", "ok", own)
-    for tick in _trial(folder, release, packages):
+    for tick in _trial(folder, release, [each for each in (packages, of_layer) if each is not None]):
         if tick.name == "memory" and tick.state == "ok":
             yield _memory(int(tick.message), release, memory_mb, storage_mb)
         else:
@@ -52,13 +52,13 @@ def ticks(folder: Path, release: Path, memory_mb: int, storage_mb: int, report: 
     yield sizes.tick(folder, packages)
 
 
-def _trial(folder: Path, release: Path, packages: Path | None) -> Iterator[Tick]:
+def _trial(folder: Path, release: Path, packages: list[Path]) -> Iterator[Tick]:
     """The ticks of the process that runs the model. If it ends early, the check at which it ended fails."""
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "ticks"
         command = [sys.executable, "-m", "lambda_torch.checking.trial", "--folder", str(folder)]
         command += ["--release", str(release), "--output", str(output)]
-        command += ["--packages", str(packages)] if packages else []
+        command += ["--packages", *map(str, packages)] if packages else []
         tools = str(Path(__file__).parents[2])
         # One thread, as a function of up to 1,769 MB has one processor: the answers do not depend on this machine's load.
         environment = {**os.environ, "PYTHONPATH": tools, "OMP_NUM_THREADS": "1"}

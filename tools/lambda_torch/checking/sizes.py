@@ -1,14 +1,12 @@
 """How large function and layer will be, without a build: what is installed here, times what the builder has measured."""
 
-import shutil
 import sys
-import tempfile
 from importlib import metadata
 from pathlib import Path
 
 from lambda_torch import project
 from lambda_torch.checking.ticks import Tick
-from lambda_torch.packages import resolving
+from lambda_torch.packages import layer_list, resolving
 from lambda_torch.scaffold import build_files
 
 # `make layer` builds nothing larger, and `sam build` uses the same builder.
@@ -41,10 +39,10 @@ def tick(folder: Path, packages: Path | None) -> Tick:
     more = 0
     if packages is not None:
         wheels, _ = resolving.resolve(package / resolving.FILE_NAME)
-        if build_files.place_of(wheels) == "layer":
-            more = _in_layer(packages)
-        else:
+        if build_files.place_of(wheels) != "layer":
             function += with_bytecode(_files(packages))
+        elif not _has(project.layer(), wheels):
+            more = layer_list.forecast_of(packages).likely
     total = function + base + more
     parts = f"function {_mb(function)}, layer {_mb(base)}" + (f" and {_mb(more)} for its own packages" if more else "")
     message = f"about {parts}{noted}; Lambda takes {_mb(policy.LIMIT_BYTES)} together"
@@ -65,15 +63,16 @@ def _layer(largest: int) -> tuple[int, str]:
     return sum(file.stat().st_size for file in _files(built)), ""
 
 
-def _in_layer(packages: Path) -> int:
-    """The builder's forecast for the packages. Its own part, which a layer has anyway, does not count again."""
-    from builder.account.forecast import RUN_TIME_BYTES, forecast
-
-    with tempfile.TemporaryDirectory() as scratch:
-        # The forecast adds bytecode itself, so it must not see that of this machine.
-        plain = Path(scratch) / "python"
-        shutil.copytree(packages, plain, ignore=shutil.ignore_patterns("__pycache__"))
-        return max(forecast(plain, None).likely - RUN_TIME_BYTES, 0)
+def _has(layer: Path | None, wheels: list[resolving.ModelWheel]) -> bool:
+    """Whether a built layer has all of these already."""
+    if layer is None:
+        return False
+    there = {
+        (resolving.normalised(name), version)
+        for entry in (layer / "python").glob("*.dist-info")
+        for name, _, version in [entry.name.removesuffix(".dist-info").rpartition("-")]
+    }
+    return all((wheel.name, wheel.version) in there for wheel in wheels)
 
 
 def _installed_files() -> list[Path]:

@@ -237,7 +237,7 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser()
     for name in ("--folder", "--release", "--output"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--packages", type=Path)
+    parser.add_argument("--packages", type=Path, nargs="*", default=[])
     asked = parser.parse_args()
     from lambda_torch.packages import local
 

@@ -125,8 +125,9 @@ def options_of(
     if shipped_emulator:
         software.emulator_binary()  # fails on an unsupported machine, before the long work
     chosen = software.choose(layer, reports_to(console).step)
-    if model is not None and (packages := local.installed(model, reports_to(console).step)) is not None:
-        chosen = chosen.after(packages)
+    own = None if model is None else local.installed(model, reports_to(console).step)
+    for packages in (local.of_layer(reports_to(console).step), own):
+        chosen = chosen if packages is None else chosen.after(packages)
     golden = golden_of(model)
     if release is None:
         release, golden = (own_release(), golden) if model is None else (release_of(model, console), golden)
@@ -190,8 +191,8 @@ def release_of(model: Path, console: "Console") -> Path:
     console.print(f"{release} has no release yet: running {maker}")
     from lambda_torch.packages import local
 
-    packages = local.installed(model, lambda text: console.print(text))
-    folders = [project.SRC, *([packages] if packages else [])]
+    packages = (local.installed(model, console.print), local.of_layer(console.print))
+    folders = [project.SRC, *(each for each in packages if each is not None)]
     path = os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, str(maker), "--output", str(release)]
     if subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode:

@@ -108,7 +108,8 @@ def command(
             f"{template} is not the template of this project: it has no {error}. Next: name it with --template."
         ) from error
     table = PriceTable.read()
-    metrics = sum(len(emf.DIMENSIONS_OF.get(name, emf.DIMENSIONS)) for name in emf.UNITS)
+    written = [name for name in emf.UNITS if stack.streams or name not in emf.OF_PIECES]
+    metrics = sum(len(emf.DIMENSIONS_OF.get(name, emf.DIMENSIONS)) for name in written)
     chosen = volumes or VOLUMES
     months = [MonthOfRequests(count, ms, cold_share, cold_ms, release_mb, metrics) for count in chosen]
     tally = Tally(table, free_tier)

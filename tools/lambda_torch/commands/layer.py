@@ -1,4 +1,4 @@
-"""`lambda-torch layer`: show what is in a layer, record what your own model uses of torch, publish it, update torch."""
+"""`lambda-torch layer`: add packages to a layer, show what is in it, record what your own model uses, publish it."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lambda_torch import project
-from lambda_torch.commands import layer_doctor, layer_publish
+from lambda_torch.commands import layer_doctor, layer_packages, layer_publish
 from lambda_torch.commands._model import model_option
 from lambda_torch.commands._tables import megabytes, print_table
 
@@ -24,7 +24,7 @@ SMALLEST_PART = 5000
 
 @click.group()
 def command() -> None:
-    """Show what is in a layer, record what your own model uses of torch, publish the layer, and prepare a new torch.
+    """Add packages to the layer, show what is in it, record what your own model uses, publish it, prepare a new torch.
 
     `make layer` builds the layer.
     """
@@ -33,6 +33,9 @@ def command() -> None:
 
 command.add_command(layer_publish.publish)
 command.add_command(layer_doctor.doctor)
+command.add_command(layer_packages.add)
+command.add_command(layer_packages.remove)
+command.add_command(layer_packages.show)
 
 
 @command.command()

@@ -37,6 +37,9 @@ class Environment:
         on_line: called with each line of the function's log, in a thread.
     """
 
+    HOST = "127.0.0.1"
+    """Where the Runtime API listens. Another kind of environment may have its process elsewhere."""
+
     def __init__(
         self, function: Function, processes: Processes, folder: Path, name: str, on_line: LineSink | None = None
     ) -> None:
@@ -74,8 +77,8 @@ class Environment:
         except OSError as error:
             raise EmulatorError(f"{self.name} has no folder for its /tmp: {error}") from error
         try:
-            port = await self._api.open()
-            self._child = await asyncio.to_thread(self._spawn, port)
+            port = await self._api.open(self.HOST)
+            self._child = await asyncio.to_thread(self._spawn, f"{self.HOST}:{port}")
             if self.init_ms is None:
                 self._start_clock()
         except BaseException:
@@ -83,18 +86,23 @@ class Environment:
             shutil.rmtree(self._scratch, ignore_errors=True)
             raise
 
-    def _spawn(self, port: int) -> Child:
-        function, loop = self._function, self._loop
+    def command(self, runtime_api: str) -> tuple[list[str], dict[str, str]]:
+        """The command line and the variables of the function's process. Its Runtime API is at `runtime_api`."""
+        function = self._function
         # -I -S: the developer's own packages cannot be imported. -B: on Lambda, /var/task and /opt cannot be written.
         command = [interpreter(), "-I", "-S", "-B", "-u", str(BOOTSTRAP), function.handler]
-        variables = function.environment(self._scratch) | _of_the_runtime(function, port)
+        return command, function.environment(self._scratch) | runtime_variables(function, runtime_api)
+
+    def _spawn(self, runtime_api: str) -> Child:
+        loop = self._loop
+        command, variables = self.command(runtime_api)
 
         def on_end(status: int) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
                 loop.call_soon_threadsafe(self._process_ended, status)
 
         self._started = time.perf_counter()
-        return self._processes.start(self.name, command, variables, function.code, self._on_line, on_end)
+        return self._processes.start(self.name, command, variables, self._function.code, self._on_line, on_end)
 
     # What the Runtime API reports
 
@@ -226,11 +234,11 @@ class Environment:
         await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
 
-def _of_the_runtime(function: Function, port: int) -> dict[str, str]:
+def runtime_variables(function: Function, runtime_api: str) -> dict[str, str]:
     """The variables that Lambda's runtime has beside the function's."""
     return {
         "_HANDLER": function.handler,
-        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
+        "AWS_LAMBDA_RUNTIME_API": runtime_api,
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}",
     }

@@ -62,7 +62,7 @@ class Delivery:
 
 
 class RuntimeApi:
-    """The Runtime API on a free loopback port, for one process. For one event loop.
+    """The Runtime API on a free port, for one process. For one event loop.
 
     Args:
         arn: of the function.
@@ -93,10 +93,10 @@ class RuntimeApi:
         self.queued: Delivery | None = None
         """What it gets as soon as it asks."""
 
-    async def open(self) -> int:
-        """Listen. Returns the port."""
+    async def open(self, host: str = "127.0.0.1") -> int:
+        """Listen on an address of this machine. Returns the port."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self._dispatch, self._connections), "127.0.0.1", 0)
+        self._server = await loop.create_server(lambda: Connection(self._dispatch, self._connections), host, 0)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 

@@ -60,13 +60,36 @@ def installed(folder: Path, report: Report, build: Path = project.BUILD) -> Path
     Raises:
         PackagesError: pip cannot install them.
     """
-    file = requirements_of(folder)
+    return installed_from(requirements_of(folder), report, build)
+
+
+def of_layer(report: Report) -> Path | None:
+    """The folder with the packages that a checkout adds to its layer (`layer_list.EXTRA`). None if there are none.
+
+    Raises:
+        PackagesError: pip cannot install them.
+    """
+    return installed_from(project.LAYER_SOURCE / "extra-requirements.txt", report)
+
+
+def installed_from(file: Path, report: Report, build: Path = project.BUILD, shown: Path | None = None) -> Path | None:
+    """The folder with what a requirements file names, installed now if it is not there. None if it names nothing.
+
+    Args:
+        file: the requirements.
+        report: called with one sentence before pip works.
+        build: the folder for what commands make.
+        shown: the file that the sentence names, for a copy of it.
+
+    Raises:
+        PackagesError: pip cannot install it.
+    """
     if not resolving.lines_of(file):
         return None
     target = build / "emulator" / f"model-{resolving.key_of(file)}"
     if target.is_dir():
         return target
-    report(f"Installing what {_shown(file)} names (once)")
+    report(f"Installing what {_shown(shown or file)} names (once)")
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="model-", dir=target.parent))
     try:
@@ -89,15 +112,15 @@ def installed(folder: Path, report: Report, build: Path = project.BUILD) -> Path
     return target
 
 
-def missing(folder: Path, packages: Path | None) -> list[MissingModule]:
-    """The modules that the model imports, and that neither Lambda's function nor its requirements have.
+def missing(folder: Path, *packages: Path | None) -> list[MissingModule]:
+    """The modules that the model imports, and that neither Lambda's function nor these folders of packages have.
 
     This process may have them all the same: what only the developer's environment has is missing on Lambda.
     """
     file = requirements_of(folder)
     found = []
     for place in modules.foreign_imports(project.model_package(folder)):
-        if packages is not None and PathFinder.find_spec(place.module, [str(packages)]) is not None:
+        if PathFinder.find_spec(place.module, [str(each) for each in packages if each is not None]) is not None:
             continue
         distribution = modules.distribution_of(place.module)
         found.append(
@@ -108,24 +131,28 @@ def missing(folder: Path, packages: Path | None) -> list[MissingModule]:
     return found
 
 
-def require(folder: Path, report: Report) -> Path | None:
-    """Install the model's packages and check that its files import nothing else.
+def require(folder: Path, report: Report) -> list[Path]:
+    """Install the packages of the model and of the layer, and check that the model's files import nothing else.
+
+    Returns:
+        The folders with them.
 
     Raises:
         PackagesError: a module is missing, or pip cannot install a package.
     """
-    packages = installed(folder, report)
-    absent = missing(folder, packages)
+    packages = [each for each in (installed(folder, report), of_layer(report)) if each is not None]
+    absent = missing(folder, *packages)
     if absent:
         raise PackagesError("\n".join(map(str, absent)))
     return packages
 
 
-def use(packages: Path | None) -> None:
-    """Make the model's packages importable in this process, before all others."""
-    if packages is not None and str(packages) not in sys.path:
-        sys.path.insert(0, str(packages))
-        importlib.invalidate_caches()
+def use(packages: list[Path]) -> None:
+    """Make these folders of packages importable in this process, before all others."""
+    for folder in reversed(packages):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+            importlib.invalidate_caches()
 
 
 def _version_here(distribution: str) -> str:

@@ -75,8 +75,12 @@ def key_of(file: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def resolve(file: Path) -> tuple[list[ModelWheel], list[str]]:
+def resolve(file: Path, *, only_wheels: bool = False) -> tuple[list[ModelWheel], list[str]]:
     """What a file needs beside what Lambda's function has, in the versions that fit the layer's.
+
+    Args:
+        file: the requirements.
+        only_wheels: take no source distribution, as the builder of the layer does.
 
     Returns:
         The distributions, sorted by name, and the options with which pip finds them.
@@ -90,6 +94,7 @@ def resolve(file: Path) -> tuple[list[ModelWheel], list[str]]:
         report = Path(folder) / "report.json"
         arguments = ["install", "--dry-run", "--ignore-installed", "--report", str(report)]
         arguments += [f"--constraint={pins}" for pins in PINS] + ["--requirement", str(file)]
+        arguments += ["--only-binary=:all:"] if only_wheels else []
         options: list[str] = []
         done = pip(arguments)
         if done.returncode and "+cpu" in done.stderr:

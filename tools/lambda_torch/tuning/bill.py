@@ -11,11 +11,15 @@ from lambda_torch.tuning.price_table import PriceTable
 HOURS = 730  # of a month, as AWS's own calculator counts
 SECONDS = HOURS * 3600
 
-# Bytes that a warm request writes into the log, of which a test measures the first. Lambda's own two lines in JSON are
-# platform.start and platform.report. "PutLogEvents": CloudWatch counts 26 bytes more for each line.
+# Bytes that a warm request writes into the log: the line of one request, and what each further one adds whose metrics are
+# in the same line (a test measures both). Lambda's own two lines in JSON are platform.start and platform.report.
+# "PutLogEvents": CloudWatch counts 26 bytes more for each line.
 REQUEST_LINE_BYTES = 750
+GATHERED_BYTES = 8
 PLATFORM_LINES_BYTES = 365
-LINE_OVERHEAD_BYTES = 3 * 26
+LINE_OVERHEAD_BYTES = 26
+# One line has the metrics of so many requests at most.
+MOST_GATHERED = 100
 # A first request's line carries its start as well.
 START_BYTES = 700
 
@@ -46,6 +50,8 @@ class BilledStack:
         alarm_metrics: metrics that alarms look at.
         dashboards: how many there are.
         log_days: days that logs are kept.
+        log_seconds: the least seconds between two lines of requests in an environment; 0 for a line of each.
+        streams: whether answers may come in pieces, which two of the metrics count.
         traced: whether X-Ray traces requests.
         snapshots: whether environments start from a snapshot.
     """
@@ -58,6 +64,8 @@ class BilledStack:
     alarm_metrics: int
     dashboards: int
     log_days: int
+    log_seconds: float
+    streams: bool
     traced: bool
     snapshots: bool
 
@@ -112,9 +120,16 @@ def billed_stack(template: StackTemplate) -> BilledStack:
         alarm_metrics=sum(_metrics(alarm) for alarm in alarms),
         dashboards=len(template.of_type("AWS::CloudWatch::Dashboard")),
         log_days=int(template.parameters.get("LogRetentionDays", 30)),
+        log_seconds=_log_seconds(template),
+        streams=template.parameters.get("ResponseStreaming", "off") != "off",
         traced=function.get("Tracing") == "Active",
         snapshots=function.get("SnapStart", {}).get("ApplyOn") == "PublishedVersions",
     )
+
+
+def _log_seconds(template: StackTemplate) -> float:
+    parameters = template.parameters
+    return 0.0 if parameters.get("LogRequests") == "on" else float(parameters.get("LogSeconds", 0))
 
 
 def _metrics(alarm: dict[str, Any]) -> int:
@@ -161,6 +176,17 @@ DOORS: dict[str, Door] = {
 }
 
 
+def request_lines(stack: BilledStack, invocations: float, environments: float, starts: float) -> float:
+    """The lines of requests in a month whose requests come evenly: those of starts, and one in each `log_seconds`.
+
+    Requests that come in bursts share lines too where this counts one for each, so the true number is lower.
+    """
+    if not stack.log_seconds:
+        return invocations
+    regular = max(environments * SECONDS / stack.log_seconds, invocations / MOST_GATHERED)
+    return min(invocations, regular + starts)
+
+
 def month_bill(tally: Tally, stack: BilledStack, month: MonthOfRequests, door: str) -> dict[str, float]:
     """US dollars of a month by part.
 
@@ -184,8 +210,12 @@ def month_bill(tally: Tally, stack: BilledStack, month: MonthOfRequests, door: s
     calls = QUEUE_CALLS * month.requests if door == "queue" else 0
     waiting = QUEUE_POLLERS * SECONDS / QUEUE_POLL_SECONDS if stack.has_queue else 0
     looks = min(invocations, environments * SECONDS / REFRESH_SECONDS)
-    each = REQUEST_LINE_BYTES + PLATFORM_LINES_BYTES + LINE_OVERHEAD_BYTES
-    log_gb = (invocations * each + starts * START_BYTES) / GB
+    # A message and a batch have a line each.
+    gathers = door not in ("queue", "bulk file")
+    lines = request_lines(stack, invocations, environments, starts) if gathers else invocations
+    ours = lines * (REQUEST_LINE_BYTES + LINE_OVERHEAD_BYTES) + (invocations - lines) * GATHERED_BYTES
+    platform = invocations * (PLATFORM_LINES_BYTES + 2 * LINE_OVERHEAD_BYTES)
+    log_gb = (ours + platform + starts * START_BYTES) / GB
     compute = tally.table[f"lambda-{stack.architecture}"]
     per_second = invocations / SECONDS
     traces = min(invocations, SECONDS * (min(per_second, 1) + TRACED_SHARE * max(per_second - 1, 0)))

@@ -16,6 +16,7 @@ from builder.native.layout import COLD_RULES
 from builder.native.page_set import PAGE_BYTES
 from builder.native.selection import libraries_of
 from builder.profile.profiles import KEYED, Profile
+from builder.python import extras
 from builder.python.tiers import RecordedModules, classify
 from builder.stage import policy
 
@@ -120,7 +121,7 @@ def _of_other_files(staged: Path, libraries: list[str], profile: Profile | None)
     recorded = RecordedModules((), frozenset(), frozenset())
     if profile is not None:
         recorded = RecordedModules(profile.hot, profile.warm, profile.sources)
-    tiers = classify(list(files), recorded, ())
+    tiers = classify(list(files), recorded, (), extras.choose(staged, list(files)).packed)
     ratios = {
         **dict.fromkeys(tiers.modules, COLD_SOURCE if profile else SOURCE),
         **dict.fromkeys(tiers.warm, WARM_SOURCE),

@@ -65,12 +65,16 @@ def graphs() -> dict[str, str]:
 
 
 def templates() -> dict[str, str]:
-    """A template with a loop, a filter and escaping."""
+    """A template with a loop, a filter and escaping, in the open and in the sandbox, where language models' templates run."""
     import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = jinja2.Environment(autoescape=True)
-    template = environment.from_string("{% for word in words %}{{ word | upper }} {% endfor %}")
-    return {"text": template.render(words=["a", "<b>"])}
+    source = "{% for word in words %}{{ word | upper }} {% endfor %}"
+    environments = {
+        "text": jinja2.Environment(autoescape=True),
+        "sandboxed": ImmutableSandboxedEnvironment(autoescape=True),
+    }
+    return {name: each.from_string(source).render(words=["a", "<b>"]) for name, each in environments.items()}
 
 
 def file_systems() -> dict[str, str]:

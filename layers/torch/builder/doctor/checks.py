@@ -215,17 +215,18 @@ def profile(wheel: Examined, numpy: str, folder: Path) -> Iterator[Finding]:
         yield Finding(part, where, row, FITS, text)
 
 
-def size(tree: Path, built: dict[str, Any] | None, budget_bytes: int) -> Iterator[Finding]:
+def size(tree: Path, machine: str, built: dict[str, Any] | None, budget_bytes: int) -> Iterator[Finding]:
     """What the layer will have.
 
     Args:
         tree: The wheels' files without what is left out. Its libraries are stripped here.
+        machine: Their architecture, as `uname -m` has it.
         built: The ledger of the last build (`report.json`), for the packages that are not among the wheels.
         budget_bytes: What the layer may have.
     """
     part, where = "sizes", "account/forecast.py"
     try:
-        strip.take_out(tree)
+        strip.take_out(tree, machine)
         expected = forecast.forecast(tree, None)
     except BuildError as error:
         yield Finding(part, where, "forecast", SKIPPED, error.cause)

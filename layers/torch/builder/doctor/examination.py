@@ -52,5 +52,5 @@ def examine(
         pinned = numpy.version if numpy else checks.pinned_version("numpy", requirements)
         found += checks.profile(torch, pinned, profiles)
         progress("add up what the layer will have")
-        found += checks.size(tree, built, budget_bytes)
+        found += checks.size(tree, checks.machine_of(torch), built, budget_bytes)
     return found

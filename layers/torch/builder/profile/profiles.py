@@ -164,6 +164,16 @@ def file_name(target: Target, what: str) -> str:
     return f"torch-{target.versions['torch']}-{target.python}-{target.machine}-{what}.json"
 
 
+def held_elsewhere(folder: Path, target: Target) -> HeldModules:
+    """The held modules of a profile for the same versions and architecture on another Python; none if there is none."""
+    for path in sorted(folder.glob("*.json")):
+        profile = Profile.load(path)
+        same = (profile.versions, profile.machine) == (target.versions, target.machine)
+        if same and profile.held.modules:
+            return profile.held
+    return HeldModules()
+
+
 def find(folder: Path, target: Target) -> Profile | None:
     """The union of all profiles in the folder that fit; None if none does."""
     fitting = [profile for path in sorted(folder.glob("*.json")) if (profile := Profile.load(path)).fits(target)]

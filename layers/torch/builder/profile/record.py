@@ -5,6 +5,7 @@ at its first touch. `recorder` notes the modules, inside the process. Which kern
 workload runs once with each capability that this CPU has, and the profile is the union.
 """
 
+import itertools
 import platform
 import re
 import shutil
@@ -22,6 +23,7 @@ from builder.native import compile_pager, split
 from builder.native.page_set import PageSet
 from builder.native.selection import libraries_of
 from builder.profile import profiles
+from builder.python.deferred.planning import HeldModules
 from builder.python.deferred.search import search
 from builder.python.tiers import module_name
 from builder.stage.prune import link
@@ -81,6 +83,10 @@ class Recorded(NamedTuple):
             self.sources | other.sources,
         )
 
+
+# For a person who waits. The step "record" (`report.json`) took 397 s for CPython 3.12 on two cores with other work. A search
+# that begins from nothing takes longer.
+MINUTES = 10
 
 NOTHING = Recorded(PageSet(), (), frozenset())
 
@@ -161,18 +167,48 @@ class RecordingTree:
 
 
 def record_workload(
-    staged: Path, work: Path, target: profiles.Target, progress: Callable[[str], None] = lambda _text: None
+    staged: Path,
+    work: Path,
+    target: profiles.Target,
+    progress: Callable[[str], None] = lambda _text: None,
+    known: HeldModules = HeldModules(),  # noqa: B008 -- a tuple
 ) -> profiles.Profile:
     """The profile of the shipped workload. Modules that only the checks of code outside the workload import are warm.
 
     The profile also says which modules can wait, since that depends on the same wheels and on the same workload.
+
+    Args:
+        staged: The tree after strip.
+        work: A folder for scratch files.
+        target: What the tree is.
+        progress: Called with a line of text as each part starts.
+        known: What was found for the same versions on another Python: the search begins there.
     """
+    parts = len(capabilities(target.machine)) + 2
     with RecordingTree(staged, work) as tree:
-        hot, names = _under_each_capability(tree, ["-m", "builder.workload"], {}, [], progress)
-        progress("find the modules of code that the workload does not touch")
+        hot, names = _under_each_capability(tree, ["-m", "builder.workload"], {}, [], _counted(progress, parts))
+        progress(f"{parts - 1} of {parts}: find the modules of code that the workload does not touch")
         with tempfile.TemporaryDirectory(dir=work) as outputs:
             warm = tree.run(["-m", "builder.cold_checks", "--output", outputs], {})
-    return replace(_profile(target, names, hot, warm.modules), held=search(staged, work, progress))
+    held = search(staged, work, lambda text: progress(f"{parts} of {parts}: {text}"), known.running)
+    return replace(_profile(target, names, hot, warm.modules), held=held)
+
+
+def _counted(progress: Callable[[str], None], parts: int) -> Callable[[str], None]:
+    """Progress whose lines begin with their number."""
+    numbers = itertools.count(1)
+    return lambda text: progress(f"{next(numbers)} of {parts}: {text}")
+
+
+def what_it_takes(target: profiles.Target) -> str:
+    """What recording is about to do, and for how long, as one sentence."""
+    versions = " and ".join(f"{name} {version}" for name, version in sorted(target.versions.items(), reverse=True))
+    kinds = ", ".join(capability.name for capability in capabilities(target.machine))
+    return (
+        f"no recorded profile fits these builds of {versions} on {target.python}, {target.machine}. So the build runs a "
+        f"workload for each kind of CPU ({kinds}), and tries which modules can wait. That takes about {MINUTES} minutes on "
+        "two cores, and only once: the profile is kept."
+    )
 
 
 def record_command(

@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from builder import paths
 from builder.memo import NOTHING_KEPT, Memo
-from builder.python import archive_writer, bytecode, source_changes
+from builder.python import archive_writer, bytecode, extras, kept_answers, source_changes
 from builder.python.archive_writer import Blob, BlobGroup
 from builder.python.deferred import planning as plans
 from builder.python.deferred.sources import SourceTree
 from builder.python.import_table import import_table
 from builder.python.records import write_records
-from builder.python.tiers import PACKED, RecordedModules, Tiers, classify, module_name
+from builder.python.tiers import PACKED, USED_ALONE, RecordedModules, Tiers, classify, module_name
+from builder.stage import policy
 from builder.stage.prune import link
 from torch_layer import ARCHIVE_FILE
 
@@ -48,7 +49,7 @@ def bundle(
     recorded: RecordedModules,
     *,
     held: plans.HeldModules = plans.HeldModules(),  # noqa: B008 -- a tuple
-    packed: frozenset[str] = PACKED,
+    packed: frozenset[str] | None = None,
     memo: Memo = NOTHING_KEPT,
     progress: Callable[[float], None] = lambda _part: None,
 ) -> Bundled:
@@ -59,14 +60,15 @@ def bundle(
         output: A folder that does not exist.
         recorded: What the workload and the checks imported.
         held: Which modules of torch and of NumPy wait until they are touched.
-        packed: Top-level packages whose modules may leave the file system.
+        packed: Top-level packages whose modules may leave the file system. None: `extras.choose` says which.
         memo: Where bytecode and compressed blocks are kept for the next build.
         progress: Called with the part that is done, 0 to 1.
     """
     files = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
     deferral = _Deferral(staged, held)
     recorded = recorded._replace(warm=recorded.warm | source_changes.MODULES)
-    tiers = classify(files, recorded, deferral.modules, packed)
+    chosen = extras.choose(staged, files).packed if packed is None else packed
+    tiers = classify(files, recorded, deferral.modules, chosen)
 
     _copy(staged, output, (path for path in files if path not in tiers.packed))
     texts = {path: (staged / path).read_bytes() for path in files if path.endswith(".py")}
@@ -85,19 +87,21 @@ def bundle(
         output / "torch_layer" / ARCHIVE_FILE,
         {
             "magic": MAGIC_NUMBER,
+            "machine": policy.running_machine(),
             "table": import_table(files, tiers.modules, tiers.packages),
             "plans": deferral.run_time_plans,
         },
-        _groups(tiers, texts, codes),
+        [*_groups(tiers, texts, codes), _answers(kept_answers.ask(staged, tiers.packages, texts, memo))],
         memo=memo,
         progress=lambda part: progress((1 + 2 * part) / 3),
     )
     for package in tiers.packages:
         _write_stub(output, package)
     return Bundled(
-        hot=len(tiers.hot),
+        hot=len(tiers.hot) + len(tiers.extra),
         warm=len(tiers.warm),
-        cold=len(tiers.modules) - len(tiers.hot) - len(tiers.warm),
+        cold=len(tiers.modules)
+        - len(tiers.compiled),  # of an extra module the bytecode is kept, wherever its source lies
         source_bytes=sum(len(texts[path]) for path in tiers.modules),
         bytecode_bytes=sum(map(len, codes.values())),
         archive_bytes=archive_bytes,
@@ -150,15 +154,26 @@ def _groups(tiers: Tiers, texts: Mapping[str, bytes], codes: Mapping[str, bytes]
     def far(blobs: Iterable[Blob]) -> BlobGroup:
         return BlobGroup(list(blobs), block_bytes=archive_writer.FAR_BLOCK_BYTES)
 
-    # A source that this Python cannot compile has no code to lie beside.
-    cold = sorted([*tiers.cold, *(path for path in tiers.compiled if path not in codes)])
+    alone = [path for path in tiers.warm if path.split("/")[0] in USED_ALONE]
+    # A source that this Python cannot compile has no code to lie beside. One of these may be read as text too.
+    cold = {*tiers.cold, *(path for path in tiers.compiled if path not in codes)}
+    # Those of extra packages have blocks of their own, so that the others are the same with and without them.
+    own = {path for path in cold if path.split("/")[0] in PACKED}
     return [
         code_first(path for path in tiers.hot if path not in tiers.deferred),
         code_first(path for path in tiers.hot if path in tiers.deferred),
         BlobGroup([sources[path] for path in tiers.read_as_text if path in sources]),
-        code_first(tiers.warm),
-        far(sources[path] for path in cold if path in sources),
+        code_first(alone),
+        code_first(path for path in tiers.warm if path not in alone),
+        far(sources[path] for path in sorted(own) if path in sources),
+        code_first(path for path in tiers.extra if path not in cold),
+        far(sources[path] for path in sorted(cold - own) if path in sources),
     ]
+
+
+def _answers(answers: Mapping[str, bytes]) -> BlobGroup:
+    """The answers that packages find out from their own sources. They are read as bytecode is."""
+    return BlobGroup([Blob(key, True, answer) for key, answer in answers.items()])
 
 
 def _compile(

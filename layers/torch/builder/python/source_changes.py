@@ -11,7 +11,7 @@ from builder.errors import BuildError
 
 
 class SourceChange(NamedTuple):
-    """A line of a module and what is compiled in its place."""
+    """A line of a module, or several, and what is compiled in its place."""
 
     path: str  # of the source, below the layer's root
     line: str
@@ -26,10 +26,35 @@ CHANGES = (
         'with __import__("io").BytesIO(spec.loader.get_data(module)) as f:',
         "torch_key hashes the sources of all of torch: their loaders have them, and most are no files",
     ),
+    SourceChange(
+        "transformers/utils/import_utils.py",
+        "    spec = importlib.util.spec_from_file_location(name, location, submodule_search_locations=[path])",
+        "    spec = importlib.util.spec_from_file_location("
+        "name, location, loader=type(__loader__)(name, location), submodule_search_locations=[path])",
+        "loads the package by its path once more: the layer's loader has it",
+    ),
+    SourceChange(
+        "transformers/utils/import_utils.py",
+        "@lru_cache\ndef define_import_structure(",
+        "@__import__('torch_layer.answers').answers.cached\ndef define_import_structure(",
+        "reads the source of every model to learn what it exports: the builder has kept the answers",
+    ),
 )
 
 MODULES = frozenset(change.path.removesuffix(".py").replace("/", ".") for change in CHANGES)
 """Names of the modules that are changed."""
+
+
+def unfit(texts: Mapping[str, bytes]) -> str:
+    """The path of a source among these that a change does not fit; empty if there is none."""
+    return next(
+        (
+            change.path
+            for change in CHANGES
+            if change.path in texts and texts[change.path].count(change.line.encode()) != 1
+        ),
+        "",
+    )
 
 
 def applied(texts: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -15,6 +15,9 @@ from builder.errors import RequirementsError
 LIMIT_BYTES = 262_144_000
 # What this layer may take of it: the rest is the user's own code. Decimal bytes.
 BUDGET_BYTES = 200_000_000
+# The same for a layer that brings packages of the user's own, which the function then does not have: its own code and
+# requirements take some 15 MB.
+BUDGET_WITH_EXTRAS_BYTES = 235_000_000
 
 
 class RuntimePolicy(NamedTuple):
@@ -109,6 +112,27 @@ def running_machine() -> str:
     if machine not in MACHINES:
         raise RequirementsError(f"Lambda has no {machine} processors", f"build on {' or '.join(MACHINES)}")
     return machine
+
+
+def require_architecture(wanted: str) -> None:
+    """Refuse to build for other processors than this machine's: pip and the recording run on what the layer is for.
+
+    Args:
+        wanted: As Lambda calls it (`arm64`), or as `uname -m` does (`aarch64`).
+
+    Raises:
+        RequirementsError: this machine is another one, or Lambda has no such processors.
+    """
+    machine = running_machine()
+    named = {"arm64": "aarch64"}.get(wanted, wanted)
+    if named not in MACHINES:
+        raise RequirementsError(f"Lambda has no {wanted} processors", "choose x86_64 or arm64")
+    if named != machine:
+        raise RequirementsError(
+            f"the layer is wanted for {wanted}, and this machine is {machine}: a layer is built on the processors that it is for",
+            f"build on a machine with {wanted} processors (an EC2 instance of that kind, or a CI runner), or build for this "
+            f"one: Architecture={'arm64' if machine == 'aarch64' else machine}",
+        )
 
 
 def normalised(name: str) -> str:

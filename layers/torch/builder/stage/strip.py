@@ -4,6 +4,7 @@ strip has corrupted libraries that patchelf rewrote before: https://github.com/p
 https://github.com/NixOS/patchelf/issues/10. The rules leave those alone, and every result has to load afterwards.
 """
 
+import platform
 import re
 import shutil
 import subprocess
@@ -47,16 +48,24 @@ def rule_for(path: str) -> StripRule:
     return next(rule for rule in RULES if re.match(rule.pattern, path))
 
 
-def require_tool() -> str:
+def require_tool(machine: str = "") -> str:
     """The `strip` command.
+
+    Args:
+        machine: The architecture of the libraries, as `uname -m` has it; empty for this machine's.
 
     Raises:
         BuildError: There is none.
     """
-    tool = shutil.which("strip")
+    if machine in ("", platform.machine()):
+        tool, package = shutil.which("strip"), "binutils"
+    else:
+        tool = shutil.which(f"{machine}-linux-gnu-strip")
+        package = f"binutils-{machine.replace('_', '-')}-linux-gnu"
     if tool is None:
         raise BuildError(
-            "there is no strip on this machine", "install binutils (apt-get install binutils, dnf install binutils)"
+            f"there is no strip for {machine or platform.machine()} on this machine",
+            f"install binutils (apt-get install {package}, dnf install {package})",
         )
     return tool
 
@@ -83,13 +92,17 @@ def strip(tree: Path) -> Stripped:
     return taken._replace(loaded=after.loaded)
 
 
-def take_out(tree: Path) -> Stripped:
+def take_out(tree: Path, machine: str = "") -> Stripped:
     """Take the symbol tables out of the ELF files of `tree`, by rule; each is replaced by a new file. None is loaded.
 
+    Args:
+        tree: A folder of packages.
+        machine: Their architecture, as `uname -m` has it; empty for this machine's.
+
     Raises:
-        BuildError: There is no `strip`, or it fails.
+        BuildError: There is no `strip` for it, or it fails.
     """
-    tool = require_tool()
+    tool = require_tool(machine)
     files = saved = kept = 0
     for path in elf_files(tree):
         name = path.relative_to(tree).as_posix()

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel
 from pydantic_core import PydanticCustomError
 
 from serving.http import events, responses, streaming, validation
@@ -16,16 +17,13 @@ from serving.http.service import Invocation, Service
 from serving.releases.slot import LoadedRelease
 from serving.telemetry import receipts
 
+A = TypeVar("A", ChatCompletionRequest, EmbeddingsRequest)
+
 
 def chat_completions(service: Service, request: HttpRequest, invocation: Invocation) -> HttpResponse:
     """`POST /v1/chat/completions`: the answer at once, or as events."""
-    name = name_of(service)
-    with receipts.phase("parse"):
-        text = events.body_of(request, service.settings.max_body_bytes)
-        asked = validation.parse(ChatCompletionRequest, text)
-        refusals.check_name(asked.model, name)
-        parsed = completions.model_request(asked, service.model.Request)
-    reply = ChatAnswer(name, with_usage=asked.wants_usage)
+    text, asked, parsed = _read(service, request, ChatCompletionRequest, completions.model_request)
+    reply = ChatAnswer(asked.model, with_usage=asked.wants_usage)
     begin = streaming.of_model(parsed)
 
     def start(release: LoadedRelease, seconds_left: Callable[[], float]) -> Iterator[Any]:
@@ -57,26 +55,36 @@ def _seconds_left(invocation: Invocation) -> Callable[[], float]:
     reader = invocation.reader
     if reader is None:
         return lambda: math.inf
-    return reader.model_seconds
+    return reader.whole_seconds
 
 
 def embeddings(service: Service, request: HttpRequest, _invocation: Invocation) -> HttpResponse:
     """`POST /v1/embeddings`: a vector for each text."""
-    name = name_of(service)
-    with receipts.phase("parse"):
-        text = events.body_of(request, service.settings.max_body_bytes)
-        asked = validation.parse(EmbeddingsRequest, text)
-        refusals.check_name(asked.model, name)
-        parsed = vectors.model_request(asked, service.model.Request)
+    text, asked, parsed = _read(service, request, EmbeddingsRequest, vectors.model_request)
     with service.follower.use(lambda: events.canary_key(request, text)) as release:
         model: Any = release.model
         validation.check(model, parsed)
         with receipts.phase("predict"):
             (response,) = model.predict([parsed])
             tokens = model.count_tokens(parsed)
-    body = responses.json_text(vectors.answer(asked, response.root, tokens, name))
+    body = responses.json_text(vectors.answer(asked, response.root, tokens, asked.model))
     responses.check_size(body)
     return responses.success(body, release.version)
+
+
+def _read(
+    service: Service, request: HttpRequest, kind: type[A], to_model: Callable[[A, type[BaseModel]], BaseModel]
+) -> tuple[str, A, BaseModel]:
+    """The body's text, OpenAI's parameters in it, and the model's own request for them.
+
+    Raises:
+        HttpError: 404 for the name of another model, or what is wrong with the request.
+    """
+    with receipts.phase("parse"):
+        text = events.body_of(request, service.settings.max_body_bytes)
+        asked = validation.parse(kind, text)
+        refusals.check_name(asked.model, name_of(service))
+        return text, asked, to_model(asked, service.model.Request)
 
 
 def models(service: Service, _request: HttpRequest, _invocation: Invocation) -> HttpResponse:

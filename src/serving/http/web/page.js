@@ -140,7 +140,7 @@
       const documents = await answer.json();
       let schema = documents.paths["/predict"].post.requestBody.content["application/json"].schema;
       // Where the API also takes a list of requests, the form is for one request.
-      if (schema.anyOf && schema.anyOf[0].$ref) schema = schema.anyOf[0];
+      if (schema.oneOf && schema.oneOf[0].$ref) schema = schema.oneOf[0];
       const sentences = (resolved(schema, documents).schema.description || "").split("\n\n")[0].replace(/\s+/g, " ");
       const [first, rest] = sentences.match(/^(.*?[.!?])(?:\s+(.*))?$/)?.slice(1) || [sentences, ""];
       if (first) at("title").textContent = first.replace(/\.$/, "");

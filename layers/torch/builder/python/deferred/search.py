@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,20 @@ class _Trials:
             ) from None
 
 
-def search(tree: Path, work: Path, progress: Callable[[str], None] = lambda _text: None) -> HeldModules:
+def search(
+    tree: Path,
+    work: Path,
+    progress: Callable[[str], None] = lambda _text: None,
+    begin_with: Iterable[str] = (),
+) -> HeldModules:
     """The modules of a tree's torch that can be held.
 
     Args:
         tree: a folder of packages, as plain files.
         work: a folder for scratch files.
         progress: called with a line of text as each trial starts.
+        begin_with: modules that run at once in any case: what an earlier search found for the same torch. It saves most of
+            the trials.
 
     Raises:
         BuildError: torch does not work with any set of modules held.
@@ -70,6 +77,7 @@ def search(tree: Path, work: Path, progress: Callable[[str], None] = lambda _tex
     order = [name for name in trials.run("order", "torch") if name in sources]
     error = ""
     running = {name for name in order if rules.is_never_held(name, sources.module(name).source)}
+    running.update(set(begin_with).intersection(order))
     for round_number in range(_ROUNDS):
         held = _held(order, running)
         if not round_number or error:

@@ -1,0 +1,105 @@
+"""Puts the last results of benchmarks into the documents: `make bench-tables`.
+
+A page has `<!-- output of NAME -->` and `<!-- end of output -->` around each table, as docs/cost.md has. A result that is not
+there leaves its table as it is.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lambda_torch import project
+
+RESULTS = project.BUILD / "bench"
+LANGUAGE_MODELS = project.ROOT / "docs" / "language-models.md"
+BENCHMARKS = project.ROOT / "benchmarks" / "README.md"
+# Title, figure, ratio, what the figure is in, and the aim. A ratio of the processor's seconds has no aim of its own.
+CHAT_ROWS = (
+    ("prompt tokens per second", "prompt_tokens_per_second", "prefill_ratio", "", "1.2 or more"),
+    ("new tokens per second", "new_tokens_per_second", "decode_ratio", "", "0.8 or more"),
+    ("first token of a running function", "first_token_ms", "first_token_ratio", " ms", ""),
+    (
+        "first token, from the start of the process",
+        "cold_start_to_first_token_ms",
+        "cold_ratio",
+        " ms",
+        "1.0 or less",
+    ),
+    ("a new token, processor's time", "cpu_ms_per_new_token", "decode_cpu_ratio", " ms", ""),
+    ("the start, processor's time", "cold_start_cpu_ms", "cold_cpu_ratio", " ms", ""),
+)
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Replace what stands between a table's two marks.
+
+    Raises:
+        ValueError: the page has no such table, or several.
+    """
+    before = page.read_text(encoding="utf-8")
+    pattern = re.compile(rf"(<!-- output of {re.escape(name)} -->\n).*?(\n<!-- end of output -->)", re.DOTALL)
+    after, times = pattern.subn(lambda found: f"{found[1]}\n{text}\n{found[2]}", before)
+    if times != 1:
+        raise ValueError(f"{page} has {times} tables between the marks of {name}, and not one")
+    page.write_text(after, encoding="utf-8")
+
+
+def chat(result: dict[str, Any]) -> str:
+    """A table for each memory size, and what it was measured on."""
+    parts = []
+    for memory, found in result["settings"].items():
+        threads = "one thread" if found["threads"] == 1 else f"{found['threads']} threads"
+        lines = [
+            f"| at {int(memory):,} MB, {threads} | this example | llama.cpp | ratio | aim |",
+            "|---|---|---|---|---|",
+        ]
+        for title, figure, ratio, unit, aim in CHAT_ROWS:
+            ours, theirs = (f"{found[each][figure]:,}{unit}" for each in ("torch", "llama.cpp"))
+            lines.append(f"| {title} | {ours} | {theirs} | {found['ratios'][ratio]:.2f} | {aim} |")
+        parts.append("\n".join(lines))
+    machine = result["machine"]
+    base = "the layer" if machine["layer"] else "stock PyTorch"
+    parts.append(
+        f"Measured with PyTorch {machine['torch']} from {base} on {machine['cores']} cores with {machine['capability']}.\n"
+        f"The machine's load was {machine['load']:.0f} at the end."
+    )
+    return "\n\n".join(parts)
+
+
+def soak(result: dict[str, Any]) -> str:
+    """What the soak of clients that go away left behind."""
+    found = result["soak"]
+    unread = 1 - found["ends"]["never"] / found["streams"]
+    left = ", ".join(str(found["left"][name]) for name in ("processes", "threads", "files"))
+    rows = (
+        (f"streams in {found['seconds']} s, of which {unread:.0%} were not read to their end", f"{found['streams']:,}"),
+        ("errors", found["errors"]),
+        ("processes, threads, open files (sockets too) more than before", left),
+        ("open generators", found["open_generators"]),
+        ("resident memory, after / before", f"{found['memory_ratio']:.3f} x"),
+    )
+    return "\n".join(["| the soak | |", "|---|---|", *(f"| {title} | {value} |" for title, value in rows)])
+
+
+TABLES: tuple[tuple[str, str, Path, Callable[[dict[str, Any]], str]], ...] = (
+    ("chat.json", "make bench-chat", LANGUAGE_MODELS, chat),
+    ("local.json", "make soak-streams", BENCHMARKS, soak),
+)
+
+
+def main(results: Path = RESULTS) -> None:
+    """Write what was measured on this machine into the documents."""
+    for file, name, page, table in TABLES:
+        path = results / file
+        if not path.exists():
+            sys.stderr.write(f"{path} is not there, so the table of {name} stays. Next: {name}\n")
+            continue
+        put(page, name, table(json.loads(path.read_text(encoding="utf-8"))))
+        sys.stderr.write(f"{page}: the table of {name}\n")
+
+
+if __name__ == "__main__":
+    main()
