@@ -86,8 +86,8 @@ $(AUDIT)/.ready: requirements/audit.txt
 	@$(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/audit.txt
 	@touch $@
 
-audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template for unsafe settings and all files for secrets; each finding needs an explanation
-	@$(BIN)/python tests/audit/__main__.py $(AUDIT)/bin
+audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template, with every pair of its parameters, for unsafe settings and all files for secrets; each finding needs an explanation
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m audit $(AUDIT)/bin
 
 docs-tables: $(VENV)/.ready ## Put what lambda-torch cost prints today into docs/cost.md
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m unit.tuning.documented_tables
@@ -145,6 +145,9 @@ bench-layer: $(VENV)/.ready ## Measure the layer and its peers; results in build
 
 bench-everyday: $(VENV)/.ready ## Measure everyday things on the layer and on stock PyTorch; results in build/bench/everyday.json (needs make layer)
 	@$(BIN)/python -m benchmarks.everyday
+
+bench-libraries: $(VENV)/.ready ## Measure the first answer through transformers and others, on a layer with them and on stock; results in build/bench/libraries.json
+	@PYTHONPATH=tools:layers/torch $(BIN)/python -m benchmarks.libraries
 
 bench-coldstart: $(VENV)/.ready ## Measure the time to the first answer, and that of the peers; results in build/bench/coldstart.json (needs make layer)
 	@$(BIN)/python -m benchmarks.coldstart

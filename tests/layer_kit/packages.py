@@ -45,9 +45,11 @@ def make_tree(root: Path) -> Path:
     return root
 
 
-def make_bundle(staged: Path, output: Path, recorded: RecordedModules = RECORDED) -> Path:
+def make_bundle(
+    staged: Path, output: Path, recorded: RecordedModules = RECORDED, packed: frozenset[str] = PACKED
+) -> Path:
     """Bundle the tree, and put the pager there, which has the archive's decoder."""
-    bundle.bundle(staged, output, recorded, packed=PACKED)
+    bundle.bundle(staged, output, recorded, packed=packed)
     folder = output / "torch_layer"
     for path in compiled_pager().iterdir():
         if path.name != COMPANION_NAME:

@@ -63,6 +63,8 @@ AREAS = (
     ),
 )
 LEFT_OUT = (
+    LeftOut("jit/test_backends.py", "it loads a library of torch's tests, which the layer leaves out"),
+    LeftOut("jit/test_torchbind.py", "it loads a library of torch's tests, which the layer leaves out"),
     LeftOut("fx/test_gradual_type.py", "it needs torchvision"),
     LeftOut("fx/test_z3_gradual_types.py", "it needs z3 and torchvision"),
 )

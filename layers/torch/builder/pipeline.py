@@ -126,9 +126,7 @@ class Build:
         with self.console.step("extra", "run a first answer with the extra packages") as step:
             for left in self.extras.left:
                 step.say(f"{left.name} stays files: {left.reason}")
-            use = extra.record(
-                staged, self.extras.extra, self.options.work, self.memo, ledger.tree_sha256(staged)
-            )
+            use = extra.record(staged, self.extras.extra, self.options.work, self.memo, ledger.tree_sha256(staged))
             step.result = f"{', '.join(self.extras.extra) or 'nothing'} packed; {len(use.modules):,} modules used"
         return use
 

@@ -42,6 +42,7 @@ MODULE, PACKAGE, NAMESPACE = range(3)
 Table = dict[str, dict[str, int | str]]
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 -- pathlib is not imported at start-up
+_SECOND = ".__init__"
 _CACHED = f".{sys.implementation.cache_tag}.pyc"
 _LOADERS: list[tuple[type[Any], list[str]]] = [
     (ExtensionFileLoader, EXTENSION_SUFFIXES),
@@ -56,7 +57,8 @@ class LayerLoader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         """The module's code object, compiled from its source where the layer keeps no bytecode of it."""
         path = str(self.path)
-        data = _ARCHIVE.bytecode(path[len(ROOT) + 1 :])
+        # A package's file as a second module: bytecode may be rewritten, for the first one.
+        data = None if fullname.endswith(_SECOND) else _ARCHIVE.bytecode(path[len(ROOT) + 1 :])
         if data is None:
             compiled: CodeType = self.source_to_code(self.get_data(path), path)
             return compiled
@@ -103,12 +105,16 @@ class FolderFinder:
     def __init__(self, relative: str) -> None:
         self.path = f"{ROOT}/{relative}" if relative else ROOT
         self._names = _TABLE[relative]
+        parent, _, name = relative.rpartition("/")
+        self._is_package = bool(name) and _TABLE[parent][name] == PACKAGE
         self._files = FileFinder(self.path, *_LOADERS)
 
     def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
         """The spec of the module, or None if it is not here."""
         tail = fullname.rpartition(".")[2]
         kind = self._names.get(tail)
+        if kind is None and tail == "__init__" and self._is_package:
+            kind = MODULE  # C code of torch imports `torch.onnx.__init__`, and any package can be imported so
         if kind is None:
             return self._files.find_spec(fullname, target)
         folder = f"{self.path}/{tail}"

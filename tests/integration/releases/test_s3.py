@@ -193,7 +193,9 @@ def test_a_network_without_a_way_to_s3_is_told_with_the_next_step_in_time() -> N
             other.connect_ex(server.getsockname())
         environment = AwsEnvironment("us-east-1", f"http://127.0.0.1:{server.getsockname()[1]}", "key", "secret")
         deadline = Deadline(0.6)
-        with pytest.raises(FetchError, match=r"S3 did not answer for k in bucket: no connection to 127\.0\.0\.1: timed out") as told:
+        with pytest.raises(
+            FetchError, match=r"S3 did not answer for k in bucket: no connection to 127\.0\.0\.1: timed out"
+        ) as told:
             SignedObjects(environment).get("bucket", "k", deadline=deadline)
         assert "in a VPC, give the route tables of its subnets a gateway endpoint for S3" in str(told.value)
         assert told.value.retryable

@@ -47,6 +47,10 @@ def said(tree: Path, program: str) -> str:
         ("import lake, importlib; print(importlib.reload(lake) is lake)", "True"),
         ("import lake.deep.eel as e, pickle; print(pickle.loads(pickle.dumps(e.Eel)) is e.Eel)", "True"),
         ("import importlib.metadata; print(importlib.metadata.version('lake'))", "1.0"),
+        # C code of torch imports `torch.onnx.__init__`: the package's file, as a module of its own.
+        ("import lake.__init__ as i, lake; print(i is lake, i.depth(), i.__name__)", "False 7 lake.__init__"),
+        ("import lake.deep.__init__ as i; print(i.__name__, hasattr(i, '__path__'))", "lake.deep.__init__ False"),
+        ("import importlib.util as u; print(u.find_spec('lake.shore.__init__'))", "None"),
     ],
 )
 def test_modules_of_every_temperature_are_imported_as_from_files(bundled: Path, program: str, answer: str) -> None:

@@ -255,3 +255,23 @@ def test_large_libraries_of_another_build_are_recorded(options: BuildOptions, mo
     monkeypatch.setattr("builder.profile.record.record_workload", record)
     Build(options, Console(StringIO())).run()
     assert recorded == [options.work / "staged"]
+
+
+def test_a_large_extra_package_is_packed_and_tried_beside_the_staged_one(options: BuildOptions, tmp_path: Path) -> None:
+    """The build says what it packs and what stays files; packed, the package is imported from the archive with its source."""
+    index = tmp_path / "wheels"
+    text = b"# \n" * 200_000
+    listing = b"import os\nHERE = os.listdir(os.path.dirname(__file__))\n"
+    make_wheel(index, "large", "1.0", {"large/__init__.py": text + b"VALUE = 7\n", "large/rare.py": b"RARE = 1\n"})
+    make_wheel(index, "looking", "1.0", {"looking/__init__.py": text + listing})
+    (tmp_path / "extra-requirements.txt").write_text("large\nlooking\n")
+    requirements = [*options.requirements, tmp_path / "extra-requirements.txt"]
+    shown = StringIO()
+    Build(replace(options, requirements=requirements), Console(shown)).run()
+    assert "looking stays files: looking/__init__.py" in shown.getvalue()
+    assert "large packed; 1 modules used" in shown.getvalue()
+    tree = options.output / "python"
+    assert not list(tree.glob("large/*.py"))
+    assert (tree / "looking" / "__init__.py").is_file()
+    done = clean.run(tree, "-c", "import large.rare, inspect; print(large.VALUE, len(inspect.getsource(large)))")
+    assert done.stdout.split() == ["7", str(len(text) + 10)], done.stderr

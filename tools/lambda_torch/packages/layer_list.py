@@ -115,7 +115,7 @@ def _try_and_write(lines: list[str], report: local.Report) -> list[ListedPackage
         # `name` alone would be another version at the next build.
         pinned = [versions.get(name_of(line), line) if _is_bare(line) else line for line in lines]
         trial.write_text("".join(f"{line}\n" for line in pinned), encoding="utf-8")
-        folder = local.installed_from(trial, report)
+        folder = local.installed_from(trial, report, shown=target)
         if folder is not None:
             _require_loadable(folder)
         described = _describe(trial, folder)

@@ -72,8 +72,14 @@ def of_layer(report: Report) -> Path | None:
     return installed_from(project.LAYER_SOURCE / "extra-requirements.txt", report)
 
 
-def installed_from(file: Path, report: Report, build: Path = project.BUILD) -> Path | None:
+def installed_from(file: Path, report: Report, build: Path = project.BUILD, shown: Path | None = None) -> Path | None:
     """The folder with what a requirements file names, installed now if it is not there. None if it names nothing.
+
+    Args:
+        file: the requirements.
+        report: called with one sentence before pip works.
+        build: the folder for what commands make.
+        shown: the file that the sentence names, for a copy of it.
 
     Raises:
         PackagesError: pip cannot install it.
@@ -83,7 +89,7 @@ def installed_from(file: Path, report: Report, build: Path = project.BUILD) -> P
     target = build / "emulator" / f"model-{resolving.key_of(file)}"
     if target.is_dir():
         return target
-    report(f"Installing what {_shown(file)} names (once)")
+    report(f"Installing what {_shown(shown or file)} names (once)")
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="model-", dir=target.parent))
     try:

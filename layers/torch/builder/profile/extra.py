@@ -43,7 +43,9 @@ def record(staged: Path, packages: Sequence[str], work: Path, memo: Memo, tree_s
         return ExtraUse((), {})
     code = b"".join(path.read_bytes() for path in sorted((paths.BUILDER / "extra_workload").glob("*.py")))
     made_from = [b"extra packages", tree_sha256.encode(), sys.version.encode(), repr(packages).encode(), code]
-    found = json.loads(memo.result(made_from, lambda: json.dumps(run(staged, packages, work, is_recorded=True)).encode()))
+    found = json.loads(
+        memo.result(made_from, lambda: json.dumps(run(staged, packages, work, is_recorded=True)).encode())
+    )
     return ExtraUse(tuple(found[0]), found[1])
 
 
@@ -65,9 +67,7 @@ def run(tree: Path, packages: Sequence[str], work: Path, *, is_recorded: bool = 
         _run(tree, ["-m", *recorder, *program, "use", name, str(output), *packages], variables)
         lines = notes.read_text(encoding="utf-8").splitlines() if is_recorded else []
         modules = [line.partition(" ")[2] for line in lines if line.startswith("module ")]
-        return ExtraUse(
-            tuple(dict.fromkeys(map(module_name, modules))), json.loads(output.read_text(encoding="utf-8"))
-        )
+        return ExtraUse(tuple(dict.fromkeys(map(module_name, modules))), json.loads(output.read_text(encoding="utf-8")))
 
 
 def _run(tree: Path, arguments: list[str], variables: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from builder.python.deferred import planning as plans
 from builder.python.deferred.sources import SourceTree
 from builder.python.import_table import import_table
 from builder.python.records import write_records
-from builder.python.tiers import USED_ALONE, RecordedModules, Tiers, classify, module_name
+from builder.python.tiers import PACKED, USED_ALONE, RecordedModules, Tiers, classify, module_name
 from builder.stage import policy
 from builder.stage.prune import link
 from torch_layer import ARCHIVE_FILE
@@ -100,7 +100,8 @@ def bundle(
     return Bundled(
         hot=len(tiers.hot) + len(tiers.extra),
         warm=len(tiers.warm),
-        cold=len(tiers.modules) - len(tiers.compiled),
+        cold=len(tiers.modules)
+        - len(tiers.compiled),  # of an extra module the bytecode is kept, wherever its source lies
         source_bytes=sum(len(texts[path]) for path in tiers.modules),
         bytecode_bytes=sum(map(len, codes.values())),
         archive_bytes=archive_bytes,
@@ -155,15 +156,21 @@ def _groups(tiers: Tiers, texts: Mapping[str, bytes], codes: Mapping[str, bytes]
 
     alone = [path for path in tiers.warm if path.split("/")[0] in USED_ALONE]
     # A source that this Python cannot compile has no code to lie beside.
-    cold = sorted([*tiers.cold, *(path for path in tiers.compiled if path not in codes)])
+    cold = {*tiers.cold, *(path for path in tiers.compiled if path not in codes)}
+    # Those of extra packages have blocks of their own, so that the others are the same with and without them.
+    own = {path for path in cold if path.split("/")[0] in PACKED}
     return [
         code_first(path for path in tiers.hot if path not in tiers.deferred),
         code_first(path for path in tiers.hot if path in tiers.deferred),
-        code_first(tiers.extra),
         BlobGroup([sources[path] for path in tiers.read_as_text if path in sources]),
         code_first(alone),
         code_first(path for path in tiers.warm if path not in alone),
-        far(sources[path] for path in cold if path in sources),
+        far(sources[path] for path in sorted(own) if path in sources),
+        BlobGroup(
+            [compiled[path] for path in tiers.extra if path in compiled],
+            [sources[path] for path in tiers.extra if path in sources and path not in cold],
+        ),
+        far(sources[path] for path in sorted(cold - own) if path in sources),
     ]
 
 

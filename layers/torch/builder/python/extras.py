@@ -28,10 +28,12 @@ REVIEWED = (
     ReviewedModule(r".*/tests?/.*|.*/(conftest|testing_utils|_testutils)\.py", "only the package's own tests run it"),
     ReviewedModule(r"transformers/dynamic_module_utils\.py", "the files that it opens are those of a user's own model"),
     ReviewedModule(
-        r"transformers/processing_utils\.py", "lists templates of a saved model; its import of the package: SourceChange"
+        r"transformers/processing_utils\.py",
+        "lists templates of a saved model; its import of the package: SourceChange",
     ),
     ReviewedModule(
-        r"transformers/utils/import_utils\.py", "what it reads from the sources is kept: `answers`; loaders: SourceChange"
+        r"transformers/utils/import_utils\.py",
+        "what it reads from the sources is kept: `answers`; loaders: SourceChange",
     ),
     ReviewedModule(r"huggingface_hub/serialization/_torch\.py", "lists the folder of a saved model"),
     ReviewedModule(r"sklearn/__check_build/__init__\.py", "lists its folder for the message of a failed import"),

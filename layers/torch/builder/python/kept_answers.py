@@ -55,7 +55,12 @@ ANSWERS = (
         "and so does importing the package of each model, for its own sources",
     ),
     KeptAnswer(
-        "transformers", "transformers.utils.import_utils", "define_import_structure", "decision/__init__.py", (), "the same"
+        "transformers",
+        "transformers.utils.import_utils",
+        "define_import_structure",
+        "decision/__init__.py",
+        (),
+        "the same",
     ),
 )
 

@@ -4,10 +4,11 @@ A module of a *packed* package leaves the file system and goes into `modules.col
 
 - hot: the workload imported it. Its bytecode lies in blocks of its own, in the order of the imports;
 - deferred: hot as well, but it does not run before something touches it. A start does not read these blocks;
-- extra: the workload of the extra packages, which a user adds, imported it. Like hot, in blocks of their own, which a start
-  without these packages does not read;
-- warm: only the checks of code that the workload does not touch imported it (training, export, compile ...). Bytecode
-  and source lie side by side;
+- extra: the workload of the extra packages, which a user adds, imported it. Its bytecode lies in blocks of their own,
+  which a start without these packages does not read. Modules of the layer's own packages keep their source among the cold
+  ones: so all other blocks are those of a layer without extra packages, and a build need not make them again;
+- warm: only the checks of code that the workload does not touch imported it (training, export, compile ...). It is
+  stored as a hot one is, in blocks of its own;
 - cold: all others. The source alone is kept, and is compiled when it is imported.
 """
 
@@ -86,7 +87,7 @@ class Tiers:
     """The modules of the packed packages by tier. Every path is relative to the tree, `torch/nn/__init__.py`.
 
     Each of `modules` is in exactly one of `hot`, `extra`, `warm` and `cold`, but for those of `read_as_text`, which may be hot
-    as well.
+    as well, and extra ones of the layer's own packages, which are cold as well.
 
     Attributes:
         packages: The packed packages that the tree has, `torch`, in order of names.
@@ -94,7 +95,7 @@ class Tiers:
         staying: Those of `modules` whose source stays a file (`STAYING`).
         hot: Those that the workload imported, in that order.
         deferred: Those of `hot` that do not run before something touches them.
-        extra: Those that only the workload of extra packages imported, in that order.
+        extra: Those that only the workload of extra packages imported, in that order. Their bytecode is kept.
         warm: Those that only the checks imported, in order of paths.
         read_as_text: Those whose source the workload reads, without the warm ones; in order of paths.
         cold: All others, in order of paths.
@@ -118,7 +119,7 @@ class Tiers:
     @property
     def compiled(self) -> tuple[str, ...]:
         """The modules whose bytecode is kept, in the order in which it is compiled."""
-        return (*self.hot, *self.extra, *self.warm)
+        return (*self.hot, *self.warm, *self.extra)
 
 
 def module_name(path: str) -> str:
@@ -156,14 +157,15 @@ def classify(
     by_name = {module_name(path): path for path in modules}
 
     hot = tuple(by_name[name] for name in recorded.hot if name in by_name)
-    extra = tuple(dict.fromkeys(by_name[name] for name in recorded.extra if name in by_name))
-    extra = tuple(path for path in extra if path not in set(hot))
     imported_by_checks = {
         by_name[name] for name in recorded.warm if name in by_name and name.split(".")[0] not in NEVER_WARM
     }
-    warm = tuple(sorted(imported_by_checks.difference(hot, extra)))
+    warm = tuple(sorted(imported_by_checks.difference(hot)))
+    there = {*hot, *warm}
+    used = dict.fromkeys(by_name[name] for name in recorded.extra if name in by_name)
+    extra = tuple(path for path in used if path not in there)
     read = tuple(path for path in modules if path in recorded.sources and path not in set(warm))
-    elsewhere = {*hot, *extra, *warm, *read}
+    elsewhere = {*hot, *warm, *read, *(path for path in extra if path.split("/")[0] not in PACKED)}
     return Tiers(
         packages=packages,
         modules=modules,

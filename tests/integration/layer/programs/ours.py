@@ -95,6 +95,11 @@ def test_a_scripted_module() -> None:
     assert torch.jit.script(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))(torch.ones(1, 2)).shape == (1, 2)
 
 
+def test_a_trace_through_a_function_of_python() -> None:
+    """A trace keeps a function that has a backward of its own."""
+    assert "_Wrong" in str(torch.jit.trace(lambda x: _Wrong.apply(x) + 1, torch.ones(2)).graph)
+
+
 def test_a_symbolic_trace() -> None:
     """A trace begins with its input."""
     traced = torch.fx.symbolic_trace(nn.Linear(2, 2))
