@@ -111,10 +111,17 @@ def test_a_private_api_takes_requests_of_its_endpoints_only() -> None:
     ids = ["vpce-0123456789abcdef0", "vpce-01234567"]
     assert properties["EndpointConfiguration"]["Types"] == ["PRIVATE"]
     assert properties["EndpointConfiguration"]["VpcEndpointIds"] == ids
-    allow, deny = properties["Body"]["x-amazon-apigateway-policy"]["Statement"]
-    assert (allow["Effect"], deny["Effect"]) == ("Allow", "Deny")
+    (deny,) = properties["Body"]["x-amazon-apigateway-policy"]["Statement"]
+    assert (deny["Effect"], deny["Principal"]) == ("Deny", "*")
     assert deny["Condition"] == {"StringNotEquals": {"aws:SourceVpce": ids}}
     assert "x-amazon-apigateway-policy" not in Stack().properties("PredictApi")["Body"]
+
+
+def test_the_policy_of_a_private_api_lets_in_nobody_who_may_not_call() -> None:
+    """With signatures the callers' own policies decide, so this one allows nothing; a key or a token is checked beside it."""
+    for access, effects in (("iam", ["Deny"]), ("key", ["Allow", "Deny"]), ("open", ["Allow", "Deny"])):
+        body = Stack(**PRIVATE, ApiAccess=access).properties("PredictApi")["Body"]
+        assert [each["Effect"] for each in body["x-amazon-apigateway-policy"]["Statement"]] == effects
 
 
 @pytest.mark.parametrize(("kind", "api"), [("rest", "PredictApi"), ("http", "PredictHttpApi")])

@@ -42,7 +42,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def resource(client: Clients, logical_id: str) -> str:
     """What a resource of the stack is called."""
     found = client("cloudformation").list_stack_resources(StackName=NAME)["StackResourceSummaries"]
-    return {each.get("LogicalResourceId"): each.get("PhysicalResourceId", "") for each in found}[logical_id]
+    names: dict[str, str] = {each.get("LogicalResourceId"): each.get("PhysicalResourceId", "") for each in found}
+    return names[logical_id]
 
 
 def test_a_company_deploys_and_removes_its_stack(run: Run, client: Clients, deploy: Deploy) -> None:

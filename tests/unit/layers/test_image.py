@@ -116,6 +116,15 @@ def test_the_command_writes_a_context(layer: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "function").exists()
 
 
+def test_a_layer_for_arm64_gets_such_a_base(layer: Path, tmp_path: Path) -> None:
+    """The base image is for the layer's own processor."""
+    (compiled,) = (layer / "python" / "torch").glob("_C.*.so")
+    compiled.rename(compiled.with_name("_C.cpython-313-aarch64-linux-gnu.so"))
+    done = CliRunner().invoke(main, ["layer", "image", str(layer), "--output", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "FROM public.ecr.aws/lambda/python:3.13-arm64" in (tmp_path / "out" / "Dockerfile").read_text()
+
+
 def test_what_does_not_fit_is_said_before_anything_is_written(layer: Path, tmp_path: Path) -> None:
     """No torch, a function without a handler, a handler without its file, a folder with other files: each has a next step."""
     (tmp_path / "other").mkdir()

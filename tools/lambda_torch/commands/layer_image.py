@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     help="The folder for the Dockerfile and its files.",
 )
 @click.option("--tag", help="Build the image with Docker, under this name.")
-@click.option("--base", help="The image below it. Default: AWS's image of the layer's Python.")
+@click.option("--base", help="The image below it. Default: AWS's image of the layer's Python and processor.")
 @click.option(
     "--function",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -80,8 +80,8 @@ def image(
     if tag is not None:
         docker.require()
     if base is None:
-        (runtime, *_), _ = made_for(path, [each.name for each in path.rglob("*.so")])
-        base = image_names.runtime(runtime.removeprefix("python"))
+        (runtime, *_), (architecture, *_) = made_for(path, [each.name for each in path.rglob("*.so")])
+        base = image_names.runtime(runtime.removeprefix("python"), architecture)
     measured = _measured(path, interpreter, say) if measure else {}
     ours = measured.get("the layer")
     first = [name for name in ours.order() if name in ours.pages] if ours else []
