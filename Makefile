@@ -86,8 +86,8 @@ $(AUDIT)/.ready: requirements/audit.txt
 	@$(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/audit.txt
 	@touch $@
 
-audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template for unsafe settings and all files for secrets; each finding needs an explanation
-	@$(BIN)/python tests/audit/__main__.py $(AUDIT)/bin
+audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template, with every pair of its parameters, for unsafe settings and all files for secrets; each finding needs an explanation
+	@PYTHONPATH=tests:tools:src $(BIN)/python -m audit $(AUDIT)/bin
 
 docs-tables: $(VENV)/.ready ## Put what lambda-torch cost prints today into docs/cost.md
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m unit.tuning.documented_tables

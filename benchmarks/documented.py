@@ -49,7 +49,7 @@ def put(page: Path, name: str, text: str) -> None:
 
 def chat(result: dict[str, Any]) -> str:
     """A table for each memory size, and what it was measured on."""
-    parts = []
+    parts, loads = [], []
     for memory, found in result["settings"].items():
         threads = "one thread" if found["threads"] == 1 else f"{found['threads']} threads"
         lines = [
@@ -60,11 +60,13 @@ def chat(result: dict[str, Any]) -> str:
             ours, theirs = (f"{found[each][figure]:,}{unit}" for each in ("torch", "llama.cpp"))
             lines.append(f"| {title} | {ours} | {theirs} | {found['ratios'][ratio]:.2f} | {aim} |")
         parts.append("\n".join(lines))
+        waiting = ", and threads that wait do not spin" if found["wait"] == "passive" else ""
+        loads.append(f"{found['load']:.0f} at {int(memory):,} MB ({found['rounds']} rounds{waiting})")
     machine = result["machine"]
     base = "the layer" if machine["layer"] else "stock PyTorch"
     parts.append(
         f"Measured with PyTorch {machine['torch']} from {base} on {machine['cores']} cores with {machine['capability']}.\n"
-        f"The machine's load was {machine['load']:.0f} at the end."
+        f"The machine's load was {' and '.join(loads)}."
     )
     return "\n\n".join(parts)
 

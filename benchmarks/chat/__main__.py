@@ -106,7 +106,7 @@ class Process:
         self._stack.close()
 
 
-def _commands(threads: int, release: Path, gguf: Path, prompt: list[int], layer: Path) -> dict[str, Any]:
+def commands(threads: int, release: Path, gguf: Path, prompt: list[int], layer: Path) -> dict[str, Any]:
     """How each contender is started: its command and its environment."""
     numbers = [str(threads), str(NEW_TOKENS), ",".join(map(str, prompt))]
     packages = sysconfig.get_path("purelib")
@@ -212,14 +212,24 @@ def main(argv: list[str] | None = None) -> None:
         subprocess.run([sys.executable, str(maker), "--output", str(options.release)], check=True, stdout=sys.stderr)
     prompt = Tokenizer.read(options.release / VOCABULARY_FILE).encode(TEXT)[:PROMPT_TOKENS]
     assert len(prompt) == PROMPT_TOKENS
-    settings: dict[str, Any] = {}
+    # A size that is not measured now keeps its last figures.
+    settings: dict[str, Any] = _known(options.output) if options.memory else {}
     with tempfile.TemporaryDirectory(prefix="bench-chat-") as scratch:
         gguf = fetch(Path(scratch))
         for memory in options.memory or THREADS:
-            commands = _commands(THREADS[memory], options.release.resolve(), gguf, prompt, options.layer.resolve())
-            found = _measured(commands, options.rounds, options.starts, memory)
+            both = commands(THREADS[memory], options.release.resolve(), gguf, prompt, options.layer.resolve())
+            found = _measured(both, options.rounds, options.starts, memory)
             figures = {name: _figures(each) for name, each in found.items()}
-            settings[str(memory)] = {"threads": THREADS[memory], **figures, "ratios": ratios(found)}
+            # On a busy machine threads that spin while they wait take the time that the others need.
+            wait = os.environ.get("OMP_WAIT_POLICY", "active")
+            conditions = {
+                "threads": THREADS[memory],
+                "rounds": options.rounds,
+                "wait": wait,
+                "load": os.getloadavg()[1],
+            }
+            settings[str(memory)] = {**conditions, **figures, "ratios": ratios(found)}
+            settings = {size: settings[size] for size in sorted(settings, key=int)}
             # Written after each size, so that a run that is ended has what it found.
             _write(options, settings, {})
         _say("  from a piece in the model to a byte at the client")
@@ -228,6 +238,11 @@ def main(argv: list[str] | None = None) -> None:
     _write(options, settings, found_overhead)
     print(table(settings))
     _say(f"written to {options.output}")
+
+
+def _known(output: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))["settings"] if output.exists() else {}
+    return found
 
 
 def _write(options: argparse.Namespace, settings: dict[str, Any], pieces: dict[str, float]) -> None:
@@ -246,7 +261,6 @@ def _write(options: argparse.Namespace, settings: dict[str, Any], pieces: dict[s
             "cores": os.cpu_count(),
             "torch": version("torch"),
             "layer": _is_layer(options.layer),
-            "load": os.getloadavg()[1],
         },
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -63,8 +63,8 @@ def without(library: Path, target: Path, files: str | None) -> int:
     taken = 0
     with library.open("rb") as file:
         elf = ELFFile(file)
-        symbols, array, text = (elf.get_section_by_name(name) for name in (".symtab", ".init_array", ".text"))
-        relocations = elf.get_section_by_name(".rela.dyn")
+        symbols, relocations = elf.get_section_by_name(".symtab"), elf.get_section_by_name(".rela.dyn")
+        array, text = elf.get_section_by_name(".init_array"), elf.get_section_by_name(".text")
         if not isinstance(symbols, SymbolTableSection) or not isinstance(relocations, RelocationSection):
             raise SystemExit(f"{library} has no symbol table. Next: install torch's wheel again, and do not strip it")
         named = {
@@ -72,6 +72,8 @@ def without(library: Path, target: Path, files: str | None) -> int:
             for symbol in symbols.iter_symbols()
             if (match := INITIALISER.match(symbol.name))
         }
+        assert array is not None
+        assert text is not None
         nothing = text["sh_addr"] + data.find(RETURN, text["sh_offset"]) - text["sh_offset"]
         entries = range(array["sh_addr"], array["sh_addr"] + array["sh_size"])
         start, size = relocations["sh_offset"], relocations["sh_size"]

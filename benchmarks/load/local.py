@@ -73,15 +73,18 @@ def requests(release: Path, seconds: float, before: str | None) -> dict[str, Any
 
 
 def _turn(served: ServeRun, seconds: float) -> dict[str, float]:
-    began = served.cpu_seconds()
+    began, alone = served.cpu_seconds(), served.cpu_seconds(alone=True)
     figures = load([served.url], BODY, CLIENTS, seconds)
     if figures["errors"]:
         raise RuntimeError(f"{figures['errors']} requests failed")
-    used = served.cpu_seconds() - began
+    used, used_alone = served.cpu_seconds() - began, served.cpu_seconds(alone=True) - alone
+    answered = figures["rps"] * seconds
     return {
         "rps": figures["rps"],
         "p50_ms": figures["p50_ms"],
-        "cpu_ms": used / (figures["rps"] * seconds) * 1e3,
+        "cpu_ms": used / answered * 1e3,
+        # Of these, what the command took, and not the function.
+        "command_cpu_ms": used_alone / answered * 1e3,
     }
 
 

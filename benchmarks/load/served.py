@@ -35,10 +35,10 @@ class ServeRun:
             found += [child for child, parent in parents.items() if parent == process]
         return found
 
-    def cpu_seconds(self) -> float:
-        """CPU time of all its processes so far, user and system."""
+    def cpu_seconds(self, alone: bool = False) -> float:
+        """CPU time so far, user and system: of the command and all that it started, or of the command alone."""
         ticks = 0
-        for process in self.tree():
+        for process in [self.process] if alone else self.tree():
             with contextlib.suppress(OSError):
                 fields = Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()
                 ticks += int(fields[11]) + int(fields[12])

@@ -1,12 +1,18 @@
 """Run both scanners, from the virtual environment named on the command line, and compare."""
 
 import json
+import logging
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from stack.chosen import Chosen
+from stack.combinations import combinations
+from stack.kit import template
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCEPTED = Path(__file__).with_name("accepted.toml")
@@ -16,13 +22,21 @@ Finding = tuple[str, str]
 
 
 def in_template(programs: Path) -> dict[Finding, str]:
-    """What checkov finds in the template, with its words."""
-    command = [str(programs / "checkov"), "--file", "template.yaml", "--framework", "cloudformation"]
-    command += ["--output", "json", "--quiet", "--compact", "--skip-download"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    """What checkov finds in the combinations of the template's parameters, with its words. The first one has the defaults.
+
+    One process scans all of them. checkov itself would see the defaults only, and it does not evaluate every condition.
+    """
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        for number, choices in enumerate(combinations()):
+            document = Chosen(template(), choices).document
+            Path(folder, f"{number:03}.json").write_text(json.dumps(document, indent=1))
+        command = [str(ROOT / programs / "checkov"), "--directory", folder, "--framework", "cloudformation"]
+        command += ["--output", "json", "--quiet", "--compact", "--skip-download"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     report = json.loads(done.stdout)
-    if report["summary"]["parsing_errors"] or not report["summary"]["resource_count"]:
-        raise SystemExit(f"checkov could not read the template: {report['summary']}")
+    if report["summary"]["parsing_errors"] or report["summary"]["resource_count"] < len(combinations()):
+        raise SystemExit(f"checkov could not read the templates: {report['summary']}")
     failed = report["results"]["failed_checks"]
     return {(each["check_id"], each["resource"].rpartition(".")[2]): each["check_name"] for each in failed}
 

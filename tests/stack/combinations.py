@@ -20,7 +20,7 @@ USER_POOL = f"arn:aws:cognito-idp:{REGION_AND_ACCOUNT}:userpool/us-east-1_AbCdEf
 ISSUER = "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_AbCdEf123"
 SIGNER = f"ed25519:{'A' * 43}="
 
-# Values of parameters of free text. Those with a list of values, and numbers, have their values from the template.
+# Values of parameters of free text, and more values than the template's limits. Lists of values are in the template.
 TEXTS = {
     "WarmUpSchedule": ("rate(5 minutes)", "cron(0/5 7-18 ? * MON-FRI *)"),
     "ReleaseChannel": ("staging",),
@@ -28,6 +28,7 @@ TEXTS = {
     "JwtAudience": ("app", "app , another"),
     "UserPoolArn": (USER_POOL,),
     "VpcEndpointIds": ("vpce-0123456789abcdef0", "vpce-0123456789abcdef0, vpce-01234567"),
+    "ReservedConcurrency": ("5",),
     "StageName": ("v1",),
     "CorsOrigins": ("https://a.example", "https://a.example , https://b.example"),
     "WebAclArn": (WEB_ACL,),

@@ -42,7 +42,12 @@ _NOTHING = object()
 
 
 def template() -> dict[str, Any]:
-    """template.yaml, short tags as the mappings they stand for."""
+    """A copy of template.yaml, short tags as the mappings they stand for."""
+    return copy.deepcopy(_template())
+
+
+@functools.cache
+def _template() -> dict[str, Any]:
     document: dict[str, Any] = json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
     return document
 
@@ -59,6 +64,11 @@ def _transformed(choices: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     result: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(document, parameters)
     plain: dict[str, Any] = json.loads(json.dumps(result))
     return plain | {"Parameters": document["Parameters"]}
+
+
+def transformed(**choices: str) -> dict[str, Any]:
+    """A copy of the template as SAM transforms it for these parameters, with conditions and functions as they are."""
+    return copy.deepcopy(_transformed(tuple(sorted(choices.items()))))
 
 
 def _parameters(document: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
@@ -133,7 +143,7 @@ class Stack:
 
     def __init__(self, **choices: str) -> None:
         assert not refusals(choices), refusals(choices)
-        document = copy.deepcopy(_transformed(tuple(sorted(choices.items()))))
+        document = transformed(**choices)
         self._parameters = {name: str(value) for name, value in _parameters(document, choices).items()}
         self._mappings: dict[str, Any] = document.get("Mappings", {})
         self._conditions: dict[str, Any] = document.get("Conditions", {})
@@ -259,8 +269,8 @@ def _matches(patterns: str | list[str], text: str) -> bool:
     return any(fnmatch.fnmatchcase(text, each) for each in ([patterns] if isinstance(patterns, str) else patterns))
 
 
-def routes(stack: Stack) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def routes(stack: Stack, api: str = "PredictApi") -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Path, method and operation of every route of the API."""
-    for path, methods in stack.properties("PredictApi")["Body"]["paths"].items():
+    for path, methods in stack.properties(api)["Body"]["paths"].items():
         for method, operation in methods.items():
             yield path, method, operation

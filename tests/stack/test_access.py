@@ -5,6 +5,7 @@ import pytest
 
 from lambda_torch.project import ROOT
 from serving.settings import Settings, SettingsError
+from stack.combinations import USER_POOL
 from stack.kit import Stack, routes, template
 
 # What a client must send, by ApiAccess: nothing for `open`.
@@ -20,6 +21,8 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "key": {"key": {"type": "apiKey", "name": "x-api-key", "in": "header"}},
     "open": {},
 }
+# A scheme that no route names, with what `sam local` needs to read it.
+UNUSED = {"cognito": {"type": "apiKey", "name": "Authorization", "in": "header"}}
 # Routes that a person opens in a browser, which sends no key by itself: with a key they are open, and the page asks for it.
 PAGES: set[tuple[str, str]] = {("/", "get"), ("/docs", "get"), ("/openapi.json", "get")}
 
@@ -49,37 +52,52 @@ def test_every_route_asks_for_what_api_access_says(access: str) -> None:
 def test_the_schemes_are_declared(access: str) -> None:
     """What routes may ask for is declared: API Gateway ignores a name that it does not know, and lets everybody in."""
     components = Stack(ApiAccess=access).properties("PredictApi")["Body"]["components"]
-    assert components["securitySchemes"] == SCHEMES["iam"] | SCHEMES["key"]
+    assert components["securitySchemes"] == SCHEMES["iam"] | SCHEMES["key"] | UNUSED
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SAM's own calls
 def test_sam_local_finds_the_routes() -> None:
-    """SAM reads every route of the template, whatever ApiAccess is: `sam local start-api` asks for no credentials."""
+    """SAM reads the routes of the REST API for each ApiAccess and ApiType: `sam local start-api` asks for no credentials."""
     from samcli.lib.providers.api_provider import ApiProvider
     from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
 
-    for access in sorted(SCHEMES):
+    for choices in (*({"ApiAccess": access} for access in sorted(SCHEMES)), {"ApiType": "http"}):
         stacks, _ = SamLocalStackProvider.get_stacks(
-            template_file=str(ROOT / "template.yaml"), parameter_overrides={"ApiAccess": access}
+            template_file=str(ROOT / "template.yaml"), parameter_overrides=choices
         )
-        found = {(route.path, method.lower()) for route in ApiProvider(stacks).api.routes for method in route.methods}
+        api = ApiProvider(stacks).api
+        found = {(route.path, method.lower()) for route in api.routes for method in route.methods}
         assert found == {(path, method) for path, method, _ in routes(Stack())}
+        assert {(route.function_name, route.event_type) for route in api.routes} == {("PredictFunction", "Api")}
+        assert api.binary_media_types == ["*/*"]
 
 
-def test_every_route_is_one_of_the_functions_events() -> None:
-    """The routes with an access rule are exactly those that the function answers, all at its alias."""
-    events = template()["Resources"]["PredictFunction"]["Properties"]["Events"].values()
-    declared = {
-        (each["Properties"]["Path"], each["Properties"]["Method"].lower()) for each in events if each["Type"] == "Api"
-    }
-    found = {(path, method): operation for path, method, operation in routes(Stack())}
-    body = template()["Resources"]["PredictApi"]["Properties"]["DefinitionBody"]
-    assert declared == found.keys()
-    assert declared == {(path, method) for path, methods in body["paths"].items() for method in methods}
-    for operation in found.values():
+def test_every_route_leads_to_the_alias() -> None:
+    """All routes with an access rule lead to the function, at its alias."""
+    for _, _, operation in routes(Stack()):
         integration = operation["x-amazon-apigateway-integration"]
         assert integration["type"] == "aws_proxy"
         assert ":function:PredictFunction:live/invocations" in integration["uri"]
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"ApiAccess": "key"},
+        {"ApiAccess": "cognito", "UserPoolArn": USER_POOL},
+        {"ApiType": "private", "VpcEndpointIds": "vpce-01234567"},
+        {"ResponseStreaming": "api"},
+        {"CorsOrigins": "https://a.example"},
+    ],
+    ids=lambda choices: "-".join(choices),
+)
+def test_a_change_of_access_reaches_the_stage(choices: dict[str, str]) -> None:
+    """The stage serves a deployment of the API, which stays as it is. So a change of the API needs another deployment."""
+    (before,), (after,) = (stack.of_type("AWS::ApiGateway::Deployment") for stack in (Stack(), Stack(**choices)))
+    assert before != after
+    same = Stack(MemorySize="1024").of_type("AWS::ApiGateway::Deployment")
+    assert list(same) == [before]
+    assert Stack(**choices).properties("PredictApi")["BinaryMediaTypes"] == ["*~1*"]
 
 
 def test_keys_have_a_plan(access: str) -> None:
@@ -128,13 +146,15 @@ def test_a_web_acl_can_be_put_in_front() -> None:
     assert association["ResourceArn"] == "arn:aws:apigateway:us-east-1::/restapis/PredictApi/stages/PredictApiStage"
 
 
-def test_only_the_api_may_invoke_the_function() -> None:
-    """Every permission on the function is API Gateway's, for a route of this API, on the alias."""
-    permissions = Stack().of_type("AWS::Lambda::Permission")
-    assert len(permissions) == len(list(routes(Stack())))
-    for permission in permissions.values():
+@pytest.mark.parametrize(("kind", "api"), [("rest", "PredictApi"), ("http", "PredictHttpApi"), ("none", None)])
+def test_only_the_api_may_invoke_the_function(kind: str, api: str | None) -> None:
+    """The only permission on the function is API Gateway's, for this API, on the alias; without an API there is none."""
+    permissions = list(Stack(ApiType=kind).of_type("AWS::Lambda::Permission").values())
+    assert [each["SourceArn"] for each in permissions] == (
+        [f"arn:aws:execute-api:us-east-1:123456789012:{api}/*"] if api else []
+    )
+    for permission in permissions:
         assert permission["Principal"] == "apigateway.amazonaws.com"
-        assert ":PredictApi/" in permission["SourceArn"]
         assert permission["FunctionName"].endswith(":function:PredictFunction:live")
 
 

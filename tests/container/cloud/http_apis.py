@@ -72,6 +72,11 @@ class _Resource:
         self._remove()
 
 
+def _as_sent(properties: dict[str, Any]) -> dict[str, Any]:
+    """Properties with the names that API Gateway's own API has for them."""
+    return {name[0].lower() + name[1:]: value for name, value in properties.items()}
+
+
 class HttpApi(_Resource, CloudFormationModel):
     """An HTTP API, from its OpenAPI document."""
 
@@ -99,7 +104,7 @@ class HttpStage(_Resource, CloudFormationModel):
     @classmethod
     def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> _Resource:
         """Make the stage. It goes with its API."""
-        backend.create_stage(properties["ApiId"], {key[0].lower() + key[1:]: each for key, each in properties.items()})
+        backend.create_stage(properties["ApiId"], _as_sent(properties))
         return cls(properties["StageName"], lambda: None)
 
 
@@ -113,7 +118,7 @@ class Domain(_Resource, CloudFormationModel):
     def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> _Resource:
         """Make the domain name, with AWS's own name for it."""
         name = properties["DomainName"]
-        backend.create_domain_name(name, properties["DomainNameConfigurations"], {}, {})
+        backend.create_domain_name(name, [_as_sent(each) for each in properties["DomainNameConfigurations"]], {}, {})
         target = {
             "RegionalDomainName": f"d-1.execute-api.{backend.region_name}.amazonaws.com",
             "RegionalHostedZoneId": "Z1",

@@ -17,6 +17,7 @@ import requests
 
 from integration.client.conftest import Gate
 from integration.emulator.conftest import wait_until
+from lambda_torch.emulator.storage import CREDENTIALS
 from lambda_torch.project import ROOT
 from lambda_torch_client import (
     AccessError,
@@ -272,12 +273,8 @@ def test_who_asks(gate: Gate) -> None:
 @pytest.mark.parametrize("tasks", [False, True], ids=["threads", "tasks"])
 def test_signed_requests(gate: Gate, tasks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signature is the one that botocore computes for what arrived, also behind a path with odd characters."""
-    for name, value in {
-        "ACCESS_KEY_ID": "AKIDEXAMPLE",
-        "SECRET_ACCESS_KEY": "secret",
-        "SESSION_TOKEN": "token",
-    }.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
+    for name, value in {**CREDENTIALS, "AWS_SESSION_TOKEN": "token"}.items():
+        monkeypatch.setenv(name, value)
     url = f"{gate.url}/a%20b/ü"
     if tasks:
         in_task(url, lambda client: client.predict({"words": ["é"]}), auth=SigV4(region="eu-west-1"))
@@ -291,11 +288,12 @@ def test_signed_requests(gate: Gate, tasks: bool, monkeypatch: pytest.MonkeyPatc
     again.context["timestamp"] = headers["x-amz-date"]
     again.headers["X-Amz-Date"] = headers["x-amz-date"]
     again.headers["X-Amz-Security-Token"] = headers["x-amz-security-token"]
-    keys = botocore.credentials.Credentials("AKIDEXAMPLE", "secret", "token")
+    identity = CREDENTIALS["AWS_ACCESS_KEY_ID"]
+    keys = botocore.credentials.Credentials(identity, CREDENTIALS["AWS_SECRET_ACCESS_KEY"], "token")
     signer: Any = botocore.auth.SigV4Auth(keys, "execute-api", "eu-west-1")
     text = signer.string_to_sign(again, signer.canonical_request(again))
     assert headers["authorization"].endswith(f"Signature={signer.signature(text, again)}")
-    assert "Credential=AKIDEXAMPLE/" in headers["authorization"]
+    assert f"Credential={identity}/" in headers["authorization"]
     assert "/eu-west-1/execute-api/aws4_request" in headers["authorization"]
 
 

@@ -171,6 +171,19 @@ def test_a_client_that_goes_away_closes_the_generator(serve: Serve, tmp_path: Pa
     assert f"X-Process: {process}".encode() in client.received
 
 
+def test_a_client_that_goes_away_before_the_first_piece_ends_the_answer(serve: Serve, tmp_path: Path) -> None:
+    """Who goes while the model still reads the prompt ends the answer at its first pieces, and the process serves on."""
+    url = serve(concurrency=1)
+    book, go = tmp_path / "diary", tmp_path / "go"
+    client = RawClient(url, pieces=10**9, size=100, at=0, act="wait", go=str(go), diary=str(book))
+    assert wait_until(lambda: diary(book) == ["waiting"])
+    client.close()
+    go.touch()
+    assert wait_until(lambda: diary(book)[-1:] == ["closed client_gone"])
+    assert client.received == b""
+    assert ask(url, plain=True).status_code == 200
+
+
 def test_a_slow_client_holds_the_function(serve: Serve, tmp_path: Path) -> None:
     """While a client does not read, the function makes no more than the buffers take; when it reads, all arrives."""
     url = serve(concurrency=1)
@@ -223,7 +236,7 @@ def test_closing_breaks_a_stream_that_runs(make_streamer: Callable[..., Pool], t
     before = set(threading.enumerate())  # other tests' pools may run in this process
     pool = make_streamer()
     result = pool.submit(event(pieces=2, at=1, act="wait", go=str(tmp_path / "never"), diary=str(tmp_path / "diary")))
-    assert wait_until(lambda: diary(tmp_path / "diary") == ["made 0"])
+    assert wait_until(lambda: diary(tmp_path / "diary") == ["made 0", "waiting"])
     pool.close()
     assert result.result(60).failed
     left = set(threading.enumerate()) - before

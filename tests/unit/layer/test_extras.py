@@ -76,8 +76,9 @@ def test_a_package_whose_rules_do_not_fit_its_version_stays_files(tmp_path: Path
 
 def test_every_rule_has_a_reason() -> None:
     """Tables of exceptions say why each is one."""
-    reasons = [row.reason for row in (*extras.REVIEWED, *extras.KEPT_AS_FILES)]
-    assert all([*reasons, *(row.reason for row in kept_answers.ANSWERS)])
+    assert all(row.reason for row in extras.REVIEWED)
+    assert all(row.reason for row in extras.KEPT_AS_FILES)
+    assert all(row.reason for row in kept_answers.ANSWERS)
 
 
 ANSWERING = (

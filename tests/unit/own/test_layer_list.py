@@ -109,6 +109,17 @@ def test_a_model_may_import_what_the_layer_brings(listed: Path, tmp_path: Path) 
     assert local.missing(tmp_path, None, folder) == []
 
 
+def test_packages_that_the_built_layer_has_are_taken_from_there(tmp_path: Path) -> None:
+    """Each distribution must be there in the same version; without a layer none is."""
+    packages, layer = tmp_path / "packages", tmp_path / "layer"
+    for name in ("packages/oak-1.0.dist-info", "packages/elm-2.0.dist-info", "layer/python/oak-1.0.dist-info"):
+        (tmp_path / name).mkdir(parents=True)
+    assert not local.are_in(None, packages)
+    assert not local.are_in(layer, packages)
+    (layer / "python" / "elm-2.0.dist-info").mkdir()
+    assert local.are_in(layer, packages)
+
+
 def test_in_a_project_the_list_is_that_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One file says what the model's code needs, wherever it goes."""
     monkeypatch.setattr(project, "OWN", tmp_path)

@@ -80,12 +80,16 @@ def test_an_unknown_path_is_refused_with_the_known_ones(method: str, task: str |
 
 
 def test_the_stack_has_the_same_routes() -> None:
-    """template.yaml sends exactly the table's methods and paths to the function, and the preflights that browsers need."""
-    template = json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
-    events = template["Resources"]["PredictFunction"]["Properties"]["Events"].values()
-    sent = {(each["Properties"]["Method"], each["Properties"]["Path"]) for each in events if each["Type"] == "Api"}
+    """template.yaml sends exactly the table's methods and paths to the function, by each kind of API.
+
+    The REST API also sends the preflights that browsers need. An HTTP API answers them itself.
+    """
+    resources = json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))["Resources"]
     rows = {(route.method, route.path) for route in ROUTES}
-    assert sent == rows | {("OPTIONS", route.path) for route in ROUTES if route.preflight}
+    preflights = {("OPTIONS", route.path) for route in ROUTES if route.preflight}
+    for api, body, wanted in (("PredictApi", "DefinitionBody", rows | preflights), ("PredictHttpApi", "Body", rows)):
+        paths = resources[api]["Properties"][body]["paths"]
+        assert {(method.upper(), path) for path, methods in paths.items() for method in methods} == wanted
 
 
 def test_the_document_has_the_same_routes() -> None:

@@ -6,12 +6,20 @@ import pytest
 
 from lambda_torch.project import TEMPLATE
 from lambda_torch.stacks.template import StackTemplate
+from stack.combinations import CERTIFICATE
 from stack.kit import Stack, template
 
 
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"ApiAccess": "key"}, {"AlarmEmail": "a@example.com", "StaleReleaseDays": "30"}, {"Tracing": "on"}],
+    [
+        {},
+        {"ApiAccess": "key"},
+        {"AlarmEmail": "a@example.com", "StaleReleaseDays": "30"},
+        {"Tracing": "on"},
+        {"ApiType": "http", "DomainName": "m.example.com", "CertificateArn": CERTIFICATE, "HostedZoneId": "Z01"},
+        {"ApiType": "none", "ResponseStreaming": "url", "WarmUpSchedule": "rate(5 minutes)"},
+    ],
 )
 def test_conditions_hold_as_they_do_for_sam(parameters: dict[str, str]) -> None:
     """The resources that the template declares are there for the same parameters as in SAM's transform."""

@@ -185,6 +185,22 @@ def test_json_has_every_part_and_every_source() -> None:
 
 
 @pytest.mark.parametrize(
+    ("parameters", "doors"),
+    [
+        ({}, ["REST API"]),
+        ({"ApiType": "private", "VpcEndpointIds": "vpce-01234567"}, ["REST API"]),
+        ({"ApiType": "http"}, ["HTTP API"]),
+        ({"ApiType": "http", "ResponseStreaming": "url"}, ["HTTP API", "function URL"]),
+        ({"ApiType": "none", "ResponseStreaming": "url"}, ["function URL"]),
+        ({"ApiType": "none"}, []),
+    ],
+)
+def test_the_doors_are_those_that_the_parameters_open(parameters: dict[str, str], doors: list[str]) -> None:
+    """The bill knows the kind of API and the function URL that a stack has; the queue and bulk files are always there."""
+    assert billed_stack(StackTemplate(TEMPLATE, parameters)).doors == (*doors, "queue", "bulk file")
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         ("a: [", "is not a template"),

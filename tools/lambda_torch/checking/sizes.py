@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lambda_torch import project
 from lambda_torch.checking.ticks import Tick
-from lambda_torch.packages import layer_list, resolving
+from lambda_torch.packages import layer_list, local, resolving
 from lambda_torch.scaffold import build_files
 
 # `make layer` builds nothing larger, and `sam build` uses the same builder.
@@ -41,7 +41,7 @@ def tick(folder: Path, packages: Path | None) -> Tick:
         wheels, _ = resolving.resolve(package / resolving.FILE_NAME)
         if build_files.place_of(wheels) != "layer":
             function += with_bytecode(_files(packages))
-        elif not _has(project.layer(), wheels):
+        elif not local.are_in(project.layer(), packages):
             more = layer_list.forecast_of(packages).likely
     total = function + base + more
     parts = f"function {_mb(function)}, layer {_mb(base)}" + (f" and {_mb(more)} for its own packages" if more else "")
@@ -61,18 +61,6 @@ def _layer(largest: int) -> tuple[int, str]:
     if built is None:
         return largest, f" ({WITHOUT_A_LAYER})"
     return sum(file.stat().st_size for file in _files(built)), ""
-
-
-def _has(layer: Path | None, wheels: list[resolving.ModelWheel]) -> bool:
-    """Whether a built layer has all of these already."""
-    if layer is None:
-        return False
-    there = {
-        (resolving.normalised(name), version)
-        for entry in (layer / "python").glob("*.dist-info")
-        for name, _, version in [entry.name.removesuffix(".dist-info").rpartition("-")]
-    }
-    return all((wheel.name, wheel.version) in there for wheel in wheels)
 
 
 def _installed_files() -> list[Path]:

@@ -127,7 +127,9 @@ def options_of(
     chosen = software.choose(layer, reports_to(console).step)
     own = None if model is None else local.installed(model, reports_to(console).step)
     for packages in (local.of_layer(reports_to(console).step), own):
-        chosen = chosen if packages is None else chosen.after(packages)
+        # Those that the layer has come from there, as on Lambda.
+        if packages is not None and not local.are_in(chosen.opt, packages):
+            chosen = chosen.after(packages)
     golden = golden_of(model)
     if release is None:
         release, golden = (own_release(), golden) if model is None else (release_of(model, console), golden)

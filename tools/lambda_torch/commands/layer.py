@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lambda_torch import project
-from lambda_torch.commands import layer_doctor, layer_packages, layer_publish
+from lambda_torch.commands import layer_doctor, layer_image, layer_packages, layer_publish
 from lambda_torch.commands._model import model_option
 from lambda_torch.commands._tables import megabytes, print_table
 
@@ -32,6 +32,7 @@ def command() -> None:
 
 
 command.add_command(layer_publish.publish)
+command.add_command(layer_image.image)
 command.add_command(layer_doctor.doctor)
 command.add_command(layer_packages.add)
 command.add_command(layer_packages.remove)

@@ -37,8 +37,7 @@ class Environment:
         on_line: called with each line of the function's log, in a thread.
     """
 
-    HOST = "127.0.0.1"
-    """Where the Runtime API listens. Another kind of environment may have its process elsewhere."""
+    HOST = "127.0.0.1"  # where the Runtime API listens; another kind of environment may have its process elsewhere
 
     def __init__(
         self, function: Function, processes: Processes, folder: Path, name: str, on_line: LineSink | None = None
@@ -90,19 +89,16 @@ class Environment:
         """The command line and the variables of the function's process. Its Runtime API is at `runtime_api`."""
         function = self._function
         # -I -S: the developer's own packages cannot be imported. -B: on Lambda, /var/task and /opt cannot be written.
-        command = [interpreter(), "-I", "-S", "-B", "-u", str(BOOTSTRAP), function.handler]
-        return command, function.environment(self._scratch) | runtime_variables(function, runtime_api)
+        line = [interpreter(), "-I", "-S", "-B", "-u", str(BOOTSTRAP), function.handler]
+        return line, function.environment(self._scratch) | runtime_variables(function, runtime_api)
 
     def _spawn(self, runtime_api: str) -> Child:
-        loop = self._loop
-        command, variables = self.command(runtime_api)
-
         def on_end(status: int) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
-                loop.call_soon_threadsafe(self._process_ended, status)
+                self._loop.call_soon_threadsafe(self._process_ended, status)
 
         self._started = time.perf_counter()
-        return self._processes.start(self.name, command, variables, self._function.code, self._on_line, on_end)
+        return self._processes.start(self.name, *self.command(runtime_api), self._function.code, self._on_line, on_end)
 
     # What the Runtime API reports
 
@@ -134,11 +130,8 @@ class Environment:
         self._timed_out = True
         delivery = self._api.current or self._api.queued
         if delivery is not None:
-            delivery.fail(*self._time_out())
+            delivery.fail(*_time_out(self._function))
         self._child.kill()
-
-    def _time_out(self) -> tuple[str, str]:
-        return "Sandbox.Timedout", f"Task timed out after {self._function.timeout_seconds:.2f} seconds"
 
     def _process_ended(self, status: int) -> None:
         if self._end is not None:
@@ -146,7 +139,7 @@ class Environment:
         self._stop_clock()
         taken, queued = self._api.current, self._api.queued
         if self._timed_out:
-            failure = self._time_out()
+            failure = _time_out(self._function)
         else:
             number = taken.id if taken is not None else uuid.uuid4()
             failure = ("Runtime.ExitError", f"RequestId: {number} Error: Runtime exited {_manner(status)}")
@@ -242,6 +235,11 @@ def runtime_variables(function: Function, runtime_api: str) -> dict[str, str]:
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}",
     }
+
+
+def _time_out(function: Function) -> tuple[str, str]:
+    """The kind and the message of the failure when a function's time is over, as Lambda words them."""
+    return "Sandbox.Timedout", f"Task timed out after {function.timeout_seconds:.2f} seconds"
 
 
 def _manner(status: int) -> str:

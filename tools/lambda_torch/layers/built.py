@@ -110,7 +110,7 @@ def _read(path: Path) -> BuiltLayer:
                     f"{path} unpacks to {unzipped:,} bytes, and Lambda takes {UNZIPPED_LIMIT:,}.\n"
                     "Next: `lambda-torch layer inspect` shows where the bytes are."
                 )
-            runtimes, architectures = _made_for(path, [item.filename for item in files])
+            runtimes, architectures = made_for(path, [item.filename for item in files])
             packages = {item.filename: archive.read(item) for item in files if _METADATA.search(item.filename)}
             tree = _tree_sha256(archive, files)
     except (zipfile.BadZipFile, zlib.error, OSError) as error:
@@ -134,7 +134,7 @@ def _read(path: Path) -> BuiltLayer:
     )
 
 
-def _made_for(path: Path, names: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def made_for(path: Path, names: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The runtimes and architectures of the compiled modules."""
     tags = {(int(match[1]), match[2]) for name in names if (match := _COMPILED.search(name))}
     unknown = sorted({machine for _, machine in tags} - ARCHITECTURES.keys())

@@ -66,10 +66,20 @@ def installed(folder: Path, report: Report, build: Path = project.BUILD) -> Path
 def of_layer(report: Report) -> Path | None:
     """The folder with the packages that a checkout adds to its layer (`layer_list.EXTRA`). None if there are none.
 
+    The layer of a project of the user's own has that project's packages, and no others.
+
     Raises:
         PackagesError: pip cannot install them.
     """
-    return installed_from(project.LAYER_SOURCE / "extra-requirements.txt", report)
+    return None if project.OWN else installed_from(project.LAYER_SOURCE / "extra-requirements.txt", report)
+
+
+def are_in(layer: Path | None, packages: Path) -> bool:
+    """Whether a built layer has every distribution of a folder of packages, in the same version."""
+    if layer is None:
+        return False
+    there, wanted = ({path.name for path in each.glob("*.dist-info")} for each in (layer / "python", packages))
+    return wanted <= there
 
 
 def installed_from(file: Path, report: Report, build: Path = project.BUILD, shown: Path | None = None) -> Path | None:

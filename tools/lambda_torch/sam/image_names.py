@@ -1,9 +1,9 @@
-"""The names of AWS's images, as SAM asks for them on x86_64."""
+"""The names of AWS's images, as SAM asks for them."""
 
 
-def runtime(version: str) -> str:
+def runtime(version: str, architecture: str = "x86_64") -> str:
     """The image that a function for this Python ("3.13") runs in (samcli/local/docker/lambda_image.py)."""
-    return f"public.ecr.aws/lambda/python:{version}-x86_64"
+    return f"public.ecr.aws/lambda/python:{version}-{architecture}"
 
 
 def build(version: str) -> str:

@@ -67,6 +67,7 @@ class StackTemplate:
         self.parameters = {name: str(value) for name, value in {**defaults, **(parameters or {})}.items()}
         self._stack_name = stack_name
         self._conditions: dict[str, Any] = document.get("Conditions", {})
+        self._mappings: dict[str, Any] = document.get("Mappings", {})
         self.resources: dict[str, dict[str, Any]] = {
             name: self._resolve(resource)
             for name, resource in document["Resources"].items()
@@ -111,9 +112,15 @@ class StackTemplate:
             if function == "Fn::Split":
                 separator, text = argument
                 return str(self._resolve(text)).split(separator)
+            if function == "Fn::Join":
+                separator, items = argument
+                return separator.join(map(str, self._resolve(items)))
             if function == "Fn::Select":
                 index, items = argument
                 return self._resolve(items)[int(index)]
+            if function == "Fn::FindInMap":
+                table, row, column = (self._resolve(each) for each in argument)
+                return self._mappings[table][row][column]
             if function == "Fn::GetAtt":
                 return "${" + ".".join(map(str, argument)) + "}"
         return {key: each for key, item in value.items() if (each := self._resolve(item)) is not _NOTHING}

@@ -105,8 +105,8 @@ def billed_stack(template: StackTemplate) -> BilledStack:
     events = [event["Type"] for event in function.get("Events", {}).values()]
     has = {
         "REST API": bool(template.of_type("AWS::Serverless::Api")),
-        "HTTP API": bool(template.of_type("AWS::Serverless::HttpApi")),
-        "function URL": "FunctionUrlConfig" in function,
+        "HTTP API": bool(template.of_type("AWS::ApiGatewayV2::Api", "AWS::Serverless::HttpApi")),
+        "function URL": bool(template.of_type("AWS::Lambda::Url")) or "FunctionUrlConfig" in function,
         "queue": "SQS" in events,
         "bulk file": bool(template.of_type("AWS::StepFunctions::StateMachine", "AWS::Serverless::StateMachine")),
     }

@@ -155,7 +155,7 @@ def _groups(tiers: Tiers, texts: Mapping[str, bytes], codes: Mapping[str, bytes]
         return BlobGroup(list(blobs), block_bytes=archive_writer.FAR_BLOCK_BYTES)
 
     alone = [path for path in tiers.warm if path.split("/")[0] in USED_ALONE]
-    # A source that this Python cannot compile has no code to lie beside. One of these may be read as text too.
+    # A source that this Python cannot compile has no code to lie beside.
     cold = {*tiers.cold, *(path for path in tiers.compiled if path not in codes)}
     # Those of extra packages have blocks of their own, so that the others are the same with and without them.
     own = {path for path in cold if path.split("/")[0] in PACKED}
@@ -166,7 +166,10 @@ def _groups(tiers: Tiers, texts: Mapping[str, bytes], codes: Mapping[str, bytes]
         code_first(alone),
         code_first(path for path in tiers.warm if path not in alone),
         far(sources[path] for path in sorted(own) if path in sources),
-        code_first(path for path in tiers.extra if path not in cold),
+        BlobGroup(
+            [compiled[path] for path in tiers.extra if path in compiled],
+            [sources[path] for path in tiers.extra if path in sources and path not in cold],
+        ),
         far(sources[path] for path in sorted(cold - own) if path in sources),
     ]
 

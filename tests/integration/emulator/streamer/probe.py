@@ -51,6 +51,7 @@ class Pieces:
             case "sleep":
                 time.sleep(60)
             case "wait":
+                self._write("waiting")
                 while not Path(order["go"]).exists():
                     time.sleep(0.005)
 
