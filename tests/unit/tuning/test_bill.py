@@ -87,10 +87,10 @@ def test_a_million_requests_by_the_rest_api() -> None:
     assert parts["waiting at the queue"] == pytest.approx(657_000 * 0.40e-6)
 
 
-@given(st.integers(0, 10**9), st.floats(0, 1), st.sampled_from(["0", "1", "10", "3600"]))
-def test_lines_of_requests_are_never_more_than_requests(requests: int, share: float, seconds: str) -> None:
+@given(st.integers(0, 10**9), st.floats(0, 1), st.sampled_from([0.0, 1.0, 10.0, 3600.0]))
+def test_lines_of_requests_are_never_more_than_requests(requests: int, share: float, seconds: float) -> None:
     """A longer LogSeconds never costs more, a line has a hundred requests at most, and a message always has its line."""
-    stack = billed_stack(StackTemplate(TEMPLATE, {"LogSeconds": seconds}))
+    stack = replace(STACK, log_seconds=seconds)
     starts = requests * share
     lines = bill.request_lines(stack, requests, 1, starts)
     assert requests / bill.MOST_GATHERED <= lines <= requests
