@@ -140,3 +140,16 @@ def test_sources_are_checked(package: sources.SourcePackage, tmp_path: Path) -> 
     assert sources.fetch(tmp_path / "build", right._replace(url="http://not.used")) == folder
     with pytest.raises(sources.SourceError, match=r"cannot be downloaded(.|\n)*Next: --sources FOLDER"):
         sources.fetch(tmp_path / "other", right._replace(url=(tmp_path / "missing").as_uri()))
+
+
+def test_the_archive_comes_from_the_mirror_of_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mirror is the one that apt uses, and not that of security updates; without one, the message has the way out."""
+    apt = tmp_path / "apt-get"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    apt.write_text("#!/bin/sh\necho http://mirror.example/debian-security/\necho http://mirror.example/debian/\n")
+    apt.chmod(0o755)
+    assert sources.mirror() == "http://mirror.example/debian/"
+    for script in ("#!/bin/sh\n", "#!/bin/sh\nexit 1\n"):
+        apt.write_text(script)
+        with pytest.raises(sources.SourceError, match="Next: --sources FOLDER"):
+            sources.mirror()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
 import sys
 import tarfile
 import urllib.request
@@ -20,7 +21,7 @@ class SourcePackage(NamedTuple):
 
     Attributes:
         torch: the version of PyTorch whose tests these are.
-        url: where Debian has the archive.
+        url: of the archive; a path without a host is below the Debian mirror of this machine.
         sha256: of the archive, as Debian's signed index has it.
         folder: the folder of the tests in the archive.
     """
@@ -31,14 +32,33 @@ class SourcePackage(NamedTuple):
     folder: str
 
 
+OWN_SOURCES = "Next: --sources FOLDER, with the folder `test` of a checkout of PyTorch"
+
 # Debian's stable release, so that the archive stays where it is. Tests of newer features are missing. Tests of what has changed
 # since then fail on stock PyTorch too: both sides must give the same verdict, whatever it is.
 DEBIAN = SourcePackage(
     "2.6.0",
-    "http://deb.debian.org/debian/pool/main/p/pytorch/pytorch_2.6.0+dfsg.orig.tar.xz",
+    "pool/main/p/pytorch/pytorch_2.6.0+dfsg.orig.tar.xz",
     "099a9601bc40d67656e75735c44abedb0fbe92d08817852ab7472eebb7e6ddff",
     "pytorch-v2.6.0/test",
 )
+
+
+def mirror() -> str:
+    """The Debian mirror that this machine's apt uses, with a slash at its end.
+
+    Raises:
+        SourceError: this machine has no apt, or apt knows no mirror.
+    """
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SourceError(f"apt does not say which mirror it uses: {error}. {OWN_SOURCES}") from error
+    mirrors = [each for each in found if "security" not in each]
+    if not mirrors:
+        raise SourceError(f"apt knows no mirror of Debian. {OWN_SOURCES}")
+    return mirrors[0]
 
 
 def fetch(place: Path, package: SourcePackage = DEBIAN) -> Path:
@@ -53,17 +73,15 @@ def fetch(place: Path, package: SourcePackage = DEBIAN) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     archive = place / package.url.rpartition("/")[2]
     if not archive.is_file():
-        sys.stderr.write(f"Downloading {package.url}\n")
+        url = package.url if ":" in package.url else mirror() + package.url
+        sys.stderr.write(f"Downloading {url}\n")
         part = archive.with_suffix(".part")
         try:
-            with urllib.request.urlopen(package.url, timeout=60) as answer, part.open("wb") as file:
+            with urllib.request.urlopen(url, timeout=60) as answer, part.open("wb") as file:
                 shutil.copyfileobj(answer, file)
         except OSError as error:  # urllib's errors are among these
             part.unlink(missing_ok=True)
-            raise SourceError(
-                f"{package.url} cannot be downloaded: {error}. "
-                "Next: --sources FOLDER, with the folder `test` of a checkout of PyTorch"
-            ) from error
+            raise SourceError(f"{url} cannot be downloaded: {error}. {OWN_SOURCES}") from error
         part.replace(archive)
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()

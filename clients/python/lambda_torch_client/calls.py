@@ -72,6 +72,11 @@ class ServiceConnection(Generic[RequestT, ResponseT, PieceT]):
         self._auth = ApiKey(key) if key is not None else auth
         self._timeout = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
         self._budget = RetryBudget(retries or RetryRules())
+        self._connect()
+
+    def _connect(self) -> None:
+        """Make the connections of httpx2, in each client's own way."""
+        raise NotImplementedError
 
     def _request(self, http: "httpx2.Client | httpx2.AsyncClient", call: Call) -> httpx2.Request:
         headers = {"accept": call.accept} | ({} if call.body is None else {"content-type": JSON})

@@ -14,7 +14,7 @@ from lambda_torch_client.answers import Answer, StreamEnd, UploadRef
 from lambda_torch_client.calls import Call, PieceT, RequestT, ResponseT, ServiceConnection
 from lambda_torch_client.errors import ApiError, ModelServiceError
 from lambda_torch_client.pieces import Form, PieceDecoder
-from lambda_torch_client.retries import RetryRules, Tries
+from lambda_torch_client.retries import Tries
 
 Result = TypeVar("Result")
 
@@ -59,16 +59,7 @@ class Client(ServiceConnection[RequestT, ResponseT, PieceT]):
     Every method may raise `UnreachableError` and `ApiError`, after its retries.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        key: str | None = None,
-        auth: httpx2.Auth | None = None,
-        timeout: float = 60.0,
-        retries: RetryRules | None = None,
-    ) -> None:
-        super().__init__(url, key=key, auth=auth, timeout=timeout, retries=retries)
+    def _connect(self) -> None:
         self._http = httpx2.Client(timeout=self._timeout)
 
     def __enter__(self) -> Self:

@@ -14,7 +14,7 @@ from lambda_torch_client.answers import Answer, StreamEnd, UploadRef
 from lambda_torch_client.calls import Call, PieceT, RequestT, ResponseT, ServiceConnection
 from lambda_torch_client.errors import ApiError, ModelServiceError
 from lambda_torch_client.pieces import Form, PieceDecoder
-from lambda_torch_client.retries import RetryRules, Tries
+from lambda_torch_client.retries import Tries
 
 Result = TypeVar("Result")
 
@@ -49,16 +49,7 @@ class AsyncClient(ServiceConnection[RequestT, ResponseT, PieceT]):
             print(await client.predict({"category": "Russian", "start_letters": "RUS"}))
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        key: str | None = None,
-        auth: httpx2.Auth | None = None,
-        timeout: float = 60.0,
-        retries: RetryRules | None = None,
-    ) -> None:
-        super().__init__(url, key=key, auth=auth, timeout=timeout, retries=retries)
+    def _connect(self) -> None:
         self._http = httpx2.AsyncClient(timeout=self._timeout)
 
     async def __aenter__(self) -> Self:

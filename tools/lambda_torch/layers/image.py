@@ -61,7 +61,7 @@ class ImagePlan:
 
 
 def write_context(plan: ImagePlan, folder: Path) -> None:
-    """Write what `docker build` needs into a folder, which is made anew.
+    """Write what `docker build` needs into a folder. An older one of these is replaced.
 
     Raises:
         LayerError: the plan does not fit, or the folder has something else in it.

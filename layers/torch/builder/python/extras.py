@@ -37,7 +37,7 @@ REVIEWED = (
     ),
     ReviewedModule(r"huggingface_hub/serialization/_torch\.py", "lists the folder of a saved model"),
     ReviewedModule(r"sklearn/__check_build/__init__\.py", "lists its folder for the message of a failed import"),
-    ReviewedModule(r"pygments/lexers/_php_builtins\.py", "makes itself anew, and only as a script"),
+    ReviewedModule(r"pygments/lexers/_php_builtins\.py", "writes itself again, and only as a script"),
 )
 
 
