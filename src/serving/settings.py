@@ -50,6 +50,15 @@ def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return origins
 
 
+# A model of a stack with several. It is part of paths, of keys in the bucket, and of the names of resources.
+MODEL_NAME = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+
+
+def key_prefix(model_name: str) -> str:
+    """What the keys of a model's objects begin with; empty in a stack with one model."""
+    return f"models/{model_name}/" if model_name else ""
+
+
 class SettingsError(ServingError):
     """An environment variable has a value that cannot be used.
 
@@ -64,6 +73,9 @@ class Settings(BaseModel):
 
     bucket: Annotated[str | None, Field(alias="MODEL_BUCKET", min_length=1)] = None
     """The bucket that holds the releases. Without it the function starts, and answers 503 with the next step."""
+
+    model_name: Annotated[str, Field(alias="MODEL_NAME", pattern=MODEL_NAME)] = ""
+    """The model's name in a stack with several models; empty in a stack with one."""
 
     cors_origins: Annotated[
         tuple[str, ...],
@@ -170,6 +182,16 @@ class Settings(BaseModel):
         except ValidationError as error:
             problems = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_url=False))
             raise SettingsError(f"The function's environment cannot be used. {problems}") from None
+
+    @property
+    def key_prefix(self) -> str:
+        """What all keys in the bucket begin with, that this function reads and writes."""
+        return key_prefix(self.model_name)
+
+    @property
+    def route_prefix(self) -> str:
+        """What paths begin with, before the function's own routes; empty in a stack with one model."""
+        return f"/models/{self.model_name}" if self.model_name else ""
 
     @property
     def streams(self) -> frozenset[str]:

@@ -44,7 +44,7 @@ def offer(settings: Settings) -> dict[str, Any]:
     try:
         form = _client().generate_presigned_post(
             bucket,
-            PREFIX + identity,
+            settings.key_prefix + PREFIX + identity,
             Conditions=[["content-length-range", 1, settings.max_upload_bytes]],
             ExpiresIn=seconds,
         )
@@ -73,8 +73,9 @@ def read(settings: Settings, identity: str, max_bytes: int) -> Content:
     if not _ID.fullmatch(identity):
         raise refused("upload_unknown", "an upload's id has 32 characters, as POST /uploads gives it")
     deadline = Deadline(settings.wait_seconds)
+    key = settings.key_prefix + PREFIX + identity
     try:
-        content, _ = read_small(_objects(), _bucket(settings), PREFIX + identity, max_bytes, deadline=deadline)
+        content, _ = read_small(_objects(), _bucket(settings), key, max_bytes, deadline=deadline)
     except FileNotFoundError:
         message = "there is no such upload. Next: send the file to the address that POST /uploads gave, then ask again"
         raise refused("upload_unknown", message) from None

@@ -101,7 +101,8 @@ class HttpRequest(NamedTuple):
 
     Attributes:
         method: in capitals.
-        path: without a stage, without a custom domain's base path, and without a slash at its end.
+        path: without a stage, without a custom domain's base path, without the prefix of the model in a stack with
+            several, and without a slash at its end.
         headers: as they came, with names in any case. A value of null is no header.
         body: as it came.
         is_base64: whether the body is base64.
@@ -124,8 +125,13 @@ class HttpRequest(NamedTuple):
         return None
 
 
-def to_http(event: Any) -> HttpRequest:
+def to_http(event: Any, route_prefix: str = "") -> HttpRequest:
     """The request that an event brings.
+
+    Args:
+        event: of any HTTP kind.
+        route_prefix: what the API has before the function's own routes. Paths without it are taken as they are: a
+            function URL has none.
 
     Raises:
         HttpError: 400 `invalid_event` (it looks like an event of API Gateway, but a part has the wrong type), or 400
@@ -144,10 +150,12 @@ def to_http(event: Any) -> HttpRequest:
         # "POST /predict"; "$default" for a route that takes everything.
         route = event.get("routeKey")
         resource = route.partition(" ")[2] if isinstance(route, str) else None
-        return _http(_text(http.get("method"), "requestContext.http.method"), _routed(path, resource, event), event)
+        path = _own(_routed(path, resource, event), route_prefix)
+        return _http(_text(http.get("method"), "requestContext.http.method"), path, event)
     if "httpMethod" in event:
         path = _text(event.get("path"), "path")
-        return _http(_text(event["httpMethod"], "httpMethod"), _routed(path, event.get("resource"), event), event)
+        path = _own(_routed(path, event.get("resource"), event), route_prefix)
+        return _http(_text(event["httpMethod"], "httpMethod"), path, event)
     return HttpRequest("POST", "/predict", body=json_text(event))
 
 
@@ -229,6 +237,11 @@ def _routed(path: str, resource: Any, event: Mapping[str, Any]) -> str:
     values = found if isinstance(found, dict) else {}
     filled = _PATH_VARIABLE.sub(lambda variable: str(values.get(variable[1], "")), resource)
     return filled if path.rstrip("/").endswith(filled.rstrip("/")) else path
+
+
+def _own(path: str, route_prefix: str) -> str:
+    """The path among the function's own routes."""
+    return path[len(route_prefix) :] if path == route_prefix or path.startswith(f"{route_prefix}/") else path
 
 
 def _http(method: str, path: str, event: Mapping[str, Any]) -> HttpRequest:

@@ -145,7 +145,7 @@ def respond(service: Service, event: Any, invocation: Invocation) -> tuple[HttpR
     receipt = invocation.receipt
     with receipt.recording(), receipt.phase("total"):
         try:
-            request = events.to_http(event)
+            request = events.to_http(event, service.settings.route_prefix)
             return request, routes.dispatch(service, request, invocation), None
         except HttpError as refusal:
             error = refusal

@@ -26,20 +26,25 @@ class Results:
     Args:
         client: a boto3 S3 client.
         bucket: the bucket's name.
+        key_prefix: what the keys of all objects begin with.
     """
 
-    def __init__(self, client: "S3Client", bucket: str) -> None:
+    def __init__(self, client: "S3Client", bucket: str, key_prefix: str = "") -> None:
         self._client = client
         self._bucket = bucket
+        self._key_prefix = key_prefix
 
     def write(self, key: str, content: str, content_type: str) -> bool:
         """Write an object, unless it exists already. Returns whether it was written.
+
+        The key is one without the prefix.
 
         Raises:
             ResultWriteError: S3 did not take it.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
+        key = self._key_prefix + key
         try:
             self._client.put_object(
                 Bucket=self._bucket, Key=key, Body=content.encode(), ContentType=content_type, IfNoneMatch="*"
@@ -63,12 +68,12 @@ def open_results(settings: Settings) -> Results:
     """
     if settings.bucket is None:
         raise ResultWriteError("the function's variable MODEL_BUCKET is not set")
-    return _results_of(settings.bucket)
+    return _results_of(settings.bucket, settings.key_prefix)
 
 
 @cache
-def _results_of(bucket: str) -> Results:
+def _results_of(bucket: str, key_prefix: str) -> Results:
     # One client for the life of the environment. `serving.storage.signed` reads only, so this one is boto3's.
     from serving.storage.boto import open_client
 
-    return Results(open_client(), bucket)
+    return Results(open_client(), bucket, key_prefix)

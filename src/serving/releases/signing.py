@@ -63,7 +63,7 @@ def _decoded(text: str) -> bytes:
         return b""
 
 
-def check(objects: Objects, bucket: str, ref: ReleaseRef, signers: Sequence[str]) -> None:
+def check(objects: Objects, bucket: str, ref: ReleaseRef, signers: Sequence[str], key_prefix: str = "") -> None:
     """Refuse a release that none of the signers has signed. Nothing else of the release is read before.
 
     Args:
@@ -71,11 +71,12 @@ def check(objects: Objects, bucket: str, ref: ReleaseRef, signers: Sequence[str]
         bucket: the bucket's name.
         ref: the release, as a channel names it.
         signers: the public keys, one of which must have signed it.
+        key_prefix: what all keys begin with.
 
     Raises:
         ReleaseUnavailableError: `release_refused` with the reason, or `storage_unavailable`.
     """
-    key = file_key(ref.version, SIGNATURES_NAME)
+    key = key_prefix + file_key(ref.version, SIGNATURES_NAME)
     try:
         content, _ = read_small(objects, bucket, key, MAX_DOCUMENT_BYTES)
         signatures = format.parse(SignedRelease, content).signatures

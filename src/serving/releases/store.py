@@ -21,7 +21,7 @@ from serving.releases.format import (
     file_key,
 )
 from serving.releases.room import MEGABYTE, Room
-from serving.settings import AwsEnvironment, Settings
+from serving.settings import AwsEnvironment, Settings, key_prefix
 from serving.storage import signed
 from serving.storage.deadline import Deadline
 from serving.storage.objects import DOCUMENT_SECONDS, FetchError, NotModified, Objects, read_small
@@ -71,6 +71,7 @@ def open_store(settings: Settings) -> "ReleaseStore":
         document_seconds=settings.document_seconds,
         signers=settings.release_signers,
         room=room_of(settings),
+        model_name=settings.model_name,
     )
 
 
@@ -90,6 +91,7 @@ class ReleaseStore:
         document_seconds: how long reading a pointer or a manifest may take in all.
         signers: the public keys, one of which must have signed a release. Empty: no signature is needed.
         room: the space that the function has.
+        model_name: the model, in a stack with several. Its objects have keys of their own.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class ReleaseStore:
         document_seconds: float = DOCUMENT_SECONDS,
         signers: Sequence[str] = (),
         room: Room = Room(),  # noqa: B008 (it cannot change)
+        model_name: str = "",
     ) -> None:
         self._objects = objects
         self._bucket = bucket
@@ -110,6 +113,8 @@ class ReleaseStore:
         self._document_seconds = document_seconds
         self._signers = signers
         self._room = room
+        self._key_prefix = key_prefix(model_name)
+        self._publish_options = f"--bucket {bucket}" + (f" --model {model_name}" if model_name else "")
         # What is kept of fetched releases, between fetches and processes.
         self.cache = ReleaseCache(cache)
 
@@ -120,7 +125,7 @@ class ReleaseStore:
             ReleaseUnavailableError: `no_release` (there is no such channel), `release_refused`, or
                 `storage_unavailable`.
         """
-        key = channel_key(name)
+        key = self._key_prefix + channel_key(name)
         try:
             content, found = self._document(key, etag)
             return PointerState(format.parse(Channel, content), found)
@@ -130,7 +135,7 @@ class ReleaseStore:
             raise ReleaseUnavailableError(
                 "no_release",
                 f"The channel {name!r} has no release yet. "
-                f"Publish one: lambda-torch publish FOLDER --bucket {self._bucket}",
+                f"Publish one: lambda-torch publish FOLDER {self._publish_options}",
             ) from None
         except ValueError as error:
             raise ReleaseUnavailableError("release_refused", f"{key} is not of this format: {error}") from None
@@ -146,8 +151,8 @@ class ReleaseStore:
         if self._signers:
             from serving.releases import signing
 
-            signing.check(self._objects, self._bucket, ref, self._signers)
-        key = file_key(ref.version, MANIFEST_NAME)
+            signing.check(self._objects, self._bucket, ref, self._signers, self._key_prefix)
+        key = self._key_prefix + file_key(ref.version, MANIFEST_NAME)
         try:
             content, _ = self._document(key)
         except FileNotFoundError:
@@ -253,7 +258,7 @@ class ReleaseStore:
         descriptor: int | None = None,
     ) -> None:
         """Fetch one file, and compare its hash: into a new file `target`, or into the open file of this descriptor."""
-        key = file_key(manifest.version, name)
+        key = self._key_prefix + file_key(manifest.version, name)
         try:
             if descriptor is None:
                 digest = download.fetch(self._objects, self._bucket, key, entry.size, target, deadline)

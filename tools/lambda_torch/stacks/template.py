@@ -32,6 +32,21 @@ def _function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
 _Loader.add_multi_constructor("!", _function)
 
 
+def load_template(path: Path) -> dict[str, Any]:
+    """Read a template. Short forms of functions become the mappings that they stand for.
+
+    Raises:
+        StackError: the file is no template.
+    """
+    try:
+        document: Any = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StackError(f"{path} is not a template: {error}\nNext: name a file in YAML or JSON.") from error
+    if not isinstance(document, dict) or not isinstance(document.get("Resources"), dict):
+        raise StackError(f"{path} is not a template: it has no Resources.\nNext: name the template of a stack.")
+    return document
+
+
 class StackTemplate:
     """A template with its parameters set.
 
@@ -53,12 +68,7 @@ class StackTemplate:
     def __init__(
         self, path: Path, parameters: Mapping[str, str] | None = None, stack_name: str = "lambda-torch"
     ) -> None:
-        try:
-            document: Any = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise StackError(f"{path} is not a template: {error}\nNext: name a file in YAML or JSON.") from error
-        if not isinstance(document, dict) or not isinstance(document.get("Resources"), dict):
-            raise StackError(f"{path} is not a template: it has no Resources.\nNext: name the template of a stack.")
+        document = load_template(path)
         rules: dict[str, Any] = document.get("Parameters", {})
         unknown = sorted((parameters or {}).keys() - rules.keys())
         if unknown:
