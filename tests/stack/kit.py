@@ -54,12 +54,16 @@ def _template() -> dict[str, Any]:
 
 @functools.cache
 def _transformed(choices: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    document = template()
+    return as_sam_transforms(template(), dict(choices))
+
+
+def as_sam_transforms(document: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
+    """What SAM makes of a template for these parameters, with the template's own parameters."""
     for resource in document["Resources"].values():
         for source in ("CodeUri", "ContentUri"):
             if source in resource.get("Properties", {}):
                 resource["Properties"][source] = "s3://packages/key"
-    parameters = _parameters(document, dict(choices))
+    parameters = _parameters(document, choices)
     session = boto3.session.Session(region_name="us-east-1")
     result: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(document, parameters)
     plain: dict[str, Any] = json.loads(json.dumps(result))
@@ -143,7 +147,9 @@ class Stack:
 
     def __init__(self, **choices: str) -> None:
         assert not refusals(choices), refusals(choices)
-        document = transformed(**choices)
+        self._make(transformed(**choices), choices)
+
+    def _make(self, document: dict[str, Any], choices: dict[str, str]) -> None:
         self._parameters = {name: str(value) for name, value in _parameters(document, choices).items()}
         self._mappings: dict[str, Any] = document.get("Mappings", {})
         self._conditions: dict[str, Any] = document.get("Conditions", {})

@@ -15,6 +15,7 @@ from lambda_torch.errors import LambdaTorchError
 COMMANDS = {
     "init": ("init", "Make a project for a model of your own."),
     "check": ("check", "Go through a model before it is published: code, answers, packages, sizes."),
+    "models": ("models", "Write the template of a stack with several models, from models.toml."),
     "upgrade": ("upgrade", "Bring the files of a project up to this version of lambda-torch."),
     "train": ("train", "Train the sample model (names) into a release folder."),
     "import": ("import_", "Make a release folder from a state dict and a parameters pickle."),

@@ -29,16 +29,22 @@ POLL_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Placed:
-    """An input in the bucket."""
+    """An input in the bucket.
+
+    Attributes:
+        bucket, key, version: which object it is.
+        key_prefix: what all keys of its model begin with, in a stack with several.
+    """
 
     bucket: str
     key: str
     version: str
+    key_prefix: str = ""
 
     @property
     def results(self) -> str:
         """The prefix of its results, as in the state machine."""
-        return f"results/{self.key}/{self.version}/"
+        return f"{self.key_prefix}results/{self.key}/{self.version}/"
 
     @property
     def name(self) -> str:
@@ -51,21 +57,23 @@ class Placed:
         return json.dumps({"detail": detail})
 
 
-def place(client: "S3Client", bucket: str, source: Input, on_bytes: Callable[[int], None]) -> Placed:
+def place(
+    client: "S3Client", bucket: str, source: Input, on_bytes: Callable[[int], None], key_prefix: str = ""
+) -> Placed:
     """Upload a file, unless the bucket already has its content.
 
     Raises:
         BulkError: the bucket keeps no versions, so it does not belong to a stack.
     """
-    key = f"bulk/{source.sha256[:16]}/{re.sub(r'[^A-Za-z0-9._-]', '_', source.path.name)}"
+    key = f"{key_prefix}bulk/{source.sha256[:16]}/{re.sub(r'[^A-Za-z0-9._-]', '_', source.path.name)}"
     version = _version(client, bucket, key)
     if version is None:
         client.upload_file(str(source.path), bucket, key, Callback=on_bytes)
         version = _version(client, bucket, key)
-    return _placed(bucket, key, version)
+    return _placed(bucket, key, version, key_prefix)
 
 
-def find(client: "S3Client", bucket: str, from_bucket: str, key: str) -> Placed:
+def find(client: "S3Client", bucket: str, from_bucket: str, key: str, key_prefix: str = "") -> Placed:
     """Use an object as input. If the state machine may not read it, it is copied.
 
     Raises:
@@ -74,13 +82,13 @@ def find(client: "S3Client", bucket: str, from_bucket: str, key: str) -> Placed:
     version = _version(client, from_bucket, key)
     if version is None:
         raise BulkError(f"There is no s3://{from_bucket}/{key}.")
-    if from_bucket == bucket and key.startswith(READABLE):
-        return _placed(bucket, key, version)
+    if from_bucket == bucket and key.startswith(tuple(key_prefix + each for each in READABLE)):
+        return _placed(bucket, key, version, key_prefix)
     etag = client.head_object(Bucket=from_bucket, Key=key)["ETag"].strip('"')
-    target = f"bulk/{etag}/{key.rpartition('/')[2]}"
+    target = f"{key_prefix}bulk/{etag}/{key.rpartition('/')[2]}"
     if _version(client, bucket, target) is None:
         client.copy({"Bucket": from_bucket, "Key": key}, bucket, target)
-    return _placed(bucket, target, _version(client, bucket, target))
+    return _placed(bucket, target, _version(client, bucket, target), key_prefix)
 
 
 def _version(client: "S3Client", bucket: str, key: str) -> str | None:
@@ -94,13 +102,13 @@ def _version(client: "S3Client", bucket: str, key: str) -> str | None:
         raise
 
 
-def _placed(bucket: str, key: str, version: str | None) -> Placed:
+def _placed(bucket: str, key: str, version: str | None, key_prefix: str) -> Placed:
     if version is None or version == "null":
         raise BulkError(
             f"{bucket} keeps no versions, so it is not the bucket of a stack. "
             "Next: give ModelBucketName from the stack's outputs as --bucket."
         )
-    return Placed(bucket, key, version)
+    return Placed(bucket, key, version, key_prefix)
 
 
 class Execution:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
     from lambda_torch.releases.bucket import Bucket
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,6 +26,16 @@ def bucket_options(function: F) -> F:
         envvar="MODEL_BUCKET",
         show_envvar=True,
         help="The bucket of the releases: ModelBucketName in the stack's outputs.",
+    )(function)
+
+
+def model_name_option(function: F) -> F:
+    """`--model`, of the commands that need no code of the model."""
+    return click.option(
+        "--model",
+        metavar="NAME",
+        default="",
+        help="The model, in a stack with several (lambda-torch models). Its releases and channels are its own.",
     )(function)
 
 
@@ -60,8 +72,14 @@ def _channel_name(_context: click.Context, _parameter: click.Parameter, value: s
 
 
 @contextmanager
-def opened(bucket: str, endpoint_url: str | None) -> Iterator["Bucket"]:
-    """The bucket. What goes wrong with it is a `BucketError` with the next step."""
+def opened(bucket: str, endpoint_url: str | None, model: str = "") -> Iterator["Bucket"]:
+    """The bucket. What goes wrong with it is a `BucketError` with the next step.
+
+    Args:
+        bucket: its name.
+        endpoint_url: the address of another S3 than AWS's.
+        model: the name of a model, in a stack with several.
+    """
     import boto3
     from botocore.config import Config
 
@@ -76,7 +94,27 @@ def opened(bucket: str, endpoint_url: str | None) -> Iterator["Bucket"]:
         except ValueError as error:
             # botocore raises it for an endpoint that is not an address.
             raise BucketError(f"{error}\nNext: correct --endpoint-url or AWS_ENDPOINT_URL_S3.") from error
-        yield Bucket(client, bucket)
+        if model:
+            _check_model(client, bucket, model)
+        yield Bucket(client, bucket, model)
+
+
+def _check_model(client: "S3Client", bucket: str, model: str) -> None:
+    """Refuse a name that is neither in models.toml nor in the bucket."""
+    from lambda_torch.errors import BucketError
+    from lambda_torch.several import model_table
+
+    table = model_table.find()
+    if table is not None:
+        table.row(model)
+        return
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="models/", Delimiter="/")
+    known = [each["Prefix"].split("/")[1] for page in pages for each in page.get("CommonPrefixes", [])]
+    if model not in known:
+        raise BucketError(
+            f"{model_table.unknown(model, known, f'the bucket {bucket}')}\n"
+            f"A new model is in {model_table.FILE_NAME}: run this where that file is."
+        )
 
 
 def print_json(value: Any) -> None:

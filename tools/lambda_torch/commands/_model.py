@@ -3,26 +3,66 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from lambda_torch import project
 
+if TYPE_CHECKING:
+    from lambda_torch.several.model_table import ModelRow
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+# Where the context keeps the row of models.toml that `--model` named.
+ROW = "lambda_torch.model_row"
+
+
+class FolderOrName(click.ParamType):
+    """A folder with a package `model`, or a model of models.toml, which stands for the folder of its code."""
+
+    name = "model"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> "Path | ModelRow":
+        """The folder, or the row of the model."""
+        from lambda_torch.several import model_table
+
+        table = model_table.find()
+        row = next((each for each in table.rows if each.name == str(value)), None) if table else None
+        if row is not None:
+            return row
+        if Path(value).is_dir():
+            return Path(value)
+        message = f"Directory {str(value)!r} does not exist, and there is no {model_table.FILE_NAME} here with such a model."
+        if table is not None and "/" not in str(value):
+            message = model_table.unknown(str(value), [each.name for each in table.rows], str(table.path))
+        return self.fail(message, param, ctx)
+
+
+def row_of(context: click.Context) -> "ModelRow | None":
+    """The row of models.toml that `--model` named. None without such a name."""
+    return context.meta.get(ROW)
+
+
+def name_of(context: click.Context) -> str:
+    """The name of that row. Empty without such a name."""
+    row = row_of(context)
+    return row.name if row else ""
 
 
 def model_option(function: F) -> F:
     """`--model`. Later imports of `model` get the package of that folder."""
     return click.option(
         "--model",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        type=FolderOrName(),
+        metavar="FOLDER|NAME",
         envvar="LAMBDA_TORCH_MODEL",
         show_envvar=True,
         is_eager=True,
         callback=_use,
         help="A folder whose package `model` replaces src/model, such as examples/embeddings. "
-        "Default: the current folder, if it has a package `model`.",
+        "Default: the current folder, if it has a package `model`. Or the name of a model in models.toml (lambda-torch models).",
     )(function)
 
 
@@ -46,10 +86,14 @@ def golden_of(model: Path | None) -> Path | None:
     return file if file.is_file() else None
 
 
-def _use(_context: click.Context, _parameter: click.Parameter, model: Path | None) -> Path | None:
+def _use(context: click.Context, _parameter: click.Parameter, value: "Path | ModelRow | None") -> Path | None:
     from lambda_torch.packages import local
     from lambda_torch.scaffold import build_files
 
+    model = value if isinstance(value, Path) else None
+    if value is not None and not isinstance(value, Path):
+        context.meta[ROW] = value
+        model = None if value.code is None else Path(value.code)
     model = model or project.OWN
     try:
         project.use_function_code(model)

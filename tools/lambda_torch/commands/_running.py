@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lambda_torch import project
-from lambda_torch.commands._model import golden_of, model_option
+from lambda_torch.commands._model import golden_of, model_option, row_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,6 +131,11 @@ def options_of(
         if packages is not None and not local.are_in(chosen.opt, packages):
             chosen = chosen.after(packages)
     golden = golden_of(model)
+    if row := row_of(context):
+        # As its function has it in the stack: the same paths, and the same keys in the bucket.
+        variables = {"MODEL_NAME": row.name, "ALLOW_PROGRAMS": row.parameters.get("AllowPrograms", ""), **variables}
+        if release is None and Path(row.release).is_dir():
+            release = Path(row.release)
     if release is None:
         release, golden = (own_release(), golden) if model is None else (release_of(model, console), golden)
         if release == project.SAMPLE_RELEASE:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lambda_torch.commands._model import name_of
 from lambda_torch.commands._running import memory_option, options_of, reports_to, run_options, signals_interrupt
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def command(
     If a run ends early, for any reason, the same command continues where it stopped.
 
     Without --local the state machine of the stack does the work: this command uploads the file, starts a run, waits for
-    it and collects the results. The options from --model on apply to --local.
+    it and collects the results. The options from --model on apply to --local. With a stack of several models, --model NAME says
+    whose state machine it is.
 
     \b
     Examples:
@@ -99,7 +101,9 @@ def command(
                     raise click.UsageError(
                         "Give --bucket and --state-machine (the stack's output BulkCommand), or --local."
                     )
-                counts, fresh = _deployed(source, target, bucket, state_machine, endpoint_url, console)
+                counts, fresh = _deployed(
+                    source, target, bucket, state_machine, endpoint_url, console, name_of(context)
+                )
         except (KeyboardInterrupt, click.Abort):
             console.print("Stopped. The lines in the output are complete. The same command continues after them.")
             raise SystemExit(130) from None
@@ -144,7 +148,7 @@ def _local(checked: "Input", target: Path, options: Any, batch: int, console: "C
 
 
 def _deployed(
-    source: str, target: Path, bucket: str, machine: str, endpoint_url: str | None, console: "Console"
+    source: str, target: Path, bucket: str, machine: str, endpoint_url: str | None, console: "Console", model: str
 ) -> tuple["Counts", int]:
     import boto3
 
@@ -152,12 +156,13 @@ def _deployed(
     from lambda_torch.bulk import deployed_run, lines
     from lambda_torch.bulk.output import Output
     from lambda_torch.errors import BulkError
+    from serving.settings import key_prefix
 
     with explained(bucket):
         s3 = boto3.client("s3", endpoint_url=endpoint_url)
         at = S3_URI.fullmatch(source)
         if at is not None:
-            placed = deployed_run.find(s3, bucket, at["bucket"], at["key"])
+            placed = deployed_run.find(s3, bucket, at["bucket"], at["key"], key_prefix(model))
         else:
             checked = lines.read_input(Path(source))
             sent = 0
@@ -168,7 +173,7 @@ def _deployed(
                     sent += more
                     show(sent)
 
-                placed = deployed_run.place(s3, bucket, checked, count)
+                placed = deployed_run.place(s3, bucket, checked, count, key_prefix(model))
         run = deployed_run.Execution(boto3.client("stepfunctions", endpoint_url=endpoint_url), machine, placed)
         with Output.opened(target, f"s3://{bucket}/{placed.key}@{placed.version}") as output:
             before = output.done

@@ -9,6 +9,7 @@ from lambda_torch.commands._bucket import (
     channel_option,
     dry_run_option,
     json_option,
+    model_name_option,
     opened,
     print_json,
 )
@@ -31,6 +32,7 @@ def _share(_context: click.Context, _parameter: click.Parameter, value: float | 
 )
 @click.option("--off", is_flag=True, help="End the canary.")
 @bucket_options
+@model_name_option
 @channel_option
 @dry_run_option
 @json_option
@@ -40,6 +42,7 @@ def command(
     off: bool,
     bucket: str,
     endpoint_url: str | None,
+    model: str,
     channel: str,
     dry_run: bool,
     as_json: bool,
@@ -54,7 +57,7 @@ def command(
 
     if off == (version is not None) or off == (share is not None):
         raise click.UsageError("Give a VERSION and its --share, or --off alone.")
-    with opened(bucket, endpoint_url) as opened_bucket:
+    with opened(bucket, endpoint_url, model) as opened_bucket:
         ref = None if version is None else opened_bucket.release(opened_bucket.resolve(version, channel)).ref
         moved = set_canary(opened_bucket, channel, ref, share or 0.0, dry_run=dry_run)
     if as_json:

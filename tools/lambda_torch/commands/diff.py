@@ -5,7 +5,14 @@ from typing import Any
 
 import click
 
-from lambda_torch.commands._bucket import bucket_options, channel_option, json_option, opened, print_json
+from lambda_torch.commands._bucket import (
+    bucket_options,
+    channel_option,
+    json_option,
+    model_name_option,
+    opened,
+    print_json,
+)
 from lambda_torch.commands._tables import print_table
 
 # Characters of a request or a response.
@@ -16,9 +23,10 @@ LONGEST = 300
 @click.argument("a")
 @click.argument("b")
 @bucket_options
+@model_name_option
 @channel_option
 @json_option
-def command(a: str, b: str, bucket: str, endpoint_url: str | None, channel: str, as_json: bool) -> None:
+def command(a: str, b: str, bucket: str, endpoint_url: str | None, model: str, channel: str, as_json: bool) -> None:
     """Compare the releases A and B: their files, metrics and golden examples.
 
     A and B are versions, or the first letters of versions, or `current`, `previous` or `canary` for those of the
@@ -26,7 +34,7 @@ def command(a: str, b: str, bucket: str, endpoint_url: str | None, channel: str,
     """
     from lambda_torch.releases.catalog import difference
 
-    with opened(bucket, endpoint_url) as opened_bucket:
+    with opened(bucket, endpoint_url, model) as opened_bucket:
         one, other = (opened_bucket.release(opened_bucket.resolve(word, channel)) for word in (a, b))
     found = difference(one, other)
     if as_json:

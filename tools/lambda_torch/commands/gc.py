@@ -2,7 +2,14 @@
 
 import click
 
-from lambda_torch.commands._bucket import bucket_options, dry_run_option, json_option, opened, print_json
+from lambda_torch.commands._bucket import (
+    bucket_options,
+    dry_run_option,
+    json_option,
+    model_name_option,
+    opened,
+    print_json,
+)
 from lambda_torch.commands._tables import print_table
 
 
@@ -20,9 +27,12 @@ from lambda_torch.commands._tables import print_table
     help="Keep what was published, promoted or leased in these last hours. Use 0 only if nobody publishes meanwhile.",
 )
 @bucket_options
+@model_name_option
 @dry_run_option
 @json_option
-def command(keep: int, grace_hours: float, bucket: str, endpoint_url: str | None, dry_run: bool, as_json: bool) -> None:
+def command(
+    keep: int, grace_hours: float, bucket: str, endpoint_url: str | None, model: str, dry_run: bool, as_json: bool
+) -> None:
     """Remove old releases, and files that unfinished publications left.
 
     The newest (--keep) stay, and so does every release that a channel names, and what is younger than --grace.
@@ -33,7 +43,7 @@ def command(keep: int, grace_hours: float, bucket: str, endpoint_url: str | None
 
     from lambda_torch.releases.collecting import collect_garbage
 
-    with opened(bucket, endpoint_url) as opened_bucket:
+    with opened(bucket, endpoint_url, model) as opened_bucket:
         removed = collect_garbage(opened_bucket, keep, timedelta(hours=grace_hours), dry_run=dry_run)
     if as_json:
         print_json({"removed": [each.version for each in removed], "dry_run": dry_run})

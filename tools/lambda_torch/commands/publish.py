@@ -14,7 +14,7 @@ from lambda_torch.commands._bucket import (
     opened,
     print_json,
 )
-from lambda_torch.commands._model import golden_of, model_option
+from lambda_torch.commands._model import golden_of, model_option, name_of, row_of
 
 # What `--sign` without a value stands for. It is no name of a file.
 KEY_OF_STACK = "\0"
@@ -65,7 +65,9 @@ KEY_OF_STACK = "\0"
 )
 @dry_run_option
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
     folder: Path,
     model: Path | None,
     bucket: str,
@@ -101,12 +103,13 @@ def command(
             raise click.UsageError("--sign without a key takes that of a stack. Next: add --stack NAME, or name a key.")
         key_name = key_of_stack(stack)
     key = None if key_name is None else open_key(key_name)
-    sizes = StackSizes() if stack is None else StackSizes.of_stack(stack)
+    row = row_of(context)
+    sizes = StackSizes() if stack is None else StackSizes.of_stack(stack, "" if row is None else row.id_part)
     figures = dict(map(_metric, metrics))
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    with opened(bucket, endpoint_url) as opened_bucket, Progress(*columns, console=console) as bar:
+    with opened(bucket, endpoint_url, name_of(context)) as opened_bucket, Progress(*columns, console=console) as bar:
         task = bar.add_task(f"Publishing {folder}", total=total)
         done = publish(
             folder,

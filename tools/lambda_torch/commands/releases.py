@@ -4,26 +4,27 @@ from datetime import UTC, datetime
 
 import click
 
-from lambda_torch.commands._bucket import bucket_options, json_option, opened, print_json
+from lambda_torch.commands._bucket import bucket_options, json_option, model_name_option, opened, print_json
 from lambda_torch.commands._tables import print_table
 
 
 @click.command()
 @bucket_options
+@model_name_option
 @json_option
-def command(bucket: str, endpoint_url: str | None, as_json: bool) -> None:
+def command(bucket: str, endpoint_url: str | None, model: str, as_json: bool) -> None:
     """List the releases: version, age, size, note, metrics, and the channels that name them."""
     from rich.filesize import decimal
 
     from lambda_torch.releases.catalog import age, listing
 
-    with opened(bucket, endpoint_url) as opened_bucket:
+    with opened(bucket, endpoint_url, model) as opened_bucket:
         listed = listing(opened_bucket)
     if as_json:
         print_json([each.as_json() for each in listed])
         return
     if not listed:
-        click.echo(f"No release yet. Next: lambda-torch publish FOLDER --bucket {bucket}", err=True)
+        click.echo(f"No release yet. Next: lambda-torch publish FOLDER {opened_bucket.options}", err=True)
         return
     now = datetime.now(UTC)
     rows = []

@@ -7,6 +7,7 @@ from lambda_torch.commands._bucket import (
     channel_option,
     dry_run_option,
     json_option,
+    model_name_option,
     opened,
     print_json,
 )
@@ -14,14 +15,15 @@ from lambda_torch.commands._bucket import (
 
 @click.command()
 @bucket_options
+@model_name_option
 @channel_option
 @dry_run_option
 @json_option
-def command(bucket: str, endpoint_url: str | None, channel: str, dry_run: bool, as_json: bool) -> None:
+def command(bucket: str, endpoint_url: str | None, model: str, channel: str, dry_run: bool, as_json: bool) -> None:
     """Serve the previous release again. A second rollback undoes the first."""
     from lambda_torch.releases.channels import rollback
 
-    with opened(bucket, endpoint_url) as opened_bucket:
+    with opened(bucket, endpoint_url, model) as opened_bucket:
         moved = rollback(opened_bucket, channel, dry_run=dry_run)
     if as_json:
         print_json({"channel": channel, "dry_run": dry_run, **moved.model_dump(mode="json")})

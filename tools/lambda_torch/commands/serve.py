@@ -180,7 +180,7 @@ def _serve(
                     else ""
                 )
                 console.print(f"{saving}Ctrl-C ends everything. Try:")
-                click.echo(f"curl -d {shlex.quote(running.example)} {url}/predict")
+                click.echo(f"curl -d {shlex.quote(running.example)} {url}{_route_prefix(options)}/predict")
                 serving.set()
                 while running.storage.alive:
                     if watch is None:
@@ -216,13 +216,22 @@ def _publish_command(storage: "Storage", options: "RunOptions") -> str:
     from lambda_torch.emulator.storage import CREDENTIALS, REGION
 
     words = [str(Path(sys.argv[0]).absolute()), "publish", str(options.release.absolute())]
-    if options.model is not None:
-        words += ["--model", str(options.model.absolute())]
+    name = options.variables.get("MODEL_NAME")
+    if options.model is not None or name:
+        words += ["--model", name or str(options.model and options.model.absolute())]
     if options.golden is not None and options.golden.parent != options.model:
         words += ["--golden", str(options.golden.absolute())]
     words += ["--no-try-processors", "--bucket", storage.bucket, "--endpoint-url", storage.url]
     credentials = " ".join(f"{name}={value}" for name, value in CREDENTIALS.items())
-    return f"{credentials} AWS_REGION={REGION} {shlex.join(words)}"
+    # The name of a model is known in the folder of models.toml only.
+    there = f"cd {shlex.quote(str(Path.cwd()))} && " if name else ""
+    return f"{there}{credentials} AWS_REGION={REGION} {shlex.join(words)}"
+
+
+def _route_prefix(options: "RunOptions") -> str:
+    """What the paths of the function begin with: they are those of the stack."""
+    name = options.variables.get("MODEL_NAME")
+    return f"/models/{name}" if name else ""
 
 
 def _access_log(console: "Console") -> "Callable[[Handled], None]":

@@ -2,15 +2,23 @@
 
 import click
 
-from lambda_torch.commands._bucket import bucket_options, channel_option, json_option, opened, print_json
+from lambda_torch.commands._bucket import (
+    bucket_options,
+    channel_option,
+    json_option,
+    model_name_option,
+    opened,
+    print_json,
+)
 
 
 @click.command()
 @click.argument("version")
 @bucket_options
+@model_name_option
 @channel_option
 @json_option
-def command(version: str, bucket: str, endpoint_url: str | None, channel: str, as_json: bool) -> None:
+def command(version: str, bucket: str, endpoint_url: str | None, model: str, channel: str, as_json: bool) -> None:
     """Check that every file of VERSION exists and every byte is as published, and show who signed it.
 
     If a file or a signature is not right, the exit status is 1.
@@ -20,7 +28,7 @@ def command(version: str, bucket: str, endpoint_url: str | None, channel: str, a
 
     from lambda_torch.releases.catalog import signers, verify
 
-    with opened(bucket, endpoint_url) as opened_bucket:
+    with opened(bucket, endpoint_url, model) as opened_bucket:
         release = opened_bucket.release(opened_bucket.resolve(version, channel))
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
         with Progress(*columns, console=Console(stderr=True)) as bar:

@@ -124,7 +124,7 @@ def running(options: RunOptions, first_event: bytes | None, reports: Reports) ->
             reports.step("Starting the S3 server (moto)")
             storage = Storage(processes, scratch, BUCKET)
             reports.step(f"Publishing {options.release} to s3://{BUCKET} at {storage.url}")
-            bucket = Bucket(storage.client(), BUCKET)
+            bucket = Bucket(storage.client(), BUCKET, options.variables.get("MODEL_NAME", ""))
             release = publish(options.release, bucket, golden_file=options.golden).release
             reports.step(f"Starting the function on {options.software.label}")
             function = Function(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lambda_torch.aws_errors import explained
 from lambda_torch.errors import BucketError, ConflictError
+from lambda_torch.releases.confining import confine
 from serving.releases import format
 from serving.releases.format import (
     MANIFEST_NAME,
@@ -18,6 +19,7 @@ from serving.releases.format import (
     channel_key,
     file_key,
 )
+from serving.settings import key_prefix
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -60,11 +62,24 @@ class Bucket:
 
     Every write of a channel is conditional (S3 `If-Match`, `If-None-Match`). If two commands move it at the same time,
     the second one gets a ConflictError.
+
+    Args:
+        client: for S3.
+        name: the bucket's name.
+        model: a model of a stack with several. The client then sees the objects of this model only, with the keys that they
+            would have in a bucket of their own.
+
+    Attributes:
+        options: what names this bucket for the commands.
     """
 
-    def __init__(self, client: "S3Client", name: str) -> None:
+    def __init__(self, client: "S3Client", name: str, model: str = "") -> None:
         self.client = client
         self.name = name
+        self.options = f"--bucket {name}"
+        if model:
+            confine(client, key_prefix(model))
+            self.options += f" --model {model}"
 
     def channel(self, name: str) -> ChannelState:
         """Read a channel.
@@ -122,7 +137,7 @@ class Bucket:
                         return moved
                     raise ConflictError(
                         f"Another command moved the channel {state.name!r} after this one read it. Nothing was changed.\n"
-                        f"Next: see what it names now (lambda-torch releases --bucket {self.name}), then run this one again."
+                        f"Next: see what it names now (lambda-torch releases {self.options}), then run this one again."
                     ) from None
                 raise
         return moved
@@ -173,7 +188,7 @@ class Bucket:
                 response = self.client.get_object(Bucket=self.name, Key=key)
             except self.client.exceptions.NoSuchKey:
                 raise BucketError(
-                    f"There is no release {version} in {self.name}.\nNext: lambda-torch releases --bucket {self.name} lists them."
+                    f"There is no release {version} in {self.name}.\nNext: lambda-torch releases {self.options} lists them."
                 ) from None
             try:
                 content = self._small(response)
@@ -209,9 +224,7 @@ class Bucket:
         if matches:
             some = ", ".join(version[:16] for version in matches[:5])
             raise BucketError(f"{len(matches)} versions begin with {word!r}.\nNext: give more letters: {some}")
-        raise BucketError(
-            f"No release begins with {word!r}.\nNext: lambda-torch releases --bucket {self.name} lists them."
-        )
+        raise BucketError(f"No release begins with {word!r}.\nNext: lambda-torch releases {self.options} lists them.")
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """All objects whose keys begin with `prefix`, sorted by key."""

@@ -23,8 +23,12 @@ class StackSizes:
     source: str = "a new stack"
 
     @classmethod
-    def of_stack(cls, stack: str) -> Self:
+    def of_stack(cls, stack: str, id_part: str = "") -> Self:
         """The sizes that a deployed stack has.
+
+        Args:
+            stack: its name.
+            id_part: what the parameters of the model begin with, in a stack with several.
 
         Raises:
             BucketError: the stack cannot be read, or does not have these parameters.
@@ -32,7 +36,9 @@ class StackSizes:
         found = described_stack(stack)
         values = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
         try:
-            return cls(int(values["MemorySize"]), int(values["EphemeralStorage"]), f"the stack {stack}")
+            return cls(
+                int(values[f"{id_part}MemorySize"]), int(values[f"{id_part}EphemeralStorage"]), f"the stack {stack}"
+            )
         except KeyError as error:
             raise BucketError(
                 f"The stack {stack} has no parameter {error.args[0]}.\n"

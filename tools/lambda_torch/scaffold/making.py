@@ -120,8 +120,8 @@ def _write(folder: Path, name: str, blueprint: Blueprint, say: Say) -> None:
 
 
 def place_wheel(folder: Path, chosen: Pin) -> None:
-    """Put the wheel, if there is one, into the two folders that `sam build` copies."""
-    for part in ("model", "layer"):
+    """Put the wheel, if there is one, into the folders that `sam build` copies."""
+    for part in ("model", "layer", *(f"{code}/model" for code in build_files.code_folders(folder))):
         place = folder / part / WHEELS
         if chosen.wheel is None:
             shutil.rmtree(place, ignore_errors=True)

@@ -6,7 +6,7 @@ tools (docs/several-models.md has the reasons): so the whole template is written
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from lambda_torch.errors import ProjectError, StackError
@@ -69,10 +69,13 @@ def derive(document: Mapping[str, Any], table: ModelTable) -> dict[str, Any]:
             made["Resources"][row.id_part + name] = _of_model(name, resource, row)
         outputs |= {row.id_part + name: _output(renamed(whole["Outputs"][name], names), row) for name in parts.outputs}
     if absent := [pattern for pattern, _, _ in TEXTS if pattern not in found]:
-        raise StackError(f"The template has nothing like {absent[0]}, so this version of lambda-torch cannot derive from it.")
-    rename: Callable[[Any, ModelRow], Any] = lambda value, row: renamed(
-        value, {name: row.id_part + name for name in parts.referred}
-    )
+        raise StackError(
+            f"The template has nothing like {absent[0]}, so this version of lambda-torch cannot derive from it."
+        )
+
+    def rename(value: Any, row: ModelRow) -> Any:
+        return renamed(value, {name: row.id_part + name for name in parts.referred})
+
     for name, make in joint.MAKERS.items():
         made["Resources"][name] = make(whole["Resources"][name], table.rows, rename)
     result = {**whole, **made, "Outputs": outputs}

@@ -6,12 +6,14 @@
     [models.flowers]
     code = "flowers"
     Timeout = 60
+
+Beside code and release, a row has parameters of the template.
 """
 
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,7 +42,7 @@ class ModelRow:
     """
 
     name: str
-    parameters: Mapping[str, str]
+    parameters: Mapping[str, str] = field(hash=False)
     code: str | None
     release: str
 

@@ -1,6 +1,6 @@
 """Reads a CloudFormation template, and resolves its parameters and conditions as far as the commands need it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,13 @@ def _function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
     return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
 
 
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> Iterator[dict[Any, Any]]:
+    return loader.construct_yaml_map(node)
+
+
 _Loader.add_multi_constructor("!", _function)
+# SAM, in the same process, lets every other loader make dictionaries of a kind of its own.
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 def load_template(path: Path) -> dict[str, Any]:
