@@ -7,6 +7,7 @@ pinned (requirements/dev.in), and `patches` refuses any other version.
     transform    AWS::Serverless-2016-10-31, by AWS's own aws-sam-translator; the outputs of a change set
     deleted      the resources of a stack that was deleted, by its id
     no_value     AWS::NoValue in lists
+    conditions   conditions of resources, in updates
     gateway      REST APIs with a body, their deployments and stages
     http_apis    HTTP APIs with a body, their stages, domain names and mappings
     functions    layers of functions, and invoking them: in AWS's runtime image, read-only, with the memory limit

@@ -94,6 +94,21 @@ class HttpApi(_Resource, CloudFormationModel):
         backend.reimport_api(api.api_id, json.dumps(body), fail_on_warnings=False)
         return cls(api.api_id, lambda: backend.delete_api(api.api_id))
 
+    @classmethod
+    def update_from_cloudformation_json(
+        cls,
+        original_resource: _Resource,
+        new_resource_name: str,
+        cloudformation_json: dict[str, Any],
+        account_id: str,
+        region_name: str,
+    ) -> _Resource:
+        """Give the API the routes of another document. Its id, and so its address, stays."""
+        backend = models.apigatewayv2_backends[account_id][region_name]
+        body = plain(cloudformation_json["Properties"])["Body"]
+        backend.reimport_api(original_resource.name, json.dumps(body), fail_on_warnings=False)
+        return original_resource
+
 
 class HttpStage(_Resource, CloudFormationModel):
     """A stage of an HTTP API."""

@@ -6,6 +6,8 @@ import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import requests
@@ -13,7 +15,7 @@ from samcli.yamlhelper import yaml_parse
 
 from integration.aws_command import CREDENTIALS, Clients, Run, clients, runner
 from lambda_torch.emulator.processes import Processes, free_port
-from lambda_torch.project import ROOT
+from lambda_torch.project import ROOT, TEMPLATE
 
 PACKAGES = "packages"
 PREFIX = "lambda-torch"
@@ -56,30 +58,32 @@ def code() -> bytes:
 
 @pytest.fixture
 def deploy(client: Clients) -> Callable[..., str]:
-    """Deploys template.yaml as `sam deploy` does, from packages in a bucket: `deploy(name)` returns the models' bucket."""
+    """Deploys a template as `sam deploy` does, from packages in a bucket: `deploy(name)` returns the models' bucket."""
     s3 = client("s3")
     s3.create_bucket(Bucket=PACKAGES)
     s3.put_object(Bucket=PACKAGES, Key="somebody/else", Body=b"")
 
-    def deploy_stack(name: str, prefix: str = PREFIX, **parameters: str) -> str:
-        template = json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
+    def deploy_stack(name: str, prefix: str = PREFIX, source: Path = TEMPLATE, **parameters: str) -> str:
+        template = json.loads(json.dumps(yaml_parse(source.read_text())))
         for logical_id, resource in template["Resources"].items():
-            for source in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
+            for place in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
                 key = f"{prefix}/{logical_id}"
                 s3.put_object(Bucket=PACKAGES, Key=key, Body=code())
-                resource["Properties"][source] = f"s3://{PACKAGES}/{key}"
+                resource["Properties"][place] = f"s3://{PACKAGES}/{key}"
         cloudformation = client("cloudformation")
+        exists = name in [each["StackName"] for each in cloudformation.describe_stacks()["Stacks"]]
+        change_set = f"change-{uuid4().hex}"
         cloudformation.create_change_set(
             StackName=name,
-            ChangeSetName="first",
-            ChangeSetType="CREATE",
+            ChangeSetName=change_set,
+            ChangeSetType="UPDATE" if exists else "CREATE",
             TemplateBody=json.dumps(template),
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         )
-        cloudformation.execute_change_set(StackName=name, ChangeSetName="first")
+        cloudformation.execute_change_set(StackName=name, ChangeSetName=change_set)
         (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
-        assert stack["StackStatus"] == "CREATE_COMPLETE"
+        assert stack["StackStatus"] == ("UPDATE_COMPLETE" if exists else "CREATE_COMPLETE")
         outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
         bucket: str = outputs["ModelBucketName"]
         # moto leaves this property of a bucket out.

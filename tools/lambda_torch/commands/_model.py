@@ -34,7 +34,9 @@ class FolderOrName(click.ParamType):
             return row
         if Path(value).is_dir():
             return Path(value)
-        message = f"Directory {str(value)!r} does not exist, and there is no {model_table.FILE_NAME} here with such a model."
+        message = (
+            f"Directory {str(value)!r} does not exist, and there is no {model_table.FILE_NAME} here with such a model."
+        )
         if table is not None and "/" not in str(value):
             message = model_table.unknown(str(value), [each.name for each in table.rows], str(table.path))
         return self.fail(message, param, ctx)

@@ -53,7 +53,9 @@ def text_of(folder: Path, table: ModelTable) -> str:
             "Next: run this in a project that lambda-torch init has made, or in a checkout of lambda-torch."
         )
     document = derive(load_template(source), table)
-    body = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH, default_flow_style=None)
+    body = yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH, default_flow_style=None
+    )
     digest = hashlib.sha256(body.encode()).hexdigest()[:16]
     return HEADER.format(source=SOURCE_NAME, table=table.path.name, digest=digest) + "\n" + body
 
