@@ -13,6 +13,7 @@ from typing import Any
 from stack.chosen import Chosen
 from stack.combinations import combinations
 from stack.kit import template
+from stack.several import MODELS, combinations_of_models, derived
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCEPTED = Path(__file__).with_name("accepted.toml")
@@ -24,6 +25,8 @@ Finding = tuple[str, str]
 def in_template(programs: Path) -> dict[Finding, str]:
     """What checkov finds in the combinations of the template's parameters, with its words. The first one has the defaults.
 
+    So it is for the template of two models. A resource of one of them has the name that it has in the template of one.
+
     One process scans all of them. checkov itself would see the defaults only, and it does not evaluate every condition.
     """
     logging.disable(logging.WARNING)
@@ -31,14 +34,26 @@ def in_template(programs: Path) -> dict[Finding, str]:
         for number, choices in enumerate(combinations()):
             document = Chosen(template(), choices).document
             Path(folder, f"{number:03}.json").write_text(json.dumps(document, indent=1))
+        for number, choices in enumerate(combinations_of_models()):
+            document = Chosen(derived(), choices).document
+            Path(folder, f"models-{number:03}.json").write_text(json.dumps(document, indent=1))
         command = [str(ROOT / programs / "checkov"), "--directory", folder, "--framework", "cloudformation"]
         command += ["--output", "json", "--quiet", "--compact", "--skip-download"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     report = json.loads(done.stdout)
-    if report["summary"]["parsing_errors"] or report["summary"]["resource_count"] < len(combinations()):
+    if report["summary"]["parsing_errors"] or report["summary"]["resource_count"] < 2 * len(combinations()):
         raise SystemExit(f"checkov could not read the templates: {report['summary']}")
     failed = report["results"]["failed_checks"]
-    return {(each["check_id"], each["resource"].rpartition(".")[2]): each["check_name"] for each in failed}
+    return {
+        (each["check_id"], _of_one_model(each["resource"].rpartition(".")[2])): each["check_name"] for each in failed
+    }
+
+
+def _of_one_model(resource: str) -> str:
+    """The name of a resource in the template of one model."""
+    for row in MODELS:
+        resource = resource.removeprefix(row.id_part)
+    return resource
 
 
 def in_files(programs: Path) -> dict[str, str]:

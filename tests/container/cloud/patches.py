@@ -17,7 +17,17 @@ def apply() -> None:
             f"tests/container/cloud was written for moto {MOTO}, and this is {version('moto')}. "
             "Next: run its tests with the new version, adapt what fails, and change MOTO in patches.py."
         )
-    from container.cloud import conditions, deleted, functions, gateway, http_apis, no_value, transform, verdicts, versions
+    from container.cloud import (
+        conditions,
+        deleted,
+        functions,
+        gateway,
+        http_apis,
+        no_value,
+        transform,
+        verdicts,
+        versions,
+    )
 
     transform.apply()
     no_value.apply()

@@ -105,7 +105,8 @@ def command(
         stack = billed_stack(StackTemplate(template, parameters))
     except KeyError as error:
         raise click.ClickException(
-            f"{template} is not the template of this project: it has no {error}. Next: name it with --template."
+            f"{template} is not the template of this project: it has no {error}. Next: name it with --template. "
+            "For a stack with several models, compute each model with template.yaml and --parameter."
         ) from error
     table = PriceTable.read()
     written = [name for name in emf.UNITS if stack.streams or name not in emf.OF_PIECES]

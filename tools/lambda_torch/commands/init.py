@@ -34,26 +34,35 @@ from lambda_torch.scaffold.blueprints import KINDS
     metavar="N,N,...",
     help="The shape of one input, without the batch, where the file does not tell it: 3,224,224.",
 )
-def command(folder: Path, kind: str | None, source: str | None, module: str | None, shape: str | None) -> None:
+@click.option(
+    "--models",
+    metavar="NAME,NAME,...",
+    help="Make a stack with several models of these names. They share the code of the project.",
+)
+def command(
+    folder: Path, kind: str | None, source: str | None, module: str | None, shape: str | None, models: str | None
+) -> None:
     """Make a project in DIR: a model, its weights, and a stack for AWS.
 
     The project works at once: `lambda-torch serve` in DIR serves it. The code of lambda-torch is no part of it, only its
     version number is.
 
     \b
-    Example:
+    Examples:
         lambda-torch init flowers --kind image
         cd flowers
         lambda-torch serve
+        lambda-torch init shop --models prices,returns
     """
     from rich.console import Console
 
-    from lambda_torch.scaffold import making
+    from lambda_torch.scaffold import making, of_several
     from lambda_torch.scaffold.blueprints import of_kind
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     target = folder.resolve()
     making.require_empty(target)
+    names = of_several.names_of(models) if models is not None else []
     with tempfile.TemporaryDirectory() as scratch:
         if source is None:
             if module or shape:
@@ -68,6 +77,8 @@ def command(folder: Path, kind: str | None, source: str | None, module: str | No
             with console.status(f"Reading {source}"):
                 blueprint = existing.blueprint(source, hints, Path(scratch))
         making.make(target, blueprint, lambda text: console.print(text, style="bold"))
+    if names:
+        of_several.add(target, names)
     console.print(f"{folder} is ready. README.md in it explains each file. Next:")
     click.echo(f"cd {shlex.quote(str(folder))}")
-    click.echo("lambda-torch serve")
+    click.echo(f"lambda-torch serve{f' --model {names[0]}' if names else ''}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lambda_torch.scaffold import build_files, making, pin, stack
 from lambda_torch.scaffold.pin import Pin
+from lambda_torch.several import model_table, written
 
 # The line of requirements-dev.txt that names lambda-torch: a version, or a wheel of the project.
 _PIN = re.compile(r"^(lambda-torch|\./layer/\S*lambda_torch-)\S*$", re.MULTILINE)
@@ -41,6 +42,10 @@ def plan(folder: Path, scratch: Path) -> Upgrade:
     before = (folder / "template.yaml").read_text(encoding="utf-8")
     texts = {"template.yaml": stack.render(chosen.version, stack.own_resources(before))}
     texts |= build_files.contents(folder, chosen.for_build)
+    table = model_table.find(folder)
+    if table is not None:
+        (scratch / written.SOURCE_NAME).write_text(texts["template.yaml"], encoding="utf-8")
+        texts[written.FILE_NAME] = written.text_of(scratch, table)
     needed = folder / "requirements-dev.txt"
     if needed.is_file():
         texts[needed.name] = _PIN.sub(lambda _: chosen.for_people, needed.read_text(encoding="utf-8"), count=1)

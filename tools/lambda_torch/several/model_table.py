@@ -104,8 +104,24 @@ def read(path: Path) -> ModelTable:
         ProjectError: the file cannot be used. The message has the line, or the row and the key.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return parse(path.read_text(encoding="utf-8"), path)
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{path} is not UTF-8: {error}\nNext: correct it.") from error
+
+
+def parse(text: str, path: Path) -> ModelTable:
+    """The table that a text is.
+
+    Args:
+        text: TOML.
+        path: the file, for messages and for the folders that rows name.
+
+    Raises:
+        ProjectError: as `read`.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ProjectError(f"{path} is not TOML: {error}\nNext: correct that line.") from error
     listed = document.pop("models", {})
     if document or not isinstance(listed, dict) or not listed:
@@ -138,14 +154,9 @@ def add(folder: Path, names: Iterable[str]) -> ModelTable:
         check_name(name, str(path))
     before = path.read_text(encoding="utf-8").rstrip("\n") + "\n" if table else HEAD
     text = before + "".join(f"\n[models.{name}]\n" for name in new)
-    beside = path.with_name(f".{FILE_NAME}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        read(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return read(path)
+    made = parse(text, path)
+    path.write_text(text, encoding="utf-8")
+    return made
 
 
 def check_name(name: str, where: str) -> None:
