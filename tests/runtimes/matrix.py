@@ -132,15 +132,7 @@ def environment_of(cell: Cell, *, with_tests: bool) -> tuple[Path, dict[str, str
         CellError: pip fails; the message is its own.
     """
     requirements = requirements_of(cell)
-    # A machine's own constraints on torch are meant for its own Python.
-    variables = {**os.environ, "PIP_CONSTRAINT": os.devnull}
-    if not _torch_can_be_had(cell, requirements, variables):
-        wheels = FOLDER / "wheels"
-        try:
-            cpu_wheel.make(cell.torch, cell.python, wheels, _base_wheel(cell.torch), wheels / "downloads")
-        except cpu_wheel.WheelError as error:
-            raise MissingError(str(error)) from error
-        variables["PIP_FIND_LINKS"] = f"{wheels} {variables.get('PIP_FIND_LINKS', '')}".strip()
+    variables = pip_variables(cell, requirements)
     files = [ROOT / "requirements" / "dev.txt", requirements] if with_tests else [BUILDER_REQUIREMENTS]
     folder = cell.folder / ("venv" if with_tests else "venv-builder")
     ready, python = folder / ".ready", folder / "bin" / "python"
@@ -158,6 +150,24 @@ def environment_of(cell: Cell, *, with_tests: bool) -> tuple[Path, dict[str, str
             (site / "checkout.pth").write_text(f"{ROOT / 'tools'}\n")
         ready.write_text(stamp)
     return python, variables
+
+
+def pip_variables(cell: Cell, requirements: Path) -> dict[str, str]:
+    """The environment variables by which pip finds a CPU wheel of torch for the cell's Python. It is made if there is none.
+
+    Raises:
+        MissingError: it can neither be found nor made.
+    """
+    # A machine's own constraints on torch are meant for its own Python.
+    variables = {**os.environ, "PIP_CONSTRAINT": os.devnull}
+    if not _torch_can_be_had(cell, requirements, variables):
+        wheels = FOLDER / "wheels"
+        try:
+            cpu_wheel.make(cell.torch, cell.python, wheels, _base_wheel(cell.torch), wheels / "downloads")
+        except cpu_wheel.WheelError as error:
+            raise MissingError(str(error)) from error
+        variables["PIP_FIND_LINKS"] = f"{wheels} {variables.get('PIP_FIND_LINKS', '')}".strip()
+    return variables
 
 
 def _torch_can_be_had(cell: Cell, requirements: Path, variables: Mapping[str, str]) -> bool:
@@ -338,7 +348,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--document", action="store_true", help="write the last results into docs/testing.md, and run nothing"
     )
+    parser.add_argument(
+        "--find-links",
+        action="store_true",
+        help="only have the wheels of torch, and print the folders in which pip finds them: a value for PIP_FIND_LINKS",
+    )
     arguments = parser.parse_args(argv)
+    cells = [Cell(torch, python) for torch in arguments.torch or TORCHES for python in arguments.python or PYTHONS]
+    if arguments.find_links:
+        return print_find_links(cells)
     results = FOLDER / "matrix.json"
     known = _known(results)
     if arguments.document:
@@ -349,18 +367,30 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         return 0
     problems = 0
-    for torch in arguments.torch or TORCHES:
-        for python in arguments.python or PYTHONS:
-            cell = Cell(torch, python)
-            sys.stdout.write(f"torch {torch} on CPython {python}: in {cell.folder}\n")
-            sys.stdout.flush()
-            options = {"with_tests": not arguments.build_only, "last_build": arguments.last_build}
-            could_be_run = run(cell, budget=arguments.budget, **options)
-            problems += cell.problem is not None and (could_be_run or not arguments.skip_missing)
-            sys.stdout.write(f"  {'' if could_be_run else 'NOT RUN: '}{cell.problem or cell.tests or cell.verified}\n")
-            known = _keep(results, cell)
+    for cell in cells:
+        sys.stdout.write(f"torch {cell.torch} on CPython {cell.python}: in {cell.folder}\n")
+        sys.stdout.flush()
+        options = {"with_tests": not arguments.build_only, "last_build": arguments.last_build}
+        could_be_run = run(cell, budget=arguments.budget, **options)
+        problems += cell.problem is not None and (could_be_run or not arguments.skip_missing)
+        sys.stdout.write(f"  {'' if could_be_run else 'NOT RUN: '}{cell.problem or cell.tests or cell.verified}\n")
+        known = _keep(results, cell)
     sys.stdout.write("\n".join(table(list(known.values()))) + "\n")
     return 1 if problems else 0
+
+
+def print_find_links(cells: Iterable[Cell]) -> int:
+    """Print one line for PIP_FIND_LINKS; 1 if a wheel cannot be had, or its Python is not here."""
+    links = os.environ.get("PIP_FIND_LINKS", "").split()
+    for cell in cells:
+        try:
+            interpreter(cell.python)
+            links += pip_variables(cell, requirements_of(cell)).get("PIP_FIND_LINKS", "").split()
+        except MissingError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+    sys.stdout.write(f"{' '.join(dict.fromkeys(links))}\n")
+    return 0
 
 
 def _known(results: Path) -> dict[tuple[str, str], Cell]:
