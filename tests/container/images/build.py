@@ -86,7 +86,7 @@ class HostPython(NamedTuple):
             program = Path(sys.executable) if version == own else matrix.interpreter(version)
         except matrix.MissingError as error:
             raise ImagesError(
-                f"The images for Python {version} cannot be pulled, and making stand-ins for them needs that Python here. {error}, "
+                f"The images for Python {version} cannot be pulled, and stand-ins for them need that Python here. {error}, "
                 "or connect to public.ecr.aws."
             ) from error
         listed = subprocess.run([program, "-c", ABOUT], capture_output=True, text=True, check=True).stdout
