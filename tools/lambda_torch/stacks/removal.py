@@ -76,7 +76,7 @@ class StackRemoval:
         Raises:
             StackError: there is no such stack, it is not one of this project, or it must not be removed now.
         """
-        stack = self._described(name)
+        stack = described(self._cloudformation, name)
         if stack is None:
             return self._deleted(name)
         status = stack["StackStatus"]
@@ -131,7 +131,7 @@ class StackRemoval:
             return
         self._cloudformation.delete_stack(StackName=content.id)
         while True:
-            stack = self._described(content.id)
+            stack = described(self._cloudformation, content.id)
             if stack is None or stack["StackStatus"] == "DELETE_COMPLETE":
                 progress(len(content.resources))
                 return
@@ -157,7 +157,7 @@ class StackRemoval:
 
     def left(self, content: StackContent) -> list[str]:
         """What still exists of the stack, in words; nothing if all is gone."""
-        stack = self._described(content.id)
+        stack = described(self._cloudformation, content.id)
         found = []
         if stack is not None and stack["StackStatus"] != "DELETE_COMPLETE":
             found.append(f"the stack {content.name} ({stack['StackStatus']})")
@@ -169,18 +169,6 @@ class StackRemoval:
             if not gone and kind not in GOES_WITH_ANOTHER:
                 found.append(f"{kind} {each.get('PhysicalResourceId')} ({status})")
         return found
-
-    def _described(self, name: str) -> "StackTypeDef | None":
-        from botocore.exceptions import ClientError
-
-        try:
-            (stack,) = self._cloudformation.describe_stacks(StackName=name)["Stacks"]
-        except ClientError as error:
-            # CloudFormation has no code of its own for this.
-            if error.response["Error"]["Code"] == "ValidationError" and "does not exist" in str(error):
-                return None
-            raise
-        return stack
 
     def _resources(self, stack_id: str) -> list["StackResourceSummaryTypeDef"]:
         pages = self._cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack_id)
@@ -196,6 +184,20 @@ class StackRemoval:
                 return False
             raise
         return True
+
+
+def described(client: "CloudFormationClient", name: str) -> "StackTypeDef | None":
+    """What CloudFormation says about a stack, by its name or ARN. None if there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        (stack,) = client.describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        # CloudFormation has no code of its own for this.
+        if error.response["Error"]["Code"] == "ValidationError" and "does not exist" in str(error):
+            return None
+        raise
+    return stack
 
 
 def facts_of(content: StackContent) -> dict[str, Any]:
