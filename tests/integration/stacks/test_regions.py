@@ -245,3 +245,31 @@ def test_a_list_of_regions_that_is_damaged_is_told(run: Run, home: Bucket) -> No
     home.client.put_object(Bucket=home.name, Key=REGIONS_KEY, Body=b"{}")
     done = run("region", "list", "--bucket", home.name)
     assert (done.status, REGIONS_KEY in done.errors) == (1, True)
+
+
+def test_without_a_bucket_for_code_sams_own_is_used(run: Run, client: Clients, home: Bucket) -> None:
+    """SAM's managed bucket of the region is made where there is none; standard output is the result alone."""
+    done = run("region", "add", THERE, "--stack", NAME, "--json")
+    assert done.status == 0, done.errors
+    assert done.json["made"] is True
+    managed = [each["Name"] for each in client("s3", THERE).list_buckets()["Buckets"] if "sam-cli" in each["Name"]]
+    (bucket,) = managed
+    keys = {each["Key"] for each in client("s3", THERE).list_objects_v2(Bucket=bucket)["Contents"]}
+    assert f"{PREFIX}/PredictFunction" in keys
+
+
+def test_a_stack_that_cloudformation_refuses_leaves_nothing(
+    run: Run, client: Clients, home: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message has CloudFormation's reason and the next step; no stack is left, and no region follows."""
+    refuse = twins.Twins.make
+
+    def broken(self: twins.Twins, twin: twins.StackTwin, template_url: str, progress: Callable[[str], None]) -> str:
+        return refuse(self, twin, template_url.replace(CODE, "no-such-bucket"), progress)
+
+    monkeypatch.setattr(twins.Twins, "make", broken)
+    done = run("region", "add", THERE, "--stack", NAME, "--packages-bucket", CODE)
+    assert done.status == 1
+    assert "Next:" in done.errors
+    assert client("cloudformation", THERE).describe_stacks()["Stacks"] == []
+    assert replicas.replicas_of(home) == []
