@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lambda_torch.stacks.resolving import Resolver
+from lambda_torch.stacks.evaluating import Resolver
 
 LEFT_OUT = ("Parameters", "Conditions", "Mappings", "Rules", "Metadata")
 

@@ -13,7 +13,7 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
 from lambda_torch.project import ROOT
-from lambda_torch.stacks.resolving import Resolver
+from lambda_torch.stacks.evaluating import Resolver
 
 PSEUDO = {
     "AWS::StackName": "models",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lambda_torch.commands._bucket import json_option, print_json
+from lambda_torch.commands._pairs import parameters_option
 from lambda_torch.commands.check_name import template_option
 
 if TYPE_CHECKING:
@@ -15,17 +16,6 @@ if TYPE_CHECKING:
     from lambda_torch.tuning.bill import BilledStack, MonthOfRequests, Tally
 
 VOLUMES = (0, 1_000, 1_000_000, 100_000_000)
-
-
-def parameter_pairs(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Read NAME=VALUE, given several times."""
-    pairs = {}
-    for text in values:
-        name, separator, value = text.partition("=")
-        if not name or not separator:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE")
-        pairs[name] = value
-    return pairs
 
 
 @click.command()
@@ -63,14 +53,7 @@ def parameter_pairs(_context: click.Context, _parameter: click.Parameter, values
     help="MB of all releases in the bucket.",
 )
 @template_option
-@click.option(
-    "--parameter",
-    "parameters",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=parameter_pairs,
-    help="A parameter of the stack, such as MemorySize=1769. Can be given several times.",
-)
+@parameters_option("A parameter of the stack, such as MemorySize=1769.")
 @click.option("--free-tier", is_flag=True, help="Subtract what an account has free in each month.")
 @click.option("--watching", is_flag=True, help="Print what each alarm, metric and dashboard costs instead.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")

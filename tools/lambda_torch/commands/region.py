@@ -13,9 +13,9 @@ from lambda_torch.commands._bucket import (
     opened,
     print_json,
 )
+from lambda_torch.commands._pairs import parameters_option
 from lambda_torch.commands._regions import RegionResult, follow_in, raise_if_behind
 from lambda_torch.commands._tables import print_table
-from lambda_torch.commands.cost import parameter_pairs
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -39,14 +39,7 @@ def command() -> None:
 @click.argument("region")
 @click.option("--stack", metavar="NAME", required=True, help="The deployed stack. The other one gets the same name.")
 @click.option("--home", metavar="REGION", help="Where the stack is. Default: the region of your AWS settings.")
-@click.option(
-    "--parameter",
-    "parameters",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=parameter_pairs,
-    help="A parameter that has another value there, such as KmsKeyArn=ARN. Can be given several times.",
-)
+@parameters_option("A parameter that has another value there, such as KmsKeyArn=ARN.")
 @click.option(
     "--packages-bucket",
     metavar="BUCKET",

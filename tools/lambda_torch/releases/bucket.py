@@ -13,6 +13,7 @@ from serving.releases.format import (
     MANIFEST_NAME,
     MAX_DOCUMENT_BYTES,
     Channel,
+    D,
     Manifest,
     ReleaseRef,
     channel_key,
@@ -72,18 +73,30 @@ class Bucket:
         Raises:
             BucketError: the bucket cannot be read, or the channel is not in the right format.
         """
+        advice = "remove that object, or restore an earlier version of it, then promote a release again."
+        return ChannelState(name, *self.document(channel_key(name), Channel, "a channel", advice))
+
+    def document(self, key: str, kind: type[D], described: str, advice: str) -> tuple[D | None, str | None]:
+        """Read a document, with its ETag. None twice if there is none.
+
+        Args:
+            key: of the object.
+            kind: what it is.
+            described: the same in words, for messages.
+            advice: the next step if it is damaged.
+
+        Raises:
+            BucketError: the bucket cannot be read, or the document is not in the right format.
+        """
         with explained(self.name):
             try:
-                response = self.client.get_object(Bucket=self.name, Key=channel_key(name))
+                response = self.client.get_object(Bucket=self.name, Key=key)
             except self.client.exceptions.NoSuchKey:
-                return ChannelState(name, None, None)
+                return None, None
             try:
-                return ChannelState(name, format.parse(Channel, self._small(response)), response["ETag"])
+                return format.parse(kind, self._small(response)), response["ETag"]
             except ValueError as error:
-                raise BucketError(
-                    f"{channel_key(name)} is not in the format of a channel: {error}\n"
-                    f"Next: remove that object, or restore an earlier version of it, then promote a release again."
-                ) from None
+                raise BucketError(f"{key} is not in the format of {described}: {error}\nNext: {advice}") from None
 
     def channels(self) -> list[ChannelState]:
         """All channels, sorted by name."""

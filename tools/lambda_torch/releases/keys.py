@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lambda_torch.aws_errors import explained
 from lambda_torch.errors import BucketError, ConflictError
 from lambda_torch.releases.bucket import Bucket
 from serving.releases import ed25519, format, signing
-from serving.releases.format import MAX_DOCUMENT_BYTES, SCHEMA_VERSION, ReleaseRef, file_key
+from serving.releases.format import SCHEMA_VERSION, ReleaseRef, file_key
 from serving.releases.signing import SIGNATURES_NAME, Signature, SignedRelease
 
 if TYPE_CHECKING:
@@ -181,16 +180,6 @@ def put_signature(bucket: Bucket, ref: ReleaseRef, added: Signature) -> bool:
 
 
 def _read(bucket: Bucket, version: str) -> tuple[list[Signature], str | None]:
-    name = file_key(version, SIGNATURES_NAME)
-    with explained(bucket.name):
-        try:
-            response = bucket.client.get_object(Bucket=bucket.name, Key=name)
-        except bucket.client.exceptions.NoSuchKey:
-            return [], None
-        content = response["Body"].read(MAX_DOCUMENT_BYTES + 1)
-    try:
-        return format.parse(SignedRelease, content).signatures, response["ETag"]
-    except ValueError as error:
-        raise BucketError(
-            f"{name} is not in the format of signatures: {error}\nNext: delete that object, then sign the release again."
-        ) from None
+    advice = "delete that object, then sign the release again."
+    found, etag = bucket.document(file_key(version, SIGNATURES_NAME), SignedRelease, "signatures", advice)
+    return ([] if found is None else found.signatures), etag

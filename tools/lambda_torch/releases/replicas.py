@@ -11,14 +11,13 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from lambda_torch.aws_errors import explained
 from lambda_torch.errors import BucketError, ConflictError
 from lambda_torch.releases import channels
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.copying import copy_release
 from lambda_torch.releases.storing import Progress
 from serving.releases import format
-from serving.releases.format import MAX_DOCUMENT_BYTES, Channel, Document, ReleaseRef, SchemaVersion
+from serving.releases.format import Channel, Document, ReleaseRef, SchemaVersion
 
 # The document in the bucket of the first region.
 REGIONS_KEY: Final = "regions.json"
@@ -92,19 +91,9 @@ def remove_replica(bucket: Bucket, region: str) -> bool:
 
 
 def _read(bucket: Bucket) -> tuple[list[Replica], str | None]:
-    with explained(bucket.name):
-        try:
-            response = bucket.client.get_object(Bucket=bucket.name, Key=REGIONS_KEY)
-        except bucket.client.exceptions.NoSuchKey:
-            return [], None
-        content = response["Body"].read(MAX_DOCUMENT_BYTES + 1)
-    try:
-        return format.parse(ReplicaList, content).replicas, response["ETag"]
-    except ValueError as error:
-        raise BucketError(
-            f"{REGIONS_KEY} in {bucket.name} is not in the format of a list of regions: {error}\n"
-            "Next: delete that object, and add the regions again (lambda-torch region add)."
-        ) from None
+    advice = "delete that object, and add the regions again (lambda-torch region add)."
+    found, etag = bucket.document(REGIONS_KEY, ReplicaList, "a list of regions", advice)
+    return ([] if found is None else found.replicas), etag
 
 
 def _write(bucket: Bucket, replicas: list[Replica], etag: str | None) -> None:

@@ -64,11 +64,7 @@ class StackRemoval:
     """
 
     def __init__(self, session: "Session", region: str | None = None) -> None:
-        from botocore.config import Config
-
-        config = Config(retries={"mode": "standard", "max_attempts": 8})
-        self._cloudformation: CloudFormationClient = session.client("cloudformation", region_name=region, config=config)
-        self._s3: S3Client = session.client("s3", region_name=region, config=config)
+        self._cloudformation, self._s3 = clients_of(session, region)
 
     def look(self, name: str) -> StackContent:
         """What would go. Changes nothing.
@@ -184,6 +180,17 @@ class StackRemoval:
                 return False
             raise
         return True
+
+
+def clients_of(session: "Session", region: str | None) -> "tuple[CloudFormationClient, S3Client]":
+    """The clients for a stack and its buckets, which try again when AWS is busy."""
+    from botocore.config import Config
+
+    config = Config(retries={"mode": "standard", "max_attempts": 8})
+    return (
+        session.client("cloudformation", region_name=region, config=config),
+        session.client("s3", region_name=region, config=config),
+    )
 
 
 def described(client: "CloudFormationClient", name: str) -> "StackTypeDef | None":

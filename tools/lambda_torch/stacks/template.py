@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from lambda_torch.errors import StackError
-from lambda_torch.stacks.resolving import Resolver
+from lambda_torch.stacks.evaluating import Resolver
 
 
 class _Loader(yaml.SafeLoader):

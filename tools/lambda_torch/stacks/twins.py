@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lambda_torch.errors import StackError
 from lambda_torch.stacks.packages import UploadedPackage, moved_to, named_in, template_name
-from lambda_torch.stacks.removal import BUCKET_RESOURCE, described
+from lambda_torch.stacks.removal import BUCKET_RESOURCE, clients_of, described
 
 if TYPE_CHECKING:
     from boto3.session import Session
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
-    from mypy_boto3_s3 import S3Client
+
+STEPS = {
+    "AccessDenied": "Use an identity that may deploy the stack: it copies packages, and makes all resources of the stack.",
+    "AuthFailure": "Check that the region is enabled for the account.",
+    "UnrecognizedClientException": "Check that the region is enabled for the account.",
+}
 
 CHANGE_SET: Final = "region-add"
 POLL_SECONDS = 5.0
@@ -25,12 +30,6 @@ ALWAYS_ASKED = {"HostedZoneId": "a zone has one record for a domain, and the fir
 # Parameters that have this value in the other region -> why.
 # The functions verify with public keys (ReleaseSigner), and the key that signs is asked by publishers only.
 REPLACED = {"SigningKey": "off"}
-
-STEPS = {
-    "AccessDenied": "Use an identity that may deploy the stack: it copies packages, and makes all resources of the stack.",
-    "AuthFailure": "Check that the region is enabled for the account.",
-    "UnrecognizedClientException": "Check that the region is enabled for the account.",
-}
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,9 @@ class Twins:
     """
 
     def __init__(self, session: "Session", home: str, region: str) -> None:
-        from botocore.config import Config
-
-        config = Config(retries={"mode": "standard", "max_attempts": 8})
         self.home, self.region = home, region
-        self._here: CloudFormationClient = session.client("cloudformation", region_name=home, config=config)
-        self._there: CloudFormationClient = session.client("cloudformation", region_name=region, config=config)
-        self._s3_here: S3Client = session.client("s3", region_name=home, config=config)
-        self._s3_there: S3Client = session.client("s3", region_name=region, config=config)
+        self._here, self._s3_here = clients_of(session, home)
+        self._there, self._s3_there = clients_of(session, region)
 
     def look(self, name: str, overrides: Mapping[str, str]) -> StackTwin:
         """What there is, and what would be made. Changes nothing.
