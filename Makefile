@@ -91,7 +91,7 @@ $(AUDIT)/.ready: requirements/audit.txt
 audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template, with every pair of its parameters, for unsafe settings and all files for secrets; each finding needs an explanation
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m audit $(AUDIT)/bin
 
-docs-tables: $(VENV)/.ready ## Put what lambda-torch cost prints today into docs/cost.md
+docs-tables: $(VENV)/.ready ## Put what lambda-torch cost prints today into docs/cost.md and docs/watching.md
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m unit.tuning.documented_tables
 
 # In an environment of its own, with npm packages beside it: half a gigabyte that only tests/infrastructure needs.
