@@ -172,7 +172,7 @@ def _torch_can_be_had(cell: Cell, requirements: Path, variables: Mapping[str, st
 def _base_wheel(version: str) -> Path | None:
     """A CPU wheel of that torch for the Python that runs this, if pip has one."""
     folder = FOLDER / "wheels" / "base"
-    name = f"torch-{version}+cpu-*.whl"
+    name = f"torch-{version}+cpu-*_{platform.machine()}.whl"
     if not list(folder.glob(name)):
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
         subprocess.run([*command, "--dest", folder, f"torch=={version}+cpu"], capture_output=True, check=False)

@@ -165,13 +165,14 @@ def file_name(target: Target, what: str) -> str:
 
 
 def held_elsewhere(folder: Path, target: Target) -> HeldModules:
-    """The held modules of a profile for the same versions and architecture on another Python; none if there is none."""
-    for path in sorted(folder.glob("*.json")):
-        profile = Profile.load(path)
-        same = (profile.versions, profile.machine) == (target.versions, target.machine)
-        if same and profile.held.modules:
-            return profile.held
-    return HeldModules()
+    """The held modules of a profile for the same versions on another Python or architecture; none if there is none.
+
+    The nearest is the one for the same architecture, then the one for the same Python.
+    """
+    found = [profile for path in sorted(folder.glob("*.json")) if (profile := Profile.load(path)).held.modules]
+    same = [profile for profile in found if profile.versions == target.versions]
+    same.sort(key=lambda profile: (profile.machine != target.machine, profile.python != target.python))
+    return same[0].held if same else HeldModules()
 
 
 def find(folder: Path, target: Target) -> Profile | None:
