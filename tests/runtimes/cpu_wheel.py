@@ -42,8 +42,9 @@ PLATFORM = "manylinux_2_28"
 # The only files of a torch wheel that depend on the Python.
 OF_PYTHON = re.compile(r"torch/_C\.[^/]*\.so|torch/lib/libtorch_python\.so")
 CUDA_LIBRARY = re.compile(r"torch/lib/lib(torch_cuda|c10_cuda|caffe2_nvrtc|torch_nvshmem)[^/]*\.so")
+# libnvpl_*.so are BLAS and LAPACK for the CPU.
 CUDA_NEEDED = re.compile(
-    r"lib(torch_cuda|torch_nvshmem|c10_cuda|caffe2_nvrtc|cudart|cudnn|cufile|nccl|cupti|nvrtc|nv|cublas|cu[a-z]+)[^/]*\.so"
+    r"lib(torch_cuda|torch_nvshmem|c10_cuda|caffe2_nvrtc|cudart|cudnn|cufile|nccl|cupti|nvrtc|nv(?!pl)|cublas|cu[a-z]+)[^/]*\.so"
 )
 CUDA_REQUIREMENT = re.compile(r"Requires-Dist: (nvidia-|cuda-|triton)[^\n]*\n")
 WHEEL_DATE = (2026, 1, 1, 0, 0, 0)
@@ -157,17 +158,40 @@ def _replace_cuda(tree: Path, processor: stub.Processor, compiler: str) -> None:
     for file in tree.glob("torch/backends/cuda/__init__.py"):
         file.write_text(file.read_text().replace("return torch._C._has_cuda", "return torch.version.cuda is not None"))
     for library in libraries:
-        listed = subprocess.run(["patchelf", "--print-needed", library], capture_output=True, text=True, check=True)
         # "replace" also renames what symbol versions name: the loader asserts that each such library is a needed one.
         options = [
             part
-            for name in listed.stdout.split()
+            for name in _needed_by(library)
             if CUDA_NEEDED.match(name)
             for part in ("--replace-needed", name, stub.NAME)
         ]
         if options:
             path = "$ORIGIN:$ORIGIN/lib" if library.name.startswith("_C.") else "$ORIGIN"
             subprocess.run(["patchelf", *options, "--set-rpath", path, library], check=True)
+    drop_unneeded(tree / "torch")
+
+
+def drop_unneeded(folder: Path) -> list[str]:
+    """Delete the system libraries that no library in the folder needs now: those that only the CUDA libraries used.
+
+    Returns:
+        Their names. A system library has a version after `.so` in its name (`libgfortran.so.5`); torch's own have none.
+    """
+    dropped: list[str] = []
+    while True:
+        needed = {name for path in folder.rglob("*.so*") for name in _needed_by(path)}
+        unneeded = [path for path in sorted(folder.rglob("*.so.*")) if path.name not in needed]
+        if not unneeded:
+            return dropped
+        for path in unneeded:
+            path.unlink()
+        dropped += [path.name for path in unneeded]
+
+
+def _needed_by(library: Path) -> list[str]:
+    return subprocess.run(
+        ["patchelf", "--print-needed", library], capture_output=True, text=True, check=True
+    ).stdout.split()
 
 
 def _write_wheel(tree: Path, output: Path, tag: str) -> None:

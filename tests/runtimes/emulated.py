@@ -2,10 +2,10 @@
 
     python -m runtimes.emulated --interpreter /opt/cpython-3.13-aarch64/usr/bin/python3.13 --wheels FOLDER -- --output LAYER ...
 
-The words after `--` are the builder's own. Everything that the builder computes does not depend on the processor, so it runs at
-this machine's speed: it unpacks, strips, splits and compresses. What it starts to see torch at work (the recording, the search,
-the verification) is the given interpreter, which the kernel hands to an emulator (Debian: qemu-user-static, and an entry for it in
-binfmt_misc). It must have the version of the Python that runs this.
+The words after `--` are the builder's own. What the builder computes does not depend on the processor, so it runs at this
+machine's speed: it unpacks, strips, compiles modules, splits and compresses. What it starts to see torch at work (the recording,
+the search, the verification) is the given interpreter, which the kernel hands to an emulator (Debian: qemu-user-static, and an
+entry for it in binfmt_misc). It must have the version of the Python that runs this.
 
 An emulator is some twenty times slower than a processor, so no time limit holds.
 """
@@ -100,7 +100,7 @@ def emulated(interpreter: Path, machine: str, wheels: Path) -> Iterator[None]:
 
     with (
         cross_tools(machine),
-        mock.patch.object(platform, "machine", lambda: machine),
+        mock.patch.object(platform, "machine", return_value=machine),
         mock.patch.object(subprocess, "run", start),
     ):
         yield
@@ -108,9 +108,7 @@ def emulated(interpreter: Path, machine: str, wheels: Path) -> Iterator[None]:
 
 def main(argv: list[str] | None = None) -> int:
     """Build, and return the builder's own status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m runtimes.emulated", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m runtimes.emulated", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--interpreter", type=Path, required=True, help="a CPython for the other processors")
     parser.add_argument("--wheels", type=Path, required=True, help="folder with a CPU wheel of torch for them")
     parser.add_argument("builder", nargs=argparse.REMAINDER, help="the builder's own options, after --")
