@@ -7,7 +7,9 @@ machine's speed: it unpacks, strips, compiles modules, splits and compresses. Wh
 the search, the verification) is the given interpreter, which the kernel hands to an emulator (Debian: qemu-user-static, and an
 entry for it in binfmt_misc). It must have the version of the Python that runs this.
 
-An emulator is some twenty times slower than a processor, so no time limit holds.
+What runs in the emulator sees a sandbox like Lambda's: no /sys, and a /proc/cpuinfo of Graviton2's kind. (With this machine's own
+/proc/cpuinfo, torch's cpuinfo library crashes.) That takes root. An emulator is some twenty times slower than a processor, so no
+time limit holds.
 """
 
 import argparse
@@ -26,6 +28,19 @@ from unittest import mock
 TOOLS = ("gcc", "strip")
 # What torch's and NumPy's wheels and their requirements name; pip takes a list of platforms as it is.
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_26", "manylinux_2_17", "manylinux2014")
+# Lambda's processors for arm64: Graviton2 is made of Neoverse N1. This is what Linux shows of one.
+EMULATED_CPU = {"QEMU_CPU": "neoverse-n1"}
+CPU_INFORMATION = """\
+processor\t: {number}
+BogoMIPS\t: 243.75
+Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x3
+CPU part\t: 0xd0c
+CPU revision\t: 1
+
+"""
 _run = subprocess.run
 
 
@@ -84,6 +99,27 @@ def pip_options(machine: str, wheels: Path) -> list[str]:
     return [*options, *(part for each in PLATFORMS for part in ("--platform", f"{each}_{machine}"))]
 
 
+def enter_sandbox(folder: Path) -> None:
+    """Hide this machine's processors from this process and its children: in a mount namespace of their own.
+
+    Raises:
+        EmulationError: the kernel does not allow it.
+    """
+    information = folder / "cpuinfo"
+    count = len(os.sched_getaffinity(0))
+    information.write_text("".join(CPU_INFORMATION.format(number=number) for number in range(count)))
+    try:
+        os.unshare(os.CLONE_NEWNS)
+    except OSError as error:
+        raise EmulationError(f"this process gets no mount namespace: {error}.\nNext: run this as root") from error
+    for command in (
+        ["mount", "--make-rprivate", "/"],
+        ["mount", "-t", "tmpfs", "tmpfs", "/sys"],
+        ["mount", "--bind", information, "/proc/cpuinfo"],
+    ):
+        _run(command, check=True)
+
+
 @contextlib.contextmanager
 def emulated(interpreter: Path, machine: str, wheels: Path) -> Iterator[None]:
     """The builder's modules see the other machine, and start the other interpreter for all but pip and the compilation."""
@@ -94,6 +130,7 @@ def emulated(interpreter: Path, machine: str, wheels: Path) -> Iterator[None]:
         options.pop("timeout", None)
         if parts[0] == native and "pip" not in parts[:3] and "builder.python.bytecode" not in parts:
             parts[0] = str(interpreter)
+            options["env"] = {**(options.get("env") or os.environ), **EMULATED_CPU}
         elif parts[1:3] == ["-m", "pip"] and "install" in parts:
             parts += pip_options(machine, wheels)
         return _run(parts, *arguments, **options)
@@ -115,7 +152,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         machine = machine_of(arguments.interpreter)
-        with emulated(arguments.interpreter, machine, arguments.wheels.resolve()):
+        with (
+            tempfile.TemporaryDirectory(prefix="emulated-") as folder,
+            emulated(arguments.interpreter, machine, arguments.wheels.resolve()),
+        ):
+            enter_sandbox(Path(folder))
             from builder.__main__ import main as build  # its modules ask for the machine when they are imported
 
             return build(arguments.builder[1:])
