@@ -7,13 +7,14 @@ machine's speed: it unpacks, strips, compiles modules, splits and compresses. Wh
 the search, the verification) is the given interpreter, which the kernel hands to an emulator (Debian: qemu-user-static, and an
 entry for it in binfmt_misc). It must have the version of the Python that runs this.
 
-What runs in the emulator sees a sandbox like Lambda's: no /sys, and a /proc/cpuinfo of Graviton2's kind. (With this machine's own
-/proc/cpuinfo, torch's cpuinfo library crashes.) That takes root. An emulator is some twenty times slower than a processor, so no
-time limit holds.
+What runs in the emulator sees the files in /proc and /sys by which programs know a machine of Graviton2's kind. (With this
+machine's own files, torch's cpuinfo library crashes.) That takes root. An emulator is some twenty times slower than a processor,
+so no time limit holds.
 """
 
 import argparse
 import contextlib
+import ctypes
 import os
 import platform
 import shutil
@@ -41,6 +42,7 @@ CPU part\t: 0xd0c
 CPU revision\t: 1
 
 """
+CLONE_NEWNS = 0x20000  # unshare(2)
 _run = subprocess.run
 
 
@@ -100,7 +102,7 @@ def pip_options(machine: str, wheels: Path) -> list[str]:
 
 
 def enter_sandbox(folder: Path) -> None:
-    """Hide this machine's processors from this process and its children: in a mount namespace of their own.
+    """Show other processors to this process and its children: in a mount namespace of their own.
 
     Raises:
         EmulationError: the kernel does not allow it.
@@ -108,16 +110,17 @@ def enter_sandbox(folder: Path) -> None:
     information = folder / "cpuinfo"
     count = len(os.sched_getaffinity(0))
     information.write_text("".join(CPU_INFORMATION.format(number=number) for number in range(count)))
-    try:
-        os.unshare(os.CLONE_NEWNS)
-    except OSError as error:
-        raise EmulationError(f"this process gets no mount namespace: {error}.\nNext: run this as root") from error
-    for command in (
-        ["mount", "--make-rprivate", "/"],
-        ["mount", "-t", "tmpfs", "tmpfs", "/sys"],
-        ["mount", "--bind", information, "/proc/cpuinfo"],
-    ):
-        _run(command, check=True)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS):
+        reason = os.strerror(ctypes.get_errno())
+        raise EmulationError(f"this process gets no mount namespace: {reason}.\nNext: run this as root")
+    _run(["mount", "--make-rprivate", "/"], check=True)
+    _run(["mount", "-t", "tmpfs", "tmpfs", "/sys"], check=True)
+    _run(["mount", "--bind", str(information), "/proc/cpuinfo"], check=True)
+    processors = Path("/sys/devices/system/cpu")
+    processors.mkdir(parents=True)
+    for name in ("possible", "present"):
+        (processors / name).write_text(f"0-{count - 1}\n")
 
 
 @contextlib.contextmanager

@@ -61,9 +61,9 @@ def test_the_stubs_functions_return_zero_or_zeros(tmp_path: Path) -> None:
     memory = loaded._ZN4c10d15get_gil_checkerEv
     memory.restype = ctypes.c_void_p
     assert ctypes.string_at(memory(), 4096) == bytes(4096)
-    instance = (ctypes.c_void_p * 1)()
-    loaded._ZN2at3GpuC1Ev(instance)
-    type_info = ctypes.cast(instance[0], ctypes.POINTER(ctypes.c_void_p))[-1]
+    instance = ctypes.POINTER(ctypes.c_void_p)()
+    loaded._ZN2at3GpuC1Ev(ctypes.byref(instance))
+    type_info = instance[-1]
     assert ctypes.string_at(ctypes.cast(type_info, ctypes.POINTER(ctypes.c_void_p))[1]) == b"N2at3GpuE"
 
 
