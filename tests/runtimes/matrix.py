@@ -28,6 +28,7 @@ from filelock import FileLock
 
 from builder.stage import policy
 from lambda_torch.project import BUILD, ROOT
+from layer_kit.page_tables import PageError, put_rows, rule_of
 from runtimes import cpu_wheel
 
 PYTHONS = ("3.12", "3.13", "3.14")
@@ -47,7 +48,6 @@ HAMMER_RUNS = "20"
 FOLDER = BUILD / "runtimes"
 PAGE = ROOT / "docs" / "testing.md"
 HEAD = "| torch | Python | machine | date | unzipped | build | verified | tests |"
-RULE = "|" + "---|" * 8
 REQUIREMENTS = ROOT / "layers" / "torch" / "requirements.txt"
 BUILDER_REQUIREMENTS = ROOT / "layers" / "torch" / "builder" / "requirements.txt"
 
@@ -182,7 +182,7 @@ def _torch_can_be_had(cell: Cell, requirements: Path, variables: Mapping[str, st
 def _base_wheel(version: str) -> Path | None:
     """A CPU wheel of that torch for the Python that runs this, if pip has one."""
     folder = FOLDER / "wheels" / "base"
-    name = f"torch-{version}+cpu-*.whl"
+    name = f"torch-{version}+cpu-*_{platform.machine()}.whl"
     if not list(folder.glob(name)):
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
         subprocess.run([*command, "--dest", folder, f"torch=={version}+cpu"], capture_output=True, check=False)
@@ -290,7 +290,7 @@ def run(cell: Cell, *, with_tests: bool, budget: int, last_build: bool = False) 
 def table(cells: Sequence[Cell]) -> Iterator[str]:
     """The cells as Markdown, in order of their versions."""
     yield HEAD
-    yield RULE
+    yield rule_of(HEAD)
     yield from _in_order(map(_row, cells))
 
 
@@ -319,15 +319,14 @@ def document(cells: Sequence[Cell], page: Path = PAGE) -> None:
     """
     if not cells:
         raise CellError("no cell was run on this machine. Next: make test-matrix")
-    lines = page.read_text(encoding="utf-8").splitlines()
-    if lines.count(HEAD) != 1:
-        raise CellError(f"{page} has no table that begins with {HEAD}")
-    start = lines.index(HEAD)
-    end = next((number for number in range(start, len(lines)) if not lines[number].startswith("|")), len(lines))
-    rows = {_versions(row): row for row in [*lines[start + 2 : end], *map(_row, cells)]}
-    page.write_text(
-        "\n".join([*lines[:start], HEAD, RULE, *_in_order(rows.values()), *lines[end:]]) + "\n", encoding="utf-8"
-    )
+
+    def with_ours(old: list[str]) -> list[str]:
+        return _in_order({_versions(row): row for row in [*old, *map(_row, cells)]}.values())
+
+    try:
+        put_rows(page, HEAD, with_ours)
+    except PageError as error:
+        raise CellError(str(error)) from error
 
 
 def main(argv: list[str] | None = None) -> int:
