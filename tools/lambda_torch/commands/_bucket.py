@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    import boto3
     from mypy_boto3_s3 import S3Client
 
     from lambda_torch.releases.bucket import Bucket
@@ -45,7 +46,7 @@ def channel_option(function: F) -> F:
         "--channel",
         default="live",
         show_default=True,
-        callback=_channel_name,
+        callback=channel_name,
         help="The channel that functions follow.",
     )(function)
 
@@ -60,27 +61,43 @@ def dry_run_option(function: F) -> F:
     return click.option("--dry-run", is_flag=True, help="Check everything and change nothing.")(function)
 
 
-def _channel_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def channel_name(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Check the name of a channel, where one is given."""
+    if value is None:
+        return None
     from pydantic import TypeAdapter, ValidationError
 
     from serving.releases.format import ChannelName
 
     try:
-        return TypeAdapter(ChannelName).validate_python(value)
+        checked: str = TypeAdapter(ChannelName).validate_python(value)
     except ValidationError:
         raise click.BadParameter("a channel's name has 1 to 63 characters, each a-z, 0-9 or '-'") from None
+    return checked
 
 
 @contextmanager
-def opened(bucket: str, endpoint_url: str | None, model: str = "") -> Iterator["Bucket"]:
+def opened(
+    bucket: str,
+    endpoint_url: str | None,
+    *,
+    region: str | None = None,
+    profile: str | None = None,
+    role_arn: str | None = None,
+    model: str = "",
+    is_new: bool = False,
+) -> Iterator["Bucket"]:
     """The bucket. What goes wrong with it is a `BucketError` with the next step.
 
     Args:
         bucket: its name.
-        endpoint_url: the address of another S3 than AWS's.
+        endpoint_url: another S3 than AWS's.
+        region: where the bucket is. None for the region of the AWS settings.
+        profile: whose credentials. None for those of the environment.
+        role_arn: a role that these credentials take on.
         model: the name of a model, in a stack with several.
+        is_new: whether the bucket need not know the model yet.
     """
-    import boto3
     from botocore.config import Config
 
     from lambda_torch.aws_errors import explained
@@ -90,11 +107,12 @@ def opened(bucket: str, endpoint_url: str | None, model: str = "") -> Iterator["
     config = Config(retries={"mode": "standard", "max_attempts": 5})
     with explained(bucket):
         try:
-            client = boto3.client("s3", endpoint_url=endpoint_url, config=config)
+            session = _session(profile, role_arn)
+            client = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
         except ValueError as error:
             # botocore raises it for an endpoint that is not an address.
             raise BucketError(f"{error}\nNext: correct --endpoint-url or AWS_ENDPOINT_URL_S3.") from error
-        if model:
+        if model and not is_new:
             _check_model(client, bucket, model)
         yield Bucket(client, bucket, model)
 
@@ -108,13 +126,37 @@ def _check_model(client: "S3Client", bucket: str, model: str) -> None:
     if table is not None:
         table.row(model)
         return
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="models/", Delimiter="/")
-    known = [each["Prefix"].split("/")[1] for page in pages for each in page.get("CommonPrefixes", [])]
+    known = models_in(client, bucket)
     if model not in known:
         raise BucketError(
             f"{model_table.unknown(model, known, f'the bucket {bucket}')}\n"
             f"A new model is in {model_table.FILE_NAME}: run this where that file is."
         )
+
+
+def models_in(client: "S3Client", bucket: str) -> list[str]:
+    """The models that have objects in a bucket. None of them in the bucket of a stack with one model."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="models/", Delimiter="/")
+    return [each["Prefix"].split("/")[1] for page in pages for each in page.get("CommonPrefixes", [])]
+
+
+def _session(profile: str | None, role_arn: str | None) -> "boto3.Session":
+    """A session with the credentials of a profile, or of a role that it takes on for an hour."""
+    import boto3
+
+    if profile is None and role_arn is None:
+        # The default session, so that a command reads botocore's data files once.
+        if boto3.DEFAULT_SESSION is None:
+            boto3.setup_default_session()
+        assert boto3.DEFAULT_SESSION is not None
+        return boto3.DEFAULT_SESSION
+    session = boto3.Session(profile_name=profile)
+    if role_arn is None:
+        return session
+    taken = session.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="lambda-torch")["Credentials"]
+    return boto3.Session(
+        taken["AccessKeyId"], taken["SecretAccessKey"], taken["SessionToken"], region_name=session.region_name
+    )
 
 
 def print_json(value: Any) -> None:

@@ -34,7 +34,7 @@ def command(a: str, b: str, bucket: str, endpoint_url: str | None, model: str, c
     """
     from lambda_torch.releases.catalog import difference
 
-    with opened(bucket, endpoint_url, model) as opened_bucket:
+    with opened(bucket, endpoint_url, model=model) as opened_bucket:
         one, other = (opened_bucket.release(opened_bucket.resolve(word, channel)) for word in (a, b))
     found = difference(one, other)
     if as_json:

@@ -43,7 +43,7 @@ def command(
 
     from lambda_torch.releases.collecting import collect_garbage
 
-    with opened(bucket, endpoint_url, model) as opened_bucket:
+    with opened(bucket, endpoint_url, model=model) as opened_bucket:
         removed = collect_garbage(opened_bucket, keep, timedelta(hours=grace_hours), dry_run=dry_run)
     if as_json:
         print_json({"removed": [each.version for each in removed], "dry_run": dry_run})

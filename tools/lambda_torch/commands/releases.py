@@ -18,7 +18,7 @@ def command(bucket: str, endpoint_url: str | None, model: str, as_json: bool) ->
 
     from lambda_torch.releases.catalog import age, listing
 
-    with opened(bucket, endpoint_url, model) as opened_bucket:
+    with opened(bucket, endpoint_url, model=model) as opened_bucket:
         listed = listing(opened_bucket)
     if as_json:
         print_json([each.as_json() for each in listed])

@@ -28,7 +28,7 @@ def command(version: str, bucket: str, endpoint_url: str | None, model: str, cha
 
     from lambda_torch.releases.catalog import signers, verify
 
-    with opened(bucket, endpoint_url, model) as opened_bucket:
+    with opened(bucket, endpoint_url, model=model) as opened_bucket:
         release = opened_bucket.release(opened_bucket.resolve(version, channel))
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
         with Progress(*columns, console=Console(stderr=True)) as bar:

@@ -7,8 +7,14 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+# What the models of a bucket have in common: the regions that follow it.
+SHARED_KEYS = frozenset({"regions.json"})
+
+
 def confine(client: "S3Client", prefix: str) -> None:
     """Put a prefix before every key that a client sends from now on, and take it from every key that it receives.
+
+    The keys in `SHARED_KEYS` stay what they are.
 
     Args:
         client: the client. It stays so.
@@ -16,7 +22,7 @@ def confine(client: "S3Client", prefix: str) -> None:
     """
 
     def sent(params: dict[str, Any], model: "OperationModel", **_: Any) -> None:
-        if "Key" in params:
+        if "Key" in params and params["Key"] not in SHARED_KEYS:
             params["Key"] = prefix + params["Key"]
         if "Delete" in params:
             objects = [{**each, "Key": prefix + each["Key"]} for each in params["Delete"]["Objects"]]

@@ -7,6 +7,9 @@ from typing import Any
 from lambda_torch.several.model_table import ModelRow
 from serving.settings import key_prefix
 
+# Objects that each model has for itself, by the beginnings of their keys.
+KINDS_OF_MODELS = ("releases/", "channels/")
+
 Rename = Callable[[Any, ModelRow], Any]
 """Makes a part of the template one of a model, with the names of its resources."""
 Maker = Callable[[Mapping[str, Any], Sequence[ModelRow], Rename], dict[str, Any]]
@@ -48,6 +51,34 @@ def _bucket(resource: Mapping[str, Any], rows: Sequence[ModelRow], _rename: Rena
     return _with(resource, LifecycleConfiguration={**configuration, "Rules": rules})
 
 
+def _bucket_policy(resource: Mapping[str, Any], rows: Sequence[ModelRow], _rename: Rename) -> dict[str, Any]:
+    """What names releases or channels names those of each model. The list of regions is one for all."""
+    document = resource["Properties"]["PolicyDocument"]
+
+    def of_all(resources: Any) -> list[Any]:
+        made: list[Any] = []
+        for each in resources:
+            text = each.get("Fn::Sub", "") if isinstance(each, dict) else ""
+            kind = text.removeprefix("${ModelBucket.Arn}/")
+            is_of_models = kind.startswith(KINDS_OF_MODELS) and kind != text
+            made += (
+                [{"Fn::Sub": text.replace(kind, key_prefix(row.name) + kind)} for row in rows]
+                if is_of_models
+                else [each]
+            )
+        return made
+
+    def statement(value: dict[str, Any]) -> dict[str, Any]:
+        if "Fn::If" in value:
+            condition, yes, no = value["Fn::If"]
+            return {"Fn::If": [condition, statement(yes), no]}
+        listed = value["Resource"] if isinstance(value["Resource"], list) else [value["Resource"]]
+        return {**value, "Resource": of_all(listed)}
+
+    statements = [statement(each) for each in document["Statement"]]
+    return _with(resource, PolicyDocument={**document, "Statement": statements})
+
+
 def _dashboard(resource: Mapping[str, Any], rows: Sequence[ModelRow], rename: Rename) -> dict[str, Any]:
     """For each model a title, and below it all widgets of the dashboard."""
     text = resource["Properties"]["DashboardBody"]["Fn::Sub"]
@@ -67,5 +98,6 @@ MAKERS: dict[str, Maker] = {
     "PredictApi": _rest_api,
     "PredictHttpApi": _http_api,
     "ModelBucket": _bucket,
+    "ModelBucketPolicy": _bucket_policy,
     "Dashboard": _dashboard,
 }

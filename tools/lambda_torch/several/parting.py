@@ -36,6 +36,7 @@ JOINT_RESOURCES = {
     "PredictApi": "one REST API with the routes of all models",
     "PredictHttpApi": "one HTTP API with the routes of all models",
     "ModelBucket": "one bucket, with rules for the objects of each model",
+    "ModelBucketPolicy": "it names the releases and channels of each model",
     "Dashboard": "one dashboard, with a part for each model",
 }
 
