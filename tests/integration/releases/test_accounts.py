@@ -13,10 +13,11 @@ from moto.server import ThreadedMotoServer
 
 from integration.aws_command import Run, runner
 from integration.releases.samples import contents, named, put_release
+from lambda_torch.errors import BucketError
 from lambda_torch.releases import keys
 from lambda_torch.releases.bucket import Bucket
 from lambda_torch.releases.copying import copy_release
-from serving.releases.format import MANIFEST_NAME, ReleaseRef, file_key
+from serving.releases.format import MANIFEST_NAME, FileEntry, ReleaseRef, file_key, version_of
 
 PRODUCTION = "210987654321"
 ROLE = f"arn:aws:iam::{PRODUCTION}:role/promoter"
@@ -143,6 +144,29 @@ def test_a_damaged_release_does_not_arrive(accounts: Accounts, refs: list[Releas
         assert done.status == 1
         assert "is damaged at the source" in done.errors
         assert not [name for name in contents(accounts.production) if not name.endswith("/.lease")]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_large_file_goes_in_parts(accounts: Accounts, damaged: bool) -> None:
+    """A file of several parts arrives whole, or, if its last byte is wrong, not at all: no object and no begun upload."""
+    content = bytes(range(256)) * 80_000
+    files = {"data.bin": FileEntry(size=len(content), sha256=hashlib.sha256(content).hexdigest())}
+    ref = put_release(accounts.staging, 7, files=files, version=version_of(files))
+    key = file_key(ref.version, "data.bin")
+    stored = content[:-1] + b"\0" if damaged else content
+    accounts.staging.client.put_object(Bucket="staging-models", Key=key, Body=stored)
+    if not damaged:
+        counted: list[int] = []
+        copy_release(
+            accounts.staging, accounts.production, ref.version, progress=lambda _, count: counted.append(count)
+        )
+        assert sum(counted) == 2 * len(content)
+        assert accounts.production.client.get_object(Bucket="production-models", Key=key)["Body"].read() == content
+        return
+    with pytest.raises(BucketError, match="is damaged at the source"):
+        copy_release(accounts.staging, accounts.production, ref.version)
+    assert key not in contents(accounts.production)
+    assert "Uploads" not in accounts.production.client.list_multipart_uploads(Bucket="production-models")
 
 
 def test_a_file_with_other_bytes_at_the_target_is_sent_again(accounts: Accounts, refs: list[ReleaseRef]) -> None:
