@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from elftools.elf.elffile import ELFFile
+
 TOOLS = ("gcc", "strip")
 # What torch's and NumPy's wheels and their requirements name; pip takes a list of platforms as it is.
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_26", "manylinux_2_17", "manylinux2014")
@@ -71,6 +73,14 @@ def machine_of(interpreter: Path) -> str:
             f"{interpreter} is {tag}, and this is {sys.implementation.cache_tag}.\nNext: run this with that version"
         )
     return str(machine)
+
+
+def loader_of(interpreter: Path) -> Path:
+    """The dynamic loader that an interpreter names, beside which its C library lies."""
+    with interpreter.resolve().open("rb") as file:
+        for segment in ELFFile(file).iter_segments("PT_INTERP"):
+            return Path(segment.get_interp_name()).resolve()
+    raise EmulationError(f"{interpreter} names no dynamic loader.\nNext: take another interpreter")
 
 
 @contextlib.contextmanager
@@ -127,13 +137,14 @@ def enter_sandbox(folder: Path) -> None:
 def emulated(interpreter: Path, machine: str, wheels: Path) -> Iterator[None]:
     """The builder's modules see the other machine, and start the other interpreter for all but pip and the compilation."""
     native = sys.executable
+    libraries = str(loader_of(interpreter).parent)
 
     def start(command: Sequence[object], *arguments: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
         parts = [str(part) for part in command]
         options.pop("timeout", None)
         if parts[0] == native and "pip" not in parts[:3] and "builder.python.bytecode" not in parts:
             parts[0] = str(interpreter)
-            options["env"] = {**(options.get("env") or os.environ), **EMULATED_CPU}
+            options["env"] = {**(options.get("env") or os.environ), **EMULATED_CPU, "LD_LIBRARY_PATH": libraries}
         elif parts[1:3] == ["-m", "pip"] and "install" in parts:
             parts += pip_options(machine, wheels)
         return _run(parts, *arguments, **options)

@@ -1,4 +1,4 @@
-/* What libc's signal functions do in a process with the pager.
+/* What libc's signal functions do in a process with the pager. (And, on AArch64, open(): processors.c.)
  *
  * guard.c puts these functions in place of libc's. For everything but SIGSEGV and small alternate stacks they do what
  * libc does. SIGSEGV's action is the one that handler.c keeps. Where the process blocks SIGSEGV, its stand-in is
@@ -296,5 +296,9 @@ struct call calls[] = {
     CALL("sigwaitinfo", call_sigwaitinfo, 0),
     CALL("sigwait", call_sigwait, 0),
     CALL("sigaltstack", altstack_swap, 1),
+#if defined __aarch64__
+    CALL("open", processors_open, 0),
+    CALL("open64", processors_open, 0),
+#endif
 };
 const int calls_count = sizeof calls / sizeof *calls;

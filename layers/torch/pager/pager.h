@@ -191,6 +191,8 @@ struct call {
 extern struct call calls[];
 extern const int calls_count;
 
+int processors_open(const char *path, int flags, ...); /* processors.c, on AArch64: what open() does now */
+
 void guard_install(void); /* guard.c: from now on, a call of one of these functions is a call of its replacement */
 int guard_complete(void); /* guard.c: 1 if every function could be replaced */
 

@@ -71,3 +71,56 @@ def test_a_script_ends_as_in_stock(program: Path, foreign: Tree, foreign_split: 
         return done.returncode, done.stdout
 
     assert run(foreign_split) == run(foreign)
+
+
+LISTS = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void show(const char *path) {
+    char text[64] = "";
+    int file = open(path, O_RDONLY);
+    printf("%s %s\n", path, file < 0 ? strerror(errno) : read(file, text, sizeof text - 1) < 0 ? "unreadable" : text);
+    close(file);
+}
+
+int main(int count, char **arguments) {
+    struct stat made;
+    if (count < 3 || !dlopen(arguments[1], RTLD_NOW))
+        return 1;
+    printf("%ld\n", sysconf(_SC_NPROCESSORS_CONF));
+    show("/sys/devices/system/cpu/possible");
+    show("/sys/devices/system/cpu/present");
+    show("/sys/devices/system/cpu/online");
+    show("/etc/hostname-that-is-not-there");
+    close(open(arguments[2], O_CREAT | O_WRONLY, 0640));
+    return stat(arguments[2], &made) || (made.st_mode & 0777) != 0640;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
+def test_a_sandbox_without_sys_has_the_lists_of_processors(foreign_split: Tree, tmp_path: Path) -> None:
+    """Where Linux shows no processors, as on Lambda, both lists can be read all the same; other files are as they are."""
+    program = tmp_path / "lists"
+    command = [COMPILER, "-O1", "-x", "c", "-", "-o", str(program), "-ldl"]
+    subprocess.run(command, input=LISTS, text=True, check=True)
+    sandbox = ["bwrap", "--dev-bind", "/", "/", "--tmpfs", "/sys"]
+    command = [EMULATOR, "-L", str(LIBC), str(program), str(foreign_split.root / PLAIN), str(tmp_path / "made")]
+    done = subprocess.run([*sandbox, *command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    count, *lines = done.stdout.splitlines()
+    listed = "0" if count == "1" else f"0-{int(count) - 1}"
+    folder, missing = "/sys/devices/system/cpu", "No such file or directory"
+    assert [line for line in lines if line] == [
+        f"{folder}/possible {listed}",
+        f"{folder}/present {listed}",
+        f"{folder}/online {missing}",
+        f"/etc/hostname-that-is-not-there {missing}",
+    ]
