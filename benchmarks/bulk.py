@@ -155,6 +155,7 @@ def halves(source: Path) -> list[tuple[Path, Path]]:
 
 def measure(release: Path, lines: int = LINES, folder: Path | None = None) -> dict[str, Any]:
     """Run all ways in turns and return medians and their ratio, under the keys of build/bench/serving.json."""
+    project.use_function_code(folder)
     with tempfile.TemporaryDirectory() as scratch:
         source, plain, pooled = (Path(scratch, name) for name in ("in.jsonl", "plain.jsonl", "pooled.jsonl"))
         (write_input if folder is None else write_sentences)(source, release, lines)
