@@ -11,6 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import bulk
+from benchmarks.coldstart import results
+from benchmarks.coldstart.results import Setting
+from benchmarks.load import joined
 from lambda_torch import project
 
 RESULTS = project.BUILD / "bench"
@@ -86,9 +90,30 @@ def soak(result: dict[str, Any]) -> str:
     return "\n".join(["| the soak | |", "|---|---|", *(f"| {title} | {value} |" for title, value in rows)])
 
 
+def bulk_of_embeddings(result: dict[str, Any]) -> str:
+    """The bulk file of sentences beside a plain loop."""
+    return bulk.table(result["bulk_embeddings"])
+
+
+def coldstart_of_examples(result: dict[str, Any]) -> str:
+    """The tables of the models beside the sample function, each with its ratios."""
+    parts = []
+    for each in result["models"].values():
+        parts += [results.table(each["candidates"], Setting.named(name)) for name in _settings(each)]
+        parts.append(results.goals_table(each["goals"], each["title"]))
+    return "\n\n".join(parts)
+
+
+def _settings(report: dict[str, Any]) -> list[str]:
+    return list(report["candidates"]["ours"]["settings"])
+
+
 TABLES: tuple[tuple[str, str, Path, Callable[[dict[str, Any]], str]], ...] = (
     ("chat.json", "make bench-chat", LANGUAGE_MODELS, chat),
     ("local.json", "make soak-streams", BENCHMARKS, soak),
+    ("joined.json", "make bench-joined", BENCHMARKS, joined.table),
+    ("serving.json", "python -m benchmarks.bulk embeddings", BENCHMARKS, bulk_of_embeddings),
+    ("coldstart.json", "make bench-coldstart", BENCHMARKS, coldstart_of_examples),
 )
 
 
@@ -99,7 +124,13 @@ def main(results: Path = RESULTS) -> None:
         if not path.exists():
             sys.stderr.write(f"{path} is not there, so the table of {name} stays. Next: {name}\n")
             continue
-        put(page, name, table(json.loads(path.read_text(encoding="utf-8"))))
+        result = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            text = table(result)
+        except KeyError:
+            sys.stderr.write(f"{path} has no result of {name}, so its table stays. Next: {name}\n")
+            continue
+        put(page, name, text)
         sys.stderr.write(f"{page}: the table of {name}\n")
 
 

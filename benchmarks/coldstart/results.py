@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.coldstart.candidates import Candidate
 from benchmarks.coldstart.goals import GOALS, Goal
@@ -29,6 +29,12 @@ class Setting:
     def name(self) -> str:
         """The setting as a key of the JSON file."""
         return f"{self.memory_mb}-{'dropped' if self.dropped else 'warm'}"
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The setting of a key of the JSON file."""
+        memory, _, cache = name.partition("-")
+        return cls(int(memory), cache == "dropped")
 
 
 Series = Mapping[str, Sequence[Start]]  # by the candidate's name
