@@ -1,6 +1,7 @@
 """Requests that are joined, with real clients over HTTP and a real function behind the gateway."""
 
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ import pytest
 import requests
 
 from integration.emulator.conftest import MakePool, wait_until
-from integration.emulator.test_serve import start, stop
+from integration.emulator.test_serve import COMMAND, start, stop
 from lambda_torch.emulator import joining
 from lambda_torch.emulator.environment import Environment
 from lambda_torch.emulator.gateway import Gateway, Handled
@@ -247,3 +248,48 @@ def test_the_served_model_answers_joined_requests_as_alone(release: Path, tmp_pa
             assert list(threads.map(ask, bodies * 8)) == alone * 8
     finally:
         stop(served, signal.SIGTERM)
+
+
+def test_a_list_that_is_too_long_is_refused_by_the_command() -> None:
+    """`serve` refuses more requests than the function takes before it starts anything."""
+    done = subprocess.run([COMMAND, "serve", "--batch", "200"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Next: --batch 100, or --env MAX_BATCH_ITEMS=200." in " ".join(done.stderr.split())
+
+
+LISTS = """
+from pathlib import Path
+from pydantic import BaseModel, RootModel
+
+
+class Request(RootModel[list[int]]):
+    pass
+
+
+class Response(BaseModel):
+    total: int
+
+
+class Model:
+    @classmethod
+    def load(cls, release: Path):
+        return cls()
+
+    def predict(self, requests):
+        return [Response(total=sum(request.root)) for request in requests]
+
+    def example(self):
+        return Request([1, 2])
+"""
+
+
+def test_requests_that_are_lists_are_not_joined(tmp_path: Path) -> None:
+    """Where a list is one request of the model, `serve --batch` says that it cannot join requests, and ends."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "__init__.py").write_text(LISTS)
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release" / "model.json").write_text("{}")
+    words = ["serve", "--port", "0", "--layer", "stock", "--model", str(tmp_path), "--batch", "2"]
+    done = subprocess.run([COMMAND, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Next: leave --batch out." in " ".join(done.stderr.split())

@@ -124,6 +124,7 @@ def command(
     from lambda_torch.emulator import joining, log_lines
     from lambda_torch.emulator.run import listen
 
+    limits = joining.limits_of(batch, batch_milliseconds, variables)
     console = Console(stderr=True, highlight=False)
     serving = threading.Event()
     with signals_interrupt():
@@ -143,7 +144,6 @@ def command(
                 )
                 reports = reports_to(console)
                 reports = replace(reports, log=log_lines.writer(reports.log, verbose=verbose))
-                limits = joining.limits_of(batch, batch_milliseconds, variables)
                 _serve(options, taken, payload, console, reports, serving, limits, reload=reload)
         except (KeyboardInterrupt, click.Abort):
             console.print("Stopped.")
