@@ -138,7 +138,16 @@ class _Found:
             "page_cache": self.page_cache,
         }
         goals = results.ratios(figures, self.subject.goals)
-        return {"title": self.subject.title, "machine": machine, "runs": runs, "candidates": figures, "goals": goals}
+        layer = next(each for each in self.chosen if each.name == "ours").opt
+        size = sum(path.stat().st_size for path in layer.rglob("*") if path.is_file())
+        return {
+            "title": self.subject.title,
+            "machine": machine,
+            "runs": runs,
+            "candidates": figures,
+            "layer_bytes": size,
+            "goals": goals,
+        }
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,6 +11,7 @@ import collections
 import hashlib
 import struct
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,6 +133,20 @@ def zero_pages(found: list[SharedLibrary]) -> int:
     )
 
 
+def strings(layer: Path) -> int:
+    """What the read-only data that stays in libtorch_cpu would save in compressed blocks."""
+    name = "torch/lib/libtorch_cpu.so"
+    installed = SharedLibrary.read(Path(sysconfig.get_path("purelib")) / name)
+    section = next(each for each in installed.sections if each.name == ".rodata")
+    kept = bytearray()
+    for load in SharedLibrary.read(layer / name).loads:
+        start, end = max(load.address, section.address), min(load.address + load.file_bytes, section.end)
+        kept += installed.at(start, end - start) if load.file_bytes and start < end else b""
+    tool = compressor(LEVEL)
+    blocks = [bytes(kept[at : at + 262144]) for at in range(0, len(kept), 262144)]
+    return len(kept) - sum(len(tool.compress(block)) for block in blocks)
+
+
 def equal_files(layer: Path) -> int:
     """The bytes of files that have the same content as another one."""
     sizes: dict[bytes, int] = {}
@@ -174,6 +189,7 @@ def main(argv: list[str] | None = None) -> int:
     found = list(libraries(LAYER))
     rows = {
         "relative relocations as DT_RELR": sum(map(packed_relocations, found)),
+        "read-only data of libtorch_cpu that stays, all of it in blocks": strings(LAYER),
         "pages that another library's file has, too": equal_pages(found),
         "pages of zeros in libraries": zero_pages(found),
         "files that are there twice": equal_files(LAYER),
