@@ -31,7 +31,7 @@ from serving.releases import golden  # noqa: E402
 
 LINES = int(os.environ.get("LAMBDA_TORCH_BULK_LINES", "100000"))
 EMBEDDINGS = project.ROOT / "examples" / "embeddings"
-EMBEDDED_LINES = 2000
+EMBEDDED_LINES = int(os.environ.get("LAMBDA_TORCH_BULK_LINES", "2000"))
 BATCH = 500
 ROUNDS = 3
 ENVIRONMENTS = 2

@@ -97,7 +97,7 @@ def trained(parts: list[tuple[int, bytes]], every: int) -> tuple[float, int]:
     others: list[bytes | bytearray | memoryview] = [
         part[:65536] for number, (_, part) in enumerate(parts) if number % every
     ]
-    dictionary = zstandard.train_dictionary(DICTIONARY_BYTES, others[:: max(1, len(others) // 400)])
+    dictionary = zstandard.train_dictionary(DICTIONARY_BYTES, others[:: max(1, len(others) // 200)], k=1024, d=8)
     tool = zstandard.ZstdCompressor(
         level=LEVEL, dict_data=dictionary, write_checksum=True, write_content_size=True, write_dict_id=False
     )
@@ -177,6 +177,29 @@ def modules(layer: Path, every: int) -> dict[str, int]:
     }
 
 
+def ideas(every: int) -> Iterator[tuple[str, float]]:
+    """Each idea with the bytes that it saves."""
+    found = list(libraries(LAYER))
+    yield "relative relocations as DT_RELR", sum(map(packed_relocations, found))
+    yield "read-only data of libtorch_cpu that stays, all of it in blocks", strings(LAYER)
+    yield "pages that another page of a library equals", equal_pages(found)
+    yield "pages of zeros in libraries", zero_pages(found)
+    yield "files that are there twice", equal_files(LAYER)
+    by_library = blocks(LAYER)
+    code = [part for library in by_library for part in library]
+    total = sum(stored for stored, _ in code)
+    yield "blocks of code: level 22", total * saved(code, every, compressor(22))
+    for count in (4, 16):
+        larger = [part for library in by_library for part in joined(library, count)]
+        yield (
+            f"blocks of code: {count} times as large",
+            total * saved(larger, max(1, every // count), compressor(LEVEL)),
+        )
+    share, size = trained(code, every)
+    yield "blocks of code: a dictionary of 1 MB", total * share - size
+    yield from modules(LAYER, max(1, every // 8)).items()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layer.smaller", description=__doc__.splitlines()[0])
@@ -186,27 +209,8 @@ def main(argv: list[str] | None = None) -> int:
     every = parser.parse_args(argv).every
     if not LAYER.is_dir():
         parser.error("there is no layer in build/layer. Next: make layer")
-    found = list(libraries(LAYER))
-    rows = {
-        "relative relocations as DT_RELR": sum(map(packed_relocations, found)),
-        "read-only data of libtorch_cpu that stays, all of it in blocks": strings(LAYER),
-        "pages that another library's file has, too": equal_pages(found),
-        "pages of zeros in libraries": zero_pages(found),
-        "files that are there twice": equal_files(LAYER),
-    }
-    code = [part for library in blocks(LAYER) for part in library]
-    total = sum(stored for stored, _ in code)
-    rows["blocks of code: level 22"] = round(total * saved(code, every, compressor(22)))
-    for count in (4, 16):
-        larger = [part for library in blocks(LAYER) for part in joined(library, count)]
-        rows[f"blocks of code: {count} times as large"] = round(
-            total * saved(larger, max(1, every // count), compressor(LEVEL))
-        )
-    share, size = trained(code, every)
-    rows["blocks of code: a dictionary of 1 MB"] = round(total * share) - size
-    rows |= modules(LAYER, max(1, every // 8))
-    print("| idea | saves, MB |\n|---|--:|")
-    for title, number in rows.items():
+    print("| idea | saves, MB |\n|---|--:|", flush=True)
+    for title, number in ideas(every):
         print(f"| {title} | {number / 1e6:.2f} |", flush=True)
     return 0
 
