@@ -162,9 +162,9 @@ TABLES: tuple[tuple[str, str, Path, Callable[[dict[str, Any]], str]], ...] = (
 def main(results: Path = RESULTS) -> None:
     """Write what was measured on this machine into the documents."""
     for file, name, page, table in TABLES:
-        path = results / file
+        path, command = results / file, name.partition(":")[0]
         if not path.exists():
-            sys.stderr.write(f"{path} is not there, so the table of {name} stays. Next: {name}\n")
+            sys.stderr.write(f"{path} is not there, so the table of {name} stays. Next: {command}\n")
             continue
         result = json.loads(path.read_text(encoding="utf-8"))
         try:

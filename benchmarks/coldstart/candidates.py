@@ -156,6 +156,7 @@ def _task(
             if path.name not in twin.kept:
                 path.unlink()
         shutil.copytree(twin.package, task / "model", dirs_exist_ok=True, ignore=no_bytecode)
+        shutil.copyfile(HERE / "onnx_session.py", task / "model" / "onnx_session.py")
     shutil.copyfile(HERE / "entry.py", task / "entry.py")
     if peer is not None and peer.prelude:
         (task / "entry_prelude.txt").write_text(peer.prelude)

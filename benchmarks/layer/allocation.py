@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,11 +18,11 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks.layer.initialisers import LIBRARY, instructions
 from benchmarks.layer.measure import Start, start
 from benchmarks.layer.native import LAYER
 
 SOURCE = Path(__file__).with_name("bump.c")
-LIBRARY = "libtorch_cpu.so"
 # mallopt(3). A setting turns off the limits that glibc adjusts by itself, so each row says what it sets.
 _MALLOPT = "import ctypes; libc = ctypes.CDLL(None); assert {}\n"
 
@@ -50,17 +48,6 @@ def heaps(bump: Path) -> tuple[Heap, ...]:
         Heap("more free blocks for each thread", variables={"GLIBC_TUNABLES": "glibc.malloc.tcache_count=65535"}),
         Heap("no free blocks of a thread", variables={"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}),
     )
-
-
-def instructions(code: str, *arguments: str, preload: Path | None = None) -> int:
-    """The instructions that a new Python runs for this code."""
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-S", "-c", code]
-    variables = {"LD_PRELOAD": str(preload)} if preload else {}
-    done = subprocess.run([*command, *arguments], env=os.environ | variables, capture_output=True, text=True)
-    found = re.search(r"Collected : (\d+)", done.stderr)
-    if done.returncode or found is None:
-        raise SystemExit(f"The library could not be loaded:\n{done.stderr.strip()[-2000:]}")
-    return int(found[1])
 
 
 def count(bump: Path) -> None:

@@ -84,6 +84,13 @@ def test_phases_follow_each_other_and_add_up() -> None:
     assert set(phases) == set(picture.COLOURS)
 
 
+def test_a_release_that_is_loaded_by_the_request_is_a_part_of_it() -> None:
+    """Where the start did not wait for the release any longer, its phases still add up to the whole time."""
+    phases = starts._phases(measured(runtime=(0, 100), model=(160, 400), dlopen=(200, 150)), 700.0)
+    assert phases["wait for the release"] == phases["build and warm up the model"] == 0.0
+    assert sum(phases.values()) == pytest.approx(700.0)
+
+
 def test_the_picture_has_a_bar_for_each_and_a_length_for_each_phase() -> None:
     """The drawing is an image that says what it shows, and its lengths are the times."""
     phases = dict.fromkeys(picture.COLOURS, 100.0)

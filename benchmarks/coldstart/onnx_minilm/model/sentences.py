@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime
 
 from .config import VOCABULARY_FILE, Config, read_config
+from .onnx_session import open_session
 from .schema import Request, Response
 from .wordpiece import WordPiece
 
-NETWORK_FILE = "network.onnx"
 # As in the example.
 BATCH, DIGITS = 16, 6
-# At the basic level a start takes the least CPU time: all optimisations take longer than they save in one answer.
-OPTIMISED = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
 
 
 class Model:
@@ -31,10 +28,7 @@ class Model:
     @classmethod
     def load(cls, release: Path) -> Self:
         """Load a release folder."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.graph_optimization_level = OPTIMISED
-        session = onnxruntime.InferenceSession(str(release / NETWORK_FILE), options, providers=["CPUExecutionProvider"])
+        session = open_session(release)
         return cls(read_config(release), WordPiece.read(release / VOCABULARY_FILE), session)
 
     def predict(self, requests: list[Request]) -> list[Response]:
