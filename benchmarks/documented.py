@@ -114,8 +114,8 @@ def coldstart_of_names(result: dict[str, Any]) -> str:
 DESIGN = "../layers/torch/DESIGN.md"
 TRIED = {
     "against stock with valid bytecode, CPU seconds": f"[registrations that wait, a heap, binding]({DESIGN}#loading-quickly)",
-    "against ONNX Runtime, same network and answer, CPU seconds": "the same; loading PyTorch's libraries alone takes as "
-    "long as all of ONNX Runtime's start",
+    "against ONNX Runtime, same network and answer, CPU seconds": "the same; to load PyTorch's libraries alone takes "
+    "longer than all of ONNX Runtime's start",
     "peak memory against stock": f"[giving back what only loading needs]({DESIGN}#loading-quickly)",
     "bytes read against stock, page cache dropped": f"[the order in the file]({DESIGN}#loading-quickly)",
     "against ONNX Runtime, same network and tokenizer, CPU seconds": "no tensor on the meta device",
