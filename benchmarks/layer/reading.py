@@ -2,7 +2,7 @@
 
 The first table has file operations of a start, by strace. The second has what a start reads of the layer's largest files,
 with the kernel's reading ahead and without it, and what the same runs of pages would take if those that a start touches
-stood together in the file. No other process may read the layer meanwhile.
+stood together in the file. The third has the sections of libtorch_cpu. No other process may read the layer meanwhile.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from pathlib import Path
 
 from benchmarks.layer.measure import PROGRAM
 from benchmarks.layer.native import LAYER
-from builder.native.elf import SEGMENT_BYTES, Segment, SegmentType
+from builder.native.elf import SEGMENT_BYTES, Segment, SegmentType, SharedLibrary
 from lambda_torch.layers import chunks
 
 SOURCE = Path(__file__).with_name("no_read_ahead.c")
 CHUNK = 512 * 1024
+SECTIONS = 6  # of a library's, so many of the largest
 FILES = (
     "torch/lib/libtorch_cpu.so",
     "torch/lib/libtorch_python.so",
@@ -79,6 +80,24 @@ def in_touched_runs(path: Path, touched: set[int]) -> int:
     return pages
 
 
+def by_section(name: str, touched: set[int]) -> list[tuple[str, int, int]]:
+    """For the largest sections of a library: their bytes in the layer's file, and those of the pages that were touched."""
+    installed = SharedLibrary.read(Path(sysconfig.get_path("purelib")) / name)
+    loads = [load for load in SharedLibrary.read(LAYER / name).loads if load.file_bytes]
+    found = []
+    for section in installed.sections:
+        kept = used = 0
+        for load in loads:
+            start, end = max(load.address, section.address), min(load.address + load.file_bytes, section.end)
+            if start < end:
+                place = load.offset + start - load.address
+                kept += end - start
+                pages = range(place // chunks.PAGE, (place + end - start - 1) // chunks.PAGE + 1)
+                used += len(touched.intersection(pages)) * chunks.PAGE
+        found.append((section.name, kept, used))
+    return sorted(found, key=lambda row: -row[1])[:SECTIONS]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Print both tables. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layer.reading", description=__doc__.splitlines()[0])
@@ -107,6 +126,9 @@ def main(argv: list[str] | None = None) -> int:
         now = len({page * chunks.PAGE // CHUNK for page in touched[name]})
         cells = [*(f"{size / 1e6:.1f}" for size in sizes), str(now), str(-(-pages * chunks.PAGE // CHUNK))]
         print(f"| `{path.name}` | {' | '.join(cells)} |")
+    print(f"\n| section of {Path(FILES[0]).name} | in the layer's file, MB | touched, MB |\n|---|--:|--:|")
+    for title, kept, used in by_section(FILES[0], set(touched[FILES[0]])):
+        print(f"| `{title}` | {kept / 1e6:.1f} | {used / 1e6:.1f} |")
     return 0
 
 
