@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bulk
 from benchmarks.coldstart import results
 from benchmarks.coldstart.results import Setting
 from benchmarks.load import joined
@@ -90,11 +89,6 @@ def soak(result: dict[str, Any]) -> str:
     return "\n".join(["| the soak | |", "|---|---|", *(f"| {title} | {value} |" for title, value in rows)])
 
 
-def bulk_of_embeddings(result: dict[str, Any]) -> str:
-    """The bulk file of sentences beside a plain loop."""
-    return bulk.table(result["bulk_embeddings"])
-
-
 def coldstart_of_examples(result: dict[str, Any]) -> str:
     """The tables of the models beside the sample function, each with its ratios."""
     parts = []
@@ -152,7 +146,6 @@ TABLES: tuple[tuple[str, str, Path, Callable[[dict[str, Any]], str]], ...] = (
     ("chat.json", "make bench-chat", LANGUAGE_MODELS, chat),
     ("local.json", "make soak-streams", BENCHMARKS, soak),
     ("joined.json", "make bench-joined", BENCHMARKS, joined.table),
-    ("serving.json", "python -m benchmarks.bulk embeddings", BENCHMARKS, bulk_of_embeddings),
     ("coldstart.json", "make bench-coldstart", BENCHMARKS, coldstart_of_names),
     ("coldstart.json", "make bench-coldstart: examples", BENCHMARKS, coldstart_of_examples),
     ("coldstart.json", "make bench-coldstart: reach", BENCHMARKS, reach),
