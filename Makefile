@@ -36,8 +36,8 @@ $(VENV)/.ready: requirements/dev.txt requirements/torch.txt pyproject.toml
 	@$(SETUP) "development and tests" $(VENV) requirements/dev.txt requirements/torch.txt
 	@touch $(VENV)/.serve-ready $@
 
-serve: $(VENV)/.serve-ready ## Serve the function at http://127.0.0.1:3000, with the trained sample model (PORT=..., LAYER=stock|PATH, MODEL=examples/embeddings)
-	@$(BIN)/lambda-torch serve --port $(PORT) --layer $(LAYER) $(if $(MODEL),--model "$(MODEL)") $(if $(RELEASE),--release "$(RELEASE)")
+serve: $(VENV)/.serve-ready ## Serve the function at http://127.0.0.1:3000, with the trained sample model (PORT=..., LAYER=stock|PATH, MODEL=examples/embeddings, BATCH=16)
+	@$(BIN)/lambda-torch serve --port $(PORT) --layer $(LAYER) $(if $(MODEL),--model "$(MODEL)") $(if $(RELEASE),--release "$(RELEASE)") $(if $(BATCH),--batch $(BATCH))
 
 local: $(VENV)/.ready ## Serve it in AWS's own container: sam build --use-container, a local S3, sam local start-api (PORT=...; needs Docker)
 	@$(BIN)/lambda-torch local --port $(PORT)
@@ -169,6 +169,9 @@ bench-serving: $(VENV)/.ready ## Measure the function under load beside FastAPI,
 bench-local: $(VENV)/.ready ## Measure `make serve` beside AWS's emulator, and ten minutes of clients that go away; results in build/bench/local.json (SOAK_SECONDS=...)
 	@$(BIN)/python -m benchmarks.load.local --soak-seconds $(SOAK_SECONDS)
 
+bench-joined: $(VENV)/.ready ## Measure what `serve --batch` gains for clients that send single requests; results in build/bench/joined.json
+	@$(BIN)/python -m benchmarks.load.joined
+
 soak-streams: $(VENV)/.ready ## Ten minutes of clients of streams that go away at random; results in build/bench/local.json (SOAK_SECONDS=...)
 	@$(BIN)/python -m benchmarks.load.local --seconds 0 --soak-seconds $(SOAK_SECONDS)
 
@@ -200,4 +203,4 @@ clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 .PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz fuzz-operators upstream operators upstream-tables soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
-	bench-coldstart bench-everyday bench-releases bench-serving bench-local bench-chat soak-streams bench-tables lock clean
+	bench-coldstart bench-everyday bench-releases bench-serving bench-local bench-joined bench-chat soak-streams bench-tables lock clean

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.coldstart import results
+from benchmarks.coldstart.results import Setting
+from benchmarks.load import joined
 from lambda_torch import project
 
 RESULTS = project.BUILD / "bench"
@@ -86,20 +89,83 @@ def soak(result: dict[str, Any]) -> str:
     return "\n".join(["| the soak | |", "|---|---|", *(f"| {title} | {value} |" for title, value in rows)])
 
 
+def coldstart_of_examples(result: dict[str, Any]) -> str:
+    """The tables of the models beside the sample function, each with its ratios."""
+    parts = []
+    for each in result["models"].values():
+        parts += [results.table(each["candidates"], Setting.named(name)) for name in _settings(each)]
+        parts.append(results.goals_table(each["goals"], each["title"]))
+    return "\n\n".join(parts)
+
+
+def coldstart_of_names(result: dict[str, Any]) -> str:
+    """The tables of the sample function, one for each setting, and its ratios."""
+    tables = [results.table(result["candidates"], Setting.named(name)) for name in _settings(result)]
+    return "\n\n".join([*tables, results.goals_table(result["goals"])])
+
+
+# What was done about a row, by the title of its goal. The links are those of benchmarks/README.md.
+DESIGN = "../layers/torch/DESIGN.md"
+TRIED = {
+    "against stock with valid bytecode, CPU seconds": f"[registrations that wait, a heap, binding]({DESIGN}#loading-quickly)",
+    "against ONNX Runtime, same network and answer, CPU seconds": "the same; to load PyTorch's libraries alone takes "
+    "longer than all of ONNX Runtime's start",
+    "peak memory against stock": f"[giving back what only loading needs]({DESIGN}#loading-quickly)",
+    "bytes read against stock, page cache dropped": f"[the order in the file]({DESIGN}#loading-quickly)",
+    "against ONNX Runtime, same network and tokenizer, CPU seconds": "no tensor on the meta device",
+}
+LAYER_AIM_MB = 170
+
+
+def reach(result: dict[str, Any]) -> str:
+    """How far each aim is: measured, by how much it falls short, and what was tried."""
+    lines = ["| first answer | aim | measured | short by | what was tried |", "|---|--:|--:|--:|---|"]
+    for model, report in {"names": result, **result["models"]}.items():
+        for goal in report["goals"]:
+            if goal["title"] in TRIED and goal["reach"] is not None:
+                short = "" if goal["reached"] else f"{goal['ratio'] - goal['reach']:.2f}"
+                cells = (
+                    f"{model}, {goal['title']}",
+                    goal["reach"],
+                    f"{goal['ratio']:.2f}",
+                    short,
+                    TRIED[goal["title"]],
+                )
+                lines.append(f"| {' | '.join(map(str, cells))} |")
+    size = result["layer_bytes"] / 1e6
+    tried = f"[sizes of each idea]({DESIGN}#smaller-still)"
+    lines.append(f"| the layer unzipped, MB | {LAYER_AIM_MB} | {size:.1f} | {size - LAYER_AIM_MB:.1f} | {tried} |")
+    return "\n".join(lines)
+
+
+def _settings(report: dict[str, Any]) -> list[str]:
+    return list(report["candidates"]["ours"]["settings"])
+
+
 TABLES: tuple[tuple[str, str, Path, Callable[[dict[str, Any]], str]], ...] = (
     ("chat.json", "make bench-chat", LANGUAGE_MODELS, chat),
     ("local.json", "make soak-streams", BENCHMARKS, soak),
+    ("joined.json", "make bench-joined", BENCHMARKS, joined.table),
+    ("coldstart.json", "make bench-coldstart", BENCHMARKS, coldstart_of_names),
+    ("coldstart.json", "make bench-coldstart: examples", BENCHMARKS, coldstart_of_examples),
+    ("coldstart.json", "make bench-coldstart: reach", BENCHMARKS, reach),
 )
 
 
 def main(results: Path = RESULTS) -> None:
     """Write what was measured on this machine into the documents."""
     for file, name, page, table in TABLES:
-        path = results / file
+        path, command = results / file, name.partition(":")[0]
         if not path.exists():
-            sys.stderr.write(f"{path} is not there, so the table of {name} stays. Next: {name}\n")
+            sys.stderr.write(f"{path} is not there, so the table of {name} stays. Next: {command}\n")
             continue
-        put(page, name, table(json.loads(path.read_text(encoding="utf-8"))))
+        result = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            text = table(result)
+        except KeyError:
+            sys.stderr.write(f"{path} has no result of {name}, so its table stays. Next: {name}\n")
+            continue
+        put(page, name, text)
         sys.stderr.write(f"{page}: the table of {name}\n")
 
 

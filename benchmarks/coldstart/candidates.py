@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.coldstart import onnx
+from benchmarks.coldstart.subjects import Subject
 from benchmarks.layer.peers import PEERS, SAM_DATE, Peer, prepare
 from lambda_torch import project
 
@@ -55,32 +56,37 @@ TREES = (
 )
 
 
-def make(release: Path, layer: Path, say: Say, only: list[str] | None = None) -> list[Candidate]:
-    """Make all candidates, this layer last. With `only`: those whose name contains one of its texts, and this layer.
+def make(subject: Subject, release: Path, layer: Path, say: Say, only: Sequence[str] | None = None) -> list[Candidate]:
+    """Make all candidates of a subject, this layer last. With `only`: those whose name has one of its texts, and this layer.
 
     Raises:
         SystemExit: the layer is not built, or pip cannot install what a candidate needs.
     """
     if not (layer / "python" / "torch").is_dir():
         raise SystemExit(f"There is no layer in {layer}. Next: make layer")
+
+    def wanted(name: str) -> bool:
+        return (not subject.ways or name in subject.ways) and (not only or any(text in name for text in only))
+
     CACHE.mkdir(parents=True, exist_ok=True)
     package = _package(say)
     found = []
     for name, peer, has_bytecode in TREES:
-        if not only or any(text in name for text in only):
-            say(f"  prepare {name}")
+        if wanted(name):
+            say(f"  {subject.name}: prepare {name}")
             tree = prepare(peer, _site_packages(), project.BUILD / "bench" / "layer", zipped=False)
-            task = _task(name, package, peer, has_bytecode=has_bytecode)
+            task = _task(name, package, peer, subject, has_bytecode=has_bytecode)
             found.append(Candidate(name, peer.name, _opt(name, tree), task, release))
     name = "onnxruntime"
-    if not only or any(text in name for text in only):
-        say(f"  prepare {name}")
-        exported = CACHE / "release-onnx"
+    if subject.twin is not None and wanted(name):
+        say(f"  {subject.name}: prepare {name}")
+        exported = CACHE / f"release-onnx-{subject.name}"
         shutil.rmtree(exported, ignore_errors=True)
-        onnx.export(release, exported, CACHE, project.SRC, say)
-        task = _task(name, package, None, model=HERE / "onnx_model" / "model")
+        code = project.SRC if subject.folder is None else subject.folder
+        onnx.export(release, subject.twin, exported, CACHE, code, say)
+        task = _task(name, package, None, subject, subject.twin)
         found.append(Candidate(name, "ONNX Runtime", _opt(name, onnx.runtime_tree(CACHE, say)), task, exported))
-    found.append(Candidate("ours", "this layer", layer, _task("ours", package, None), release))
+    found.append(Candidate("ours", "this layer", layer, _task("ours", package, None, subject), release))
     return found
 
 
@@ -125,23 +131,32 @@ def _package(say: Say) -> Path:
     return folder
 
 
-def _task(name: str, package: Path, peer: Peer | None, *, has_bytecode: bool = True, model: Path | None = None) -> Path:
-    """Make the folder that becomes /var/task: the package and this benchmark's entry.
+def _task(
+    name: str,
+    package: Path,
+    peer: Peer | None,
+    subject: Subject,
+    twin: onnx.Twin | None = None,
+    *,
+    has_bytecode: bool = True,
+) -> Path:
+    """Make the folder that becomes /var/task: the package with the subject's model, and this benchmark's entry.
 
     It has no bytecode where SAM's own build leaves none.
     """
-    task = CACHE / f"task-{name}"
+    task = CACHE / f"task-{subject.name}-{name}"
     shutil.rmtree(task, ignore_errors=True)
-    ignored = () if has_bytecode else ("__pycache__",)
-    shutil.copytree(package, task, ignore=shutil.ignore_patterns(*ignored))
-    if model is not None:
-        for path in (task / "model").rglob("*.pyc"):
-            path.unlink()
-        kept = ("schema.py",)
-        for path in (task / "model").glob("*.py"):
-            if path.name not in kept:
+    no_bytecode = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package, task, ignore=None if has_bytecode else no_bytecode)
+    if subject.folder is not None:
+        shutil.rmtree(task / "model")
+        shutil.copytree(subject.folder / "model", task / "model", ignore=no_bytecode)
+    if twin is not None:
+        for path in [*(task / "model").rglob("*.pyc"), *(task / "model").glob("*.py")]:
+            if path.name not in twin.kept:
                 path.unlink()
-        shutil.copytree(model, task / "model", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(twin.package, task / "model", dirs_exist_ok=True, ignore=no_bytecode)
+        shutil.copyfile(HERE / "onnx_session.py", task / "model" / "onnx_session.py")
     shutil.copyfile(HERE / "entry.py", task / "entry.py")
     if peer is not None and peer.prelude:
         (task / "entry_prelude.txt").write_text(peer.prelude)

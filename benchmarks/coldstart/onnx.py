@@ -1,4 +1,4 @@
-"""Prepares ONNX Runtime and the sample network for it below build/: people compare PyTorch with it."""
+"""Prepares ONNX Runtime and networks for it below build/: people compare PyTorch with it."""
 
 import compileall
 import hashlib
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from lambda_torch.releases import channels
@@ -18,27 +19,36 @@ RUNTIME = "onnxruntime==1.32.0"
 EXPORTER = "onnx==1.23.2"
 NETWORK_FILE = "network.onnx"
 
-# Runs in a process of its own, because it needs packages that the project does not use.
+# Runs in a process of its own, because it needs packages that the project does not use. `NETWORK` stands for the lines
+# of a twin that make the network, an example of its arguments, and their names.
 _EXPORT = """
-import json, sys, warnings
+import sys, warnings
 from pathlib import Path
 source, target = map(Path, sys.argv[1:])
 import torch
 from safetensors.torch import load_file
-from model.config import read_config
-from model.network import RNN
 warnings.simplefilter("ignore")  # torch calls this exporter old; the new one needs another package
-config = read_config(source)
-symbols, categories = len(config.letters) + 1, len(config.categories)
-network = RNN(categories, symbols, config.architecture.hidden_size)
-network.load_state_dict(load_file(source / "weights.safetensors"))
-network.eval()
-example = torch.zeros(3, categories), torch.zeros(3, symbols), network.initial_state(3)
-names = ["category", "letter", "hidden"]
-rows = {name: {0: "rows"} for name in [*names, "scores", "next_hidden"]}
-torch.onnx.export(network, example, str(target), input_names=names, output_names=["scores", "next_hidden"],
-                  dynamic_axes=rows, dynamo=False)
+NETWORK
+torch.onnx.export(network, arguments, str(target), input_names=inputs, output_names=outputs, dynamic_axes=axes,
+                  dynamo=False)
 """
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The same model for ONNX Runtime.
+
+    Attributes:
+        package: the package `model` that runs the exported network.
+        kept: files of the original package that it uses as they are.
+        files: files of the release that it reads as they are.
+        network: Python that makes `network`, `arguments`, `inputs`, `outputs` and `axes` of the folder `source`.
+    """
+
+    package: Path
+    kept: tuple[str, ...]
+    files: tuple[str, ...]
+    network: str
 
 
 def runtime_tree(cache: Path, say: Callable[[str], None]) -> Path:
@@ -46,19 +56,21 @@ def runtime_tree(cache: Path, say: Callable[[str], None]) -> Path:
     return _installed(cache / RUNTIME.replace("==", "-"), RUNTIME, say)
 
 
-def export(release: Path, target: Path, cache: Path, code: Path, say: Callable[[str], None]) -> None:
-    """Make the release folder `target`, for ONNX Runtime, from a release of the sample model."""
+def export(release: Path, twin: Twin, target: Path, cache: Path, code: Path, say: Callable[[str], None]) -> None:
+    """Make the release folder `target`, for ONNX Runtime, from a release of the model whose package is in `code`."""
     tools = _installed(cache / EXPORTER.replace("==", "-"), EXPORTER, say)
     target.mkdir(parents=True)
+    program = _EXPORT.replace("NETWORK", twin.network)
     command = [
         sys.executable,
         "-c",
-        f"import sys; sys.path[:0] = {[str(code)]!r}; sys.path.append({str(tools)!r})\n{_EXPORT}",
+        f"import sys; sys.path[:0] = {[str(code)]!r}; sys.path.append({str(tools)!r})\n{program}",
     ]
     done = subprocess.run([*command, str(release), str(target / NETWORK_FILE)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"The network cannot be exported to ONNX:\n{done.stderr.strip()[-2000:]}")
-    shutil.copyfile(release / "model.json", target / "model.json")
+    for name in twin.files:
+        shutil.copyfile(release / name, target / name)
 
 
 def publish(release: Path, like: Manifest, bucket: Bucket) -> None:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.coldstart.candidates import Candidate
+from benchmarks.coldstart.goals import GOALS, Goal
 from benchmarks.coldstart.starts import Start
 
 LIMIT_BYTES = 262_144_000  # for function and layers together ("Lambda quotas")
@@ -29,26 +30,12 @@ class Setting:
         """The setting as a key of the JSON file."""
         return f"{self.memory_mb}-{'dropped' if self.dropped else 'warm'}"
 
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The setting of a key of the JSON file."""
+        memory, _, cache = name.partition("-")
+        return cls(int(memory), cache == "dropped")
 
-@dataclass(frozen=True)
-class Goal:
-    """A ratio that the project wants to reach: our figure divided by another candidate's, and its upper limit."""
-
-    title: str
-    other: str
-    measure: str
-    reach: float
-
-
-GOALS = (
-    Goal("against stock with valid bytecode, CPU seconds", "stock", "cpu_s", 0.5),
-    Goal("against stock as SAM ships it, CPU seconds", "stock-as-sam-ships-it", "cpu_s", 0.22),
-    Goal("against nested zip, CPU seconds", "nested-zip", "cpu_s", 0.35),
-    Goal("against zstd into memfd, CPU seconds", "zstd-memfd", "cpu_s", 0.35),
-    Goal("against ONNX Runtime, same network and answer, CPU seconds", "onnxruntime", "cpu_s", 3.0),
-    Goal("peak memory against stock", "stock", "peak_rss_bytes", 0.6),
-    Goal("bytes read against stock, page cache dropped", "stock", "read_bytes", 0.4),
-)
 
 Series = Mapping[str, Sequence[Start]]  # by the candidate's name
 
@@ -81,13 +68,14 @@ def _figures(starts: Sequence[Start]) -> dict[str, Any]:
     return figures
 
 
-def ratios(candidates: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def ratios(candidates: Mapping[str, Mapping[str, Any]], goals: Sequence[Goal] = GOALS) -> list[dict[str, Any]]:
     """The goals that this run measured, with the results."""
     found = []
-    for goal in GOALS:
+    for goal in goals:
         ours, other = candidates["ours"][goal.measure], candidates.get(goal.other, {}).get(goal.measure)
         if ours is not None and other:
-            found.append({**asdict(goal), "ratio": round(ours / other, 3), "reached": ours / other <= goal.reach})
+            reached = None if goal.reach is None else ours / other <= goal.reach
+            found.append({**asdict(goal), "ratio": round(ours / other, 3), "reached": reached})
     return found
 
 
@@ -116,8 +104,14 @@ def _spread(figures: Mapping[str, Any], measure: str) -> str:
     return f"{figures[measure]:.2f} ({low:.2f}-{high:.2f})"
 
 
-def goals_table(found: Sequence[Mapping[str, Any]]) -> str:
+def goals_table(found: Sequence[Mapping[str, Any]], subject: str = "the sample function") -> str:
     """The ratios, as Markdown."""
-    lines = ["| first answer of the sample function, from process start | measured | target |", "|---|---|---|"]
-    lines += [f"| {each['title']} | {each['ratio']:.2f} | {each['reach']} or less |" for each in found]
+    lines = [f"| first answer of {subject}, from process start | measured | aim |", "|---|---|---|"]
+    lines += [f"| {each['title']} | {each['ratio']:.2f} | {_aim(each)} |" for each in found]
     return "\n".join(lines)
+
+
+def _aim(goal: Mapping[str, Any]) -> str:
+    if goal["reach"] is None:
+        return ""
+    return f"{goal['reach']} or less" + ("" if goal["reached"] else f", {goal['ratio'] - goal['reach']:.2f} short")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import re
 import struct
 import subprocess
@@ -86,10 +87,11 @@ def without(library: Path, target: Path, files: str | None) -> int:
     return taken
 
 
-def instructions(code: str, *arguments: str) -> int:
-    """The instructions that a new Python runs for this code."""
+def instructions(code: str, *arguments: str, preload: Path | None = None) -> int:
+    """The instructions that a new Python runs for this code, with a library that comes before all others."""
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-S", "-c", code]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+    variables = {"LD_PRELOAD": str(preload)} if preload else {}
+    done = subprocess.run([*command, *arguments], env=os.environ | variables, capture_output=True, text=True)
     found = re.search(r"Collected : (\d+)", done.stderr)
     if done.returncode or found is None:
         raise SystemExit(f"The library could not be loaded:\n{done.stderr.strip()[-2000:]}")

@@ -41,6 +41,7 @@ libraries = [name for name in glob.glob({str(LAYER)!r} + "/torch/lib/*.so") if o
 VARIANTS = (
     Variant("the layer as it is", is_about_reading=True),
     Variant("every function looked up at load (LD_BIND_NOW)", variables={"LD_BIND_NOW": "1"}),
+    Variant("no search for plugins", variables={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}),
     Variant(
         "what only loading needs kept in memory",
         "import torch_layer.pager; torch_layer.pager.trim = lambda: None",

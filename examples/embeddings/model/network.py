@@ -5,7 +5,6 @@ Sources: Devlin et al., https://arxiv.org/abs/1810.04805 (the encoder); Reimers 
 value are one layer. There is no dropout: this network is only ever asked, never trained.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -13,7 +12,7 @@ from .config import Config
 
 
 class _Unfilled:
-    """Leaves weights as they are made: they come from the release. On the meta device, filling would import all of sympy."""
+    """Leaves weights as they are made: they come from the release."""
 
     def reset_parameters(self) -> None:
         """Do nothing."""
@@ -86,6 +85,9 @@ class Encoder(nn.Module):
 
 
 def empty_encoder(config: Config) -> Encoder:
-    """An encoder without memory for its weights, to be filled with `load_state_dict(..., assign=True)`."""
-    with torch.device("meta"):
-        return Encoder(config).eval().requires_grad_(False)
+    """An encoder whose weights are not set, to be filled with `load_state_dict(..., assign=True)`.
+
+    Memory that nothing has written to takes no room, so the weights are there once. They are not on the meta device: a
+    tensor there makes the torch layer run all the modules that wait, half a second of CPU time.
+    """
+    return Encoder(config).eval().requires_grad_(False)

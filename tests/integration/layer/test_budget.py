@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import zipfile
 from typing import TYPE_CHECKING
 
+from builder.native.elf import SharedLibrary
 from builder.python import archive_writer
 from builder.python.tiers import USED_ALONE
 
@@ -74,3 +76,37 @@ def test_no_file_leaves_the_layer(layer: Layer) -> None:
     """Nothing in the layer is a link, a device or writable for other users: zips and /opt keep plain files only."""
     odd = [path for path in layer.root.rglob("*") if path.is_symlink() or not (path.is_file() or path.is_dir())]
     assert odd == []
+
+
+# What a start with an LSTM opens from Python, of the layer's files: the finder and its modules, the archive, the table of
+# plugins (`entry_points.txt` of each distribution).
+OPENED_FILES = 30
+OPENED = """
+import sys
+opened = []
+below = sys.argv[1]
+sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" and str(args[0]).startswith(below) else None)
+import torch
+lstm = torch.nn.LSTM(64, 128)
+with torch.inference_mode():
+    lstm(torch.ones(10, 1, 64))
+print(*opened, sep="\\n")
+"""
+# Each is a mapping of its own, which every start makes (`MIN_COLD_PAGES` in builder/native/split.py).
+MAPPED_RUNS = 4_200
+
+
+def test_a_start_opens_few_files(layer: Layer) -> None:
+    """A first answer opens at most 30 of the layer's files: the modules of torch are in one archive."""
+    command = [sys.executable, "-S", "-P", "-s", "-B", "-c", OPENED, str(layer.tree)]
+    done = subprocess.run(command, env={"PYTHONPATH": str(layer.tree)}, capture_output=True, text=True, check=True)
+    opened = done.stdout.splitlines()
+    assert any(name.endswith("modules.cold") for name in opened)
+    assert len(opened) <= OPENED_FILES, opened
+
+
+def test_a_start_maps_few_runs(layer: Layer) -> None:
+    """The libraries that `import torch` loads have 4,200 runs of hot and cold pages or fewer."""
+    names = ("libtorch_cpu.so", "libtorch_python.so")
+    libraries = [SharedLibrary.read(layer.tree / "torch" / "lib" / name) for name in names]
+    assert 100 < sum(len(library.loads) for library in libraries) <= MAPPED_RUNS

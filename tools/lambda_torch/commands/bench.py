@@ -28,15 +28,27 @@ def command() -> None:
     help="Measure this layer, and the ways whose name contains TEXT. Can be given several times.",
 )
 @click.option(
+    "--subject",
+    "subjects",
+    multiple=True,
+    type=click.Choice(["names", "minilm", "chat"]),
+    help="Measure this model only. Can be given several times. The others keep their last figures in the file.",
+)
+@click.option(
     "--layer", type=click.Path(path_type=Path, file_okay=False), help="The folder of the layer. Default: build/layer."
 )
-def coldstart(runs: int | None, quick: bool, only: tuple[str, ...], layer: Path | None) -> None:
+def coldstart(
+    runs: int | None, quick: bool, only: tuple[str, ...], subjects: tuple[str, ...], layer: Path | None
+) -> None:
     """Measure the time from the start of the process to the first answer, for each way to bring PyTorch to Lambda.
 
     The ways: stock PyTorch with valid bytecode and as SAM ships it, the 2018 recipe (delete and strip), a nested zip,
     zstd into memory, ONNX Runtime with the same network, and this layer. They take turns, in the test box where the
     machine allows it, at 1,769 and 3,008 MB, with the page cache warm and dropped. Run `make layer` first. The first
     time takes some minutes and 5 GB below build/.
+
+    Three models are measured: the sample model (names), the example of embeddings (minilm) beside stock PyTorch and
+    ONNX Runtime, and the example of chat beside stock PyTorch, both at 1,769 MB.
 
     Prints the tables, writes build/bench/coldstart.json, and draws docs/coldstart.svg with a bar for each way and a
     colour for each phase. With --quick or --only it draws nothing.
@@ -49,6 +61,8 @@ def coldstart(runs: int | None, quick: bool, only: tuple[str, ...], layer: Path 
     arguments = [*(["--runs", str(runs)] if runs else []), *(["--quick"] if quick else [])]
     for text in only:
         arguments += ["--only", text]
+    for subject in subjects:
+        arguments += ["--subject", subject]
     if layer is not None:
         arguments += ["--layer", str(layer.resolve())]
     project.need_checkout("lambda-torch bench")

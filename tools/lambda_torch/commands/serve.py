@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lambda_torch.emulator.gateway import Handled
+    from lambda_torch.emulator.joining import JoiningLimits
     from lambda_torch.emulator.run import LocalRun, Reports, RunOptions
     from lambda_torch.emulator.storage import Storage
 
@@ -66,6 +67,25 @@ if TYPE_CHECKING:
     help="'own' is the Runtime API of this command. 'shipped' is AWS's Runtime Interface Emulator, which the SAM CLI "
     "ships: it does not stream, and runs on Linux only.",
 )
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    envvar="LAMBDA_TORCH_SERVE_BATCH",
+    show_envvar=True,
+    help="The most requests that come at the same time and are answered as one list. 1 answers each one alone.",
+)
+@click.option(
+    "--batch-milliseconds",
+    type=click.FloatRange(0, 1000),
+    default=5.0,
+    show_default=True,
+    envvar="LAMBDA_TORCH_SERVE_BATCH_MILLISECONDS",
+    show_envvar=True,
+    help="How long the first request of a list waits for others. With 0 only requests that wait for an environment "
+    "are joined.",
+)
 @run_options
 @memory_option
 @click.pass_context
@@ -78,6 +98,8 @@ def command(
     reload: bool,
     verbose: bool,
     runtime: str,
+    batch: int,
+    batch_milliseconds: float,
     model: Path | None,
     release: Path | None,
     layer: str,
@@ -94,13 +116,15 @@ def command(
     \b
     Example:
         lambda-torch serve --port 8080 --layer stock
+        lambda-torch serve --model examples/embeddings --concurrency 1 --batch 16
         curl -d '{"category":"Russian","start_letters":"RUS"}' http://127.0.0.1:8080/predict
     """
     from rich.console import Console
 
-    from lambda_torch.emulator import log_lines
+    from lambda_torch.emulator import joining, log_lines
     from lambda_torch.emulator.run import listen
 
+    limits = joining.limits_of(batch, batch_milliseconds, variables)
     console = Console(stderr=True, highlight=False)
     serving = threading.Event()
     with signals_interrupt():
@@ -120,7 +144,7 @@ def command(
                 )
                 reports = reports_to(console)
                 reports = replace(reports, log=log_lines.writer(reports.log, verbose=verbose))
-                _serve(options, taken, payload, console, reports, serving, reload=reload)
+                _serve(options, taken, payload, console, reports, serving, limits, reload=reload)
         except (KeyboardInterrupt, click.Abort):
             console.print("Stopped.")
             sys.exit(0 if serving.is_set() else 130)
@@ -133,6 +157,7 @@ def _serve(
     console: "Console",
     reports: "Reports",
     serving: threading.Event,
+    limits: "JoiningLimits | None",
     *,
     reload: bool,
 ) -> None:
@@ -141,6 +166,7 @@ def _serve(
     from lambda_torch.emulator import readiness, run
     from lambda_torch.emulator.gateway import Gateway
     from lambda_torch.emulator.invoke_api import InvokeApi
+    from lambda_torch.emulator.joining import Joiner
     from lambda_torch.emulator.payloads import PAYLOADS, GatewayRequest
     from lambda_torch.emulator.watching import Watch
     from lambda_torch.errors import EmulatorError
@@ -152,7 +178,11 @@ def _serve(
         identity = run.new_identity()
         # An answer may wait for a start-up, and for the requests before it in the queue.
         invoke_api = InvokeApi(running.pool, identity, timeout_seconds=4 * options.timeout_seconds)
-        gateway = Gateway(running.pool, form, _access_log(console), streams=running.streams)
+        joiner = None
+        if limits is not None:
+            _check_lists()
+            joiner = Joiner(running.pool, form, limits, options.concurrency)
+        gateway = Gateway(running.pool, form, _access_log(console), streams=running.streams, joiner=joiner)
         with (
             run.serving(invoke_api, invocations) as invoke_url,
             run.RunNote(invoke_url, identity, os.getpid()).left(),
@@ -188,6 +218,19 @@ def _serve(
                     elif changed := watch.changed(0.5):
                         _start_again(running, changed, reports, health, options)
             raise EmulatorError(f"The S3 server ended unexpectedly. Its last lines:\n{running.storage.tail()}")
+
+
+def _check_lists() -> None:
+    """Refuse to join requests for a model that would read a list of them as one request."""
+    import model
+    from lambda_torch.errors import EmulatorError
+    from serving.http.validation import takes_lists
+
+    if not takes_lists(model.Request):
+        raise EmulatorError(
+            "The requests of this model cannot be joined: its Request is a RootModel, so a list is one request. "
+            "Next: leave --batch out."
+        )
 
 
 def _start_again(

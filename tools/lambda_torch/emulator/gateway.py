@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 
 from lambda_torch.emulator import payloads
 from lambda_torch.emulator.answer_stream import AnswerStream, BrokenStreamError
+from lambda_torch.emulator.joining import Joined, Joiner
 from lambda_torch.emulator.payload_answers import GatewayResponse, MalformedAnswerError, stream_head
 from lambda_torch.emulator.payloads import Payload
 from lambda_torch.emulator.pool import PayloadTooLargeError, Pool
@@ -61,6 +62,7 @@ class Gateway:
         on_handled: called with each answered request.
         timeout_seconds: the longest time until an answer begins.
         streams: whether to tell the function that it may stream its answers.
+        joiner: joins requests that come at the same time. None: each request is an event.
     """
 
     def __init__(
@@ -71,7 +73,9 @@ class Gateway:
         timeout_seconds: float = INTEGRATION_SECONDS,
         *,
         streams: bool = False,
+        joiner: Joiner | None = None,
     ) -> None:
+        self._joiner = joiner
         self.thread = pool.thread
         self._pool = pool
         self._payload = payload
@@ -111,9 +115,9 @@ class Gateway:
         payload = self._payload
         try:
             body = await _body(request)
-            event = json.dumps(payload.event(self._gateway_request(request, path, query, body, request_id))).encode()
+            order = self._gateway_request(request, path, query, body, request_id)
             async with asyncio.timeout(self._timeout_seconds):
-                outcome = await self._pool.answer(event)
+                outcome = await self._ask(order)
         except _BodyTooLargeError:
             return payload.refusal(payload.too_large), f"the body is larger than {BODY_LIMIT} bytes"
         except PayloadTooLargeError as error:
@@ -122,7 +126,7 @@ class Gateway:
             return payload.refusal(payload.failed), str(error)
         except TimeoutError:
             return payload.refusal(payload.timed_out), f"no answer within {self._timeout_seconds:g} s"
-        if isinstance(outcome, AnswerStream):
+        if isinstance(outcome, AnswerStream | GatewayResponse):
             return outcome, None
         if outcome.failed:
             return payload.refusal(payload.failed), f"the function failed: {outcome.payload.decode(errors='replace')}"
@@ -130,6 +134,12 @@ class Gateway:
             return payload.answer(outcome.payload), None
         except MalformedAnswerError as error:
             return payload.refusal(payload.failed), f"the function's answer is malformed: {error}"
+
+    async def _ask(self, order: payloads.GatewayRequest) -> AnswerStream | Joined:
+        joined = None if self._joiner is None else await self._joiner.answer(order)
+        if joined is not None:
+            return joined
+        return await self._pool.answer(json.dumps(self._payload.event(order)).encode())
 
     async def _stream(
         self, request: web.BaseRequest, stream: AnswerStream, request_id: str

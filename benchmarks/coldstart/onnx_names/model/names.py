@@ -5,12 +5,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime
 
+from model.onnx_session import open_session
 from model.schema import Request, Response
-
-NETWORK_FILE = "network.onnx"
-OPTIMISED = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
 
 
 class Model:
@@ -24,11 +21,7 @@ class Model:
     @classmethod
     def load(cls, release: Path) -> Self:
         """Load a release folder."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        # Optimising the graph is the longest part of a start. Three layers gain nothing from more than the basic level.
-        options.graph_optimization_level = OPTIMISED
-        session = onnxruntime.InferenceSession(str(release / NETWORK_FILE), options, providers=["CPUExecutionProvider"])
+        session = open_session(release)
         return cls(json.loads((release / "model.json").read_text()), session)
 
     def predict(self, requests: list[Request]) -> list[Response]:
