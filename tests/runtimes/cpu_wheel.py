@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ PLATFORM = "manylinux_2_28_x86_64"
 OF_PYTHON = re.compile(r"torch/_C\.[^/]*\.so|torch/lib/libtorch_python\.so")
 CUDA_LIBRARY = re.compile(r"torch/lib/lib(torch_cuda|c10_cuda|caffe2_nvrtc|torch_nvshmem)[^/]*\.so")
 CUDA_NEEDED = re.compile(
-    r"lib(torch_cuda|torch_nvshmem|c10_cuda|caffe2_nvrtc|cudart|cudnn|cufile|nccl|cupti|nvrtc|nv|cublas|cu[a-z]+)[^/]*\.so"
+    r"lib(torch_cuda|torch_nvshmem|c10_cuda|caffe2_nvrtc|cudart|cudnn|cufile|nccl|cupti|nvrtc|nv[a-z]*|cublas|cu[a-z]+)[^/]*\.so"
 )
 CUDA_REQUIREMENT = re.compile(r"Requires-Dist: (nvidia-|cuda-|triton)[^\n]*\n")
 # Functions whose result is written through while the libraries are loaded: a null pointer would crash.
@@ -147,23 +147,46 @@ def _function(name: str, body: list[str]) -> list[str]:
     return [*head, *body, "ret", f'.size "{name}", . - "{name}"']
 
 
-def write_stub(output: Path, missing: dict[str, str], defined: set[str]) -> None:
-    """Assemble the stub library."""
+def write_stub(output: Path, missing: dict[str, str], defined: set[str], versions: Mapping[str, str] = {}) -> None:
+    """Assemble the stub library. Its name for the loader is that of the file.
+
+    Args:
+        output: The file.
+        missing: The symbols that it defines, each with its kind.
+        defined: Those that other libraries define.
+        versions: The version of each symbol that is asked for by one. The loader refuses such a symbol from a library that has no
+            versions at all.
+    """
     with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "versions")
+        nodes: dict[str, list[str]] = {}
+        for name, version in sorted(versions.items()):
+            nodes.setdefault(version, []).append(name)
+        script.write_text("".join(f"{version} {{ {'; '.join(names)}; }};\n" for version, names in nodes.items()))
         source = Path(folder, "stub.s")
         source.write_text(stub_source(missing, defined))
-        command = ["gcc", "-shared", "-nostartfiles", f"-Wl,-soname,{STUB}", "-o", str(output), str(source), "-lstdc++"]
+        command = [
+            "gcc",
+            "-shared",
+            "-nostartfiles",
+            f"-Wl,-soname,{output.name}",
+            "-o",
+            str(output),
+            str(source),
+            "-lstdc++",
+        ]
+        command += [f"-Wl,--version-script={script}"] if nodes else []
         subprocess.run(command, check=True)
 
 
-def download(version: str, python: str, folder: Path) -> Path:
-    """PyPI's wheel of torch, without its requirements; the one that is in the folder already, if it is.
+def download(version: str, python: str, folder: Path, project: str = "torch") -> Path:
+    """PyPI's wheel of a project, without its requirements; the one that is in the folder already, if it is.
 
     Raises:
         WheelError: pip cannot get it.
     """
     tag = f"cp{python.replace('.', '')}"
-    found = folder / f"torch-{version}-{tag}-{tag}-{PLATFORM}.whl"
+    found = folder / f"{project}-{version}-{tag}-{tag}-{PLATFORM}.whl"
     if found.exists():
         return found
     folder.mkdir(parents=True, exist_ok=True)
@@ -171,10 +194,18 @@ def download(version: str, python: str, folder: Path) -> Path:
     command += ["--python-version", python, "--implementation", "cp", "--abi", tag, "--platform", PLATFORM]
     # A machine's own constraints on torch are meant for its own Python.
     environment = os.environ | {"PIP_CONFIG_FILE": os.devnull}
-    done = subprocess.run([*command, "--dest", str(folder), f"torch=={version}"], env=environment, check=False)
+    done = subprocess.run([*command, "--dest", str(folder), f"{project}=={version}"], env=environment, check=False)
     if done.returncode or not found.exists():
-        raise WheelError(f"PyPI's torch {version} for CPython {python} cannot be had.\nNext: see pip's message above")
+        raise WheelError(
+            f"PyPI's {project} {version} for CPython {python} cannot be had.\nNext: see pip's message above"
+        )
     return found
+
+
+def require_tools() -> None:
+    """Raise WheelError if a tool is missing."""
+    if shutil.which("patchelf") is None or shutil.which("gcc") is None:
+        raise WheelError("This needs patchelf and gcc.\nNext: apt-get install patchelf gcc")
 
 
 def make(version: str, python: str, output: Path, base: Path | None, downloads: Path) -> Path:
@@ -199,35 +230,35 @@ def make(version: str, python: str, output: Path, base: Path | None, downloads: 
         return wheel
     if base is not None and f"torch-{version}+cpu-" not in base.name:
         raise WheelError(f"{base.name} is no CPU wheel of torch {version}.\nNext: name one, or leave --base out")
-    if shutil.which("patchelf") is None or shutil.which("gcc") is None:
-        raise WheelError("This needs patchelf and gcc.\nNext: apt-get install patchelf gcc")
+    require_tools()
     source = download(version, python, downloads)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix="cpu-wheel-") as scratch:
         tree = Path(scratch, "tree")
         if base is None:
-            _extract(source, tree, lambda name: not CUDA_LIBRARY.fullmatch(name))
-            _call_it_cpu(tree, version)
+            extract(source, tree, lambda name: not CUDA_LIBRARY.fullmatch(name))
+            call_it_cpu(tree, "torch", version)
         else:
-            _extract(base, tree, lambda name: not OF_PYTHON.fullmatch(name))
-            _extract(source, tree, lambda name: OF_PYTHON.fullmatch(name) is not None)
+            extract(base, tree, lambda name: not OF_PYTHON.fullmatch(name))
+            extract(source, tree, lambda name: OF_PYTHON.fullmatch(name) is not None)
         _replace_cuda(tree)
-        _write_wheel(tree, Path(scratch, "wheel"), tag)
+        write_wheel(tree, Path(scratch, "wheel"), tag)
         Path(scratch, "wheel").rename(wheel)
     return wheel
 
 
-def _extract(wheel: Path, folder: Path, is_wanted: Callable[[str], bool]) -> None:
+def extract(wheel: Path, folder: Path, is_wanted: Callable[[str], bool]) -> None:
+    """Unpack those files of a wheel of whose names this is true."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder, [name for name in archive.namelist() if is_wanted(name)])
 
 
-def _call_it_cpu(tree: Path, version: str) -> None:
-    """Name the tree as a CPU build names itself."""
-    file = tree / "torch" / "version.py"
+def call_it_cpu(tree: Path, project: str, version: str) -> None:
+    """Name the tree of a project's wheel as a CPU build names itself."""
+    file = tree / project / "version.py"
     text = re.sub(r"(__version__ = '[0-9.]+)[^']*'", r"\1+cpu'", file.read_text())
     file.write_text(re.sub(r"(cuda[^=\n]*= )'[0-9.]+'", r"\1None", text))
-    information = (tree / f"torch-{version}.dist-info").rename(tree / f"torch-{version}+cpu.dist-info")
+    information = (tree / f"{project}-{version}.dist-info").rename(tree / f"{project}-{version}+cpu.dist-info")
     file = information / "METADATA"
     text = CUDA_REQUIREMENT.sub("", file.read_text())
     file.write_text(text.replace(f"\nVersion: {version}\n", f"\nVersion: {version}+cpu\n"))
@@ -242,22 +273,23 @@ def _replace_cuda(tree: Path) -> None:
     for file in tree.glob("torch/backends/cuda/__init__.py"):
         file.write_text(file.read_text().replace("return torch._C._has_cuda", "return torch.version.cuda is not None"))
     for library in libraries:
-        listed = subprocess.run(["patchelf", "--print-needed", library], capture_output=True, text=True, check=True)
-        # "replace" also renames what symbol versions name: the loader asserts that each such library is a needed one.
-        options = [
-            part
-            for name in listed.stdout.split()
-            if CUDA_NEEDED.match(name)
-            for part in ("--replace-needed", name, STUB)
-        ]
-        if options:
-            path = "$ORIGIN:$ORIGIN/lib" if library.name.startswith("_C.") else "$ORIGIN"
-            subprocess.run(["patchelf", *options, "--set-rpath", path, library], check=True)
+        need_stub(library, STUB, "$ORIGIN:$ORIGIN/lib" if library.name.startswith("_C.") else "$ORIGIN")
 
 
-def _write_wheel(tree: Path, output: Path, tag: str) -> None:
+def need_stub(library: Path, stub: str, search: str) -> None:
+    """Let a library need the stub where it needs CUDA libraries, and find it on the path `search`."""
+    listed = subprocess.run(["patchelf", "--print-needed", library], capture_output=True, text=True, check=True)
+    # "replace" also renames what symbol versions name: the loader asserts that each such library is a needed one.
+    options = [
+        part for name in listed.stdout.split() if CUDA_NEEDED.match(name) for part in ("--replace-needed", name, stub)
+    ]
+    if options:
+        subprocess.run(["patchelf", *options, "--set-rpath", search, library], check=True)
+
+
+def write_wheel(tree: Path, output: Path, tag: str) -> None:
     """Zip the tree as a wheel (PyPA's binary distribution format) for the Python `tag`, with a RECORD of its own."""
-    (information,) = tree.glob("torch-*.dist-info")
+    (information,) = tree.glob("*.dist-info")
     wheel = information / "WHEEL"
     wheel.write_text(re.sub(r"cp\d+-cp\d+", f"{tag}-{tag}", wheel.read_text()))
     record = information / "RECORD"
