@@ -16,7 +16,7 @@ from lambda_torch.emulator import sandbox_variables, software
 from lambda_torch.emulator.processes import Processes
 from lambda_torch.emulator.storage import CREDENTIALS, Storage
 from lambda_torch.packages import resolving
-from lambda_torch.project import BUILD, LAYER
+from lambda_torch.project import BUILD, EVENTS, LAYER
 from layer_kit import extra_layer, user_models
 from layer_kit.extra_layer import ExtraLayer
 
@@ -63,8 +63,7 @@ def published(project: Path, layer: ExtraLayer, scratch: Path) -> Iterator[testb
         release = run(project, "publish", "release", *options, more=CREDENTIALS).stdout.strip()
         variables = sandbox_variables.variables("/tmp") | {"MODEL_BUCKET": BUCKET, "AWS_ENDPOINT_URL_S3": storage.url}
         with testbox.Box(files, "app.lambda_handler", memory_mb=MEMORY_MB, variables=variables) as box:
-            health = json.loads((project / "events" / "health.json").read_bytes())
-            assert _answer(box, health)["release"] == release
+            assert _answer(box, json.loads((EVENTS / "api-v1-health.json").read_bytes()))["release"] == release
             yield box
 
 
