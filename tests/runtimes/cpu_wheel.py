@@ -44,7 +44,7 @@ OF_PYTHON = re.compile(r"torch/_C\.[^/]*\.so|torch/lib/libtorch_python\.so")
 CUDA_LIBRARY = re.compile(r"torch/lib/lib(torch_cuda|c10_cuda|caffe2_nvrtc|torch_nvshmem)[^/]*\.so")
 # libnvpl_*.so are BLAS and LAPACK for the CPU.
 CUDA_NEEDED = re.compile(
-    r"lib(torch_cuda|torch_nvshmem|c10_cuda|caffe2_nvrtc|cudart|cudnn|cufile|nccl|cupti|nvrtc|nv(?!pl)|cublas|cu[a-z]+)[^/]*\.so"
+    r"lib(torch_cuda|torch_nvshmem|c10_cuda|caffe2_nvrtc|cudart|cudnn|cufile|nccl|cupti|nvrtc|nv(?!pl)[a-z]*|cublas|cu[a-z]+)[^/]*\.so"
 )
 CUDA_REQUIREMENT = re.compile(r"Requires-Dist: (nvidia-|cuda-|triton)[^\n]*\n")
 WHEEL_DATE = (2026, 1, 1, 0, 0, 0)
@@ -54,19 +54,19 @@ class WheelError(Exception):
     """The wheel cannot be made; the message says why and what to do."""
 
 
-def file_name(version: str, python: str, machine: str) -> str:
-    """What PyPI calls its wheel of torch for a Python and a machine; `version` may have a local part."""
+def file_name(version: str, python: str, machine: str, project: str = "torch") -> str:
+    """What PyPI calls its wheel of a project for a Python and a machine; `version` may have a local part."""
     tag = f"cp{python.replace('.', '')}"
-    return f"torch-{version}-{tag}-{tag}-{PLATFORM}_{machine}.whl"
+    return f"{project}-{version}-{tag}-{tag}-{PLATFORM}_{machine}.whl"
 
 
-def download(version: str, python: str, machine: str, folder: Path) -> Path:
-    """PyPI's wheel of torch, without its requirements; the one that is in the folder already, if it is.
+def download(version: str, python: str, machine: str, folder: Path, project: str = "torch") -> Path:
+    """PyPI's wheel of a project, without its requirements; the one that is in the folder already, if it is.
 
     Raises:
         WheelError: pip cannot get it.
     """
-    found = folder / file_name(version, python, machine)
+    found = folder / file_name(version, python, machine, project)
     if found.exists():
         return found
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,12 +75,28 @@ def download(version: str, python: str, machine: str, folder: Path) -> Path:
     command += ["--platform", f"{PLATFORM}_{machine}"]
     # A machine's own constraints on torch are meant for its own Python.
     environment = os.environ | {"PIP_CONFIG_FILE": os.devnull}
-    done = subprocess.run([*command, "--dest", str(folder), f"torch=={version}"], env=environment, check=False)
+    done = subprocess.run([*command, "--dest", str(folder), f"{project}=={version}"], env=environment, check=False)
     if done.returncode or not found.exists():
         raise WheelError(
-            f"PyPI's torch {version} for CPython {python} on {machine} cannot be had.\nNext: see pip's message above"
+            f"PyPI's {project} {version} for CPython {python} on {machine} cannot be had.\nNext: see pip's message above"
         )
     return found
+
+
+def tools_for(machine: str) -> tuple[stub.Processor, str]:
+    """What the stub is assembled for, and by which compiler.
+
+    Raises:
+        WheelError: the processors are not known, or a tool is missing.
+    """
+    processor = stub.PROCESSORS.get(machine)
+    if processor is None:
+        raise WheelError(f"No wheel can be made for {machine}.\nNext: choose {' or '.join(stub.PROCESSORS)}")
+    compiler = stub.compiler_for(processor)
+    if shutil.which("patchelf") is None or compiler is None:
+        package = "gcc" if machine == platform.machine() else f"gcc-{machine}-linux-gnu"
+        raise WheelError(f"This needs patchelf and gcc for {machine}.\nNext: apt-get install patchelf {package}")
+    return processor, compiler
 
 
 def make(
@@ -109,40 +125,35 @@ def make(
         raise WheelError(
             f"{base.name} is no CPU wheel of torch {version} for {machine}.\nNext: name one, or leave --base out"
         )
-    processor = stub.PROCESSORS.get(machine)
-    if processor is None:
-        raise WheelError(f"No wheel can be made for {machine}.\nNext: choose {' or '.join(stub.PROCESSORS)}")
-    compiler = stub.compiler_for(processor)
-    if shutil.which("patchelf") is None or compiler is None:
-        package = "gcc" if machine == platform.machine() else f"gcc-{machine}-linux-gnu"
-        raise WheelError(f"This needs patchelf and gcc for {machine}.\nNext: apt-get install patchelf {package}")
+    processor, compiler = tools_for(machine)
     source = download(version, python, machine, downloads)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix="cpu-wheel-") as scratch:
         tree = Path(scratch, "tree")
         if base is None:
-            _extract(source, tree, lambda name: not CUDA_LIBRARY.fullmatch(name))
-            _call_it_cpu(tree, version)
+            extract(source, tree, lambda name: not CUDA_LIBRARY.fullmatch(name))
+            call_it_cpu(tree, "torch", version)
         else:
-            _extract(base, tree, lambda name: not OF_PYTHON.fullmatch(name))
-            _extract(source, tree, lambda name: OF_PYTHON.fullmatch(name) is not None)
+            extract(base, tree, lambda name: not OF_PYTHON.fullmatch(name))
+            extract(source, tree, lambda name: OF_PYTHON.fullmatch(name) is not None)
         _replace_cuda(tree, processor, compiler)
-        _write_wheel(tree, Path(scratch, "wheel"), f"cp{python.replace('.', '')}")
+        write_wheel(tree, Path(scratch, "wheel"), f"cp{python.replace('.', '')}")
         Path(scratch, "wheel").rename(wheel)
     return wheel
 
 
-def _extract(wheel: Path, folder: Path, is_wanted: Callable[[str], bool]) -> None:
+def extract(wheel: Path, folder: Path, is_wanted: Callable[[str], bool]) -> None:
+    """Unpack those files of a wheel of whose names this is true."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder, [name for name in archive.namelist() if is_wanted(name)])
 
 
-def _call_it_cpu(tree: Path, version: str) -> None:
-    """Name the tree as a CPU build names itself."""
-    file = tree / "torch" / "version.py"
+def call_it_cpu(tree: Path, project: str, version: str) -> None:
+    """Name the tree of a project's wheel as a CPU build names itself."""
+    file = tree / project / "version.py"
     text = re.sub(r"(__version__ = '[0-9.]+)[^']*'", r"\1+cpu'", file.read_text())
     file.write_text(re.sub(r"(cuda[^=\n]*= )'[0-9.]+'", r"\1None", text))
-    information = (tree / f"torch-{version}.dist-info").rename(tree / f"torch-{version}+cpu.dist-info")
+    information = (tree / f"{project}-{version}.dist-info").rename(tree / f"{project}-{version}+cpu.dist-info")
     file = information / "METADATA"
     text = CUDA_REQUIREMENT.sub("", file.read_text())
     file.write_text(text.replace(f"\nVersion: {version}\n", f"\nVersion: {version}+cpu\n"))
@@ -158,17 +169,21 @@ def _replace_cuda(tree: Path, processor: stub.Processor, compiler: str) -> None:
     for file in tree.glob("torch/backends/cuda/__init__.py"):
         file.write_text(file.read_text().replace("return torch._C._has_cuda", "return torch.version.cuda is not None"))
     for library in libraries:
-        # "replace" also renames what symbol versions name: the loader asserts that each such library is a needed one.
-        options = [
-            part
-            for name in _needed_by(library)
-            if CUDA_NEEDED.match(name)
-            for part in ("--replace-needed", name, stub.NAME)
-        ]
-        if options:
-            path = "$ORIGIN:$ORIGIN/lib" if library.name.startswith("_C.") else "$ORIGIN"
-            subprocess.run(["patchelf", *options, "--set-rpath", path, library], check=True)
+        need_stub(library, stub.NAME, "$ORIGIN:$ORIGIN/lib" if library.name.startswith("_C.") else "$ORIGIN")
     drop_unneeded(tree / "torch")
+
+
+def need_stub(library: Path, stub_name: str, search: str) -> None:
+    """Let a library need the stub where it needs CUDA libraries, and find it on the path `search`."""
+    # "replace" also renames what symbol versions name: the loader asserts that each such library is a needed one.
+    options = [
+        part
+        for name in _needed_by(library)
+        if CUDA_NEEDED.match(name)
+        for part in ("--replace-needed", name, stub_name)
+    ]
+    if options:
+        subprocess.run(["patchelf", *options, "--set-rpath", search, library], check=True)
 
 
 def drop_unneeded(folder: Path) -> list[str]:
@@ -194,9 +209,9 @@ def _needed_by(library: Path) -> list[str]:
     ).stdout.split()
 
 
-def _write_wheel(tree: Path, output: Path, tag: str) -> None:
+def write_wheel(tree: Path, output: Path, tag: str) -> None:
     """Zip the tree as a wheel (PyPA's binary distribution format) for the Python `tag`, with a RECORD of its own."""
-    (information,) = tree.glob("torch-*.dist-info")
+    (information,) = tree.glob("*.dist-info")
     wheel = information / "WHEEL"
     wheel.write_text(re.sub(r"cp\d+-cp\d+", f"{tag}-{tag}", wheel.read_text()))
     record = information / "RECORD"

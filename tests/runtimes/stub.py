@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from elftools.elf.elffile import ELFFile
@@ -175,12 +176,34 @@ def _function(name: str, body: list[str]) -> list[str]:
     return [*head, *body, "ret", f'.size "{name}", . - "{name}"']
 
 
-def write(output: Path, missing: dict[str, str], defined: set[str], processor: Processor, compiler: str) -> None:
-    """Assemble the stub library with a compiler for these processors."""
+def write(
+    output: Path,
+    missing: dict[str, str],
+    defined: set[str],
+    processor: Processor,
+    compiler: str,
+    versions: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Assemble the stub library. Its name for the loader is that of the file.
+
+    Args:
+        output: The file.
+        missing: The symbols that it defines, each with its kind.
+        defined: Those that other libraries define.
+        processor: Which processors it is for.
+        compiler: Assembles and links for them.
+        versions: The version of each symbol that is asked for by one. The loader refuses such a symbol from a library that has no
+            versions at all.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder, "stub.s")
+        text, script = Path(folder, "stub.s"), Path(folder, "versions")
         text.write_text(source(missing, defined, processor))
+        nodes: dict[str, list[str]] = {}
+        for name, version in sorted(versions.items()):
+            nodes.setdefault(version, []).append(name)
+        script.write_text("".join(f"{version} {{ {'; '.join(names)}; }};\n" for version, names in nodes.items()))
         # The loader has libstdc++ in the process already. It is named here, so that its symbols have a version.
         library = next(path for each in processor.folders for path in [each / "libstdc++.so.6"] if path.exists())
-        command = [compiler, "-shared", "-nostartfiles", f"-Wl,-soname,{NAME}", "-o", output, text, library]
+        command = [compiler, "-shared", "-nostartfiles", f"-Wl,-soname,{output.name}", "-o", output, text, library]
+        command += [f"-Wl,--version-script={script}"] if nodes else []
         subprocess.run([str(part) for part in command], check=True)

@@ -1,20 +1,14 @@
 """`init --from`: models that exist already."""
 
-import base64
-import hashlib
 import json
-import re
-import shutil
-import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from integration.own.conftest import checked, environment, run, served
-from lambda_torch import project
+from integration.own.conftest import checked, run, served
+from layer_kit import user_models
 
 NETWORK = """\
 import torch
@@ -36,25 +30,6 @@ class Pictures(torch.nn.Module):
 
     def forward(self, pictures):
         return self.layer(pictures).mean((2, 3))
-"""
-# Runs where transformers is, and leaves the folder of a small classifier with random weights.
-FOLDER = """\
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
-
-words = {word: number for number, word in enumerate("[PAD] [UNK] [CLS] [SEP] the food was great , .".split())}
-tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
-tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-tokenizer.post_processor = processors.TemplateProcessing(
-    single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-)
-named = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named).save_pretrained("classifier")
-config = BertConfig(
-    vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-    max_position_embeddings=32, id2label={0: "bad", 1: "good"},
-)
-BertForSequenceClassification(config).save_pretrained("classifier")
 """
 
 
@@ -123,68 +98,23 @@ def test_torchscript_of_pictures_takes_pictures(network: Path, tmp_path: Path) -
 
 def test_a_folder_from_hugging_face_goes_to_an_answer_in_two_commands(tmp_path: Path) -> None:
     """`init --from hf:FOLDER` and `serve` are enough for a text classifier. `check` is green, size included."""
-    libraries = tmp_path / "libraries"
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--target", str(libraries)]
-    pins = [f"--constraint={project.ROOT / each / 'requirements.txt'}" for each in ("layers/torch", "src")]
-    subprocess.run([*pip, *pins, "transformers==5.24.0"], check=True, capture_output=True)
-    variables = {**environment(), "PYTHONPATH": str(libraries)}
-    subprocess.run([sys.executable, "-c", FOLDER], cwd=tmp_path, env=variables, check=True, capture_output=True)
+    user_models.text_classifier(tmp_path / "classifier")
     run(tmp_path, "init", "mine", "--from", "hf:classifier")
     with served(tmp_path / "mine") as running:
         answer = running.ask(b'{"text": "the food was great"}')
-    assert answer["label"] in ("bad", "good")
+    assert answer["label"] in user_models.LABELS
     ticks = checked(tmp_path / "mine")
     assert [name for name, tick in ticks.items() if tick["state"] != "ok"] == []
     assert "for its own packages" in ticks["size"]["message"]
 
 
+@pytest.mark.skipif(bool(user_models.why_no_torchvision()), reason=user_models.why_no_torchvision())
 def test_an_architecture_of_torchvision_goes_to_an_answer_in_two_commands(tmp_path: Path) -> None:
-    """`init --from torchvision:resnet18` and `serve` are enough. torchvision's Python part is real, without operators."""
-    wheels = tmp_path / "wheels"
-    wheels.mkdir()
-    torchvision_without_operators(tmp_path / "unpacked", wheels)
-    # The variable takes the place of what pip is configured with, which may be where torch's wheel is.
-    configured = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
-    ).stdout
-    folders = re.findall(r"^[^=]*\.find-links='(.*)'$", configured, re.MULTILINE)
-    variables = {"PIP_FIND_LINKS": " ".join(dict.fromkeys([str(wheels), *folders]))}
-    run(tmp_path, "init", "mine", "--from", "torchvision:resnet18", more=variables)
+    """`init --from torchvision:resnet18` and `serve` are enough."""
+    run(tmp_path, "init", "mine", "--from", "torchvision:resnet18", more=user_models.pip_with_torchvision())
     with served(tmp_path / "mine") as running:
         example = (tmp_path / "mine" / "events" / "bare.json").read_bytes()
         answer = running.ask(example)
     labels = json.loads((tmp_path / "mine" / "release" / "config.json").read_text())["labels"]
     assert len(labels) == 1000
     assert answer["label"] in labels
-
-
-def torchvision_without_operators(folder: Path, wheels: Path) -> None:
-    """Make a wheel 0.28.0+cpu of PyPI's 0.28.0, whose compiled operators need CUDA. Its classifiers use none of them."""
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--target", str(folder), "torchvision==0.28.0"], check=True, capture_output=True)
-    for path in [*folder.rglob("*.so*"), *folder.rglob("*.pyc")]:
-        path.unlink()
-    shutil.rmtree(folder / "torchvision-0.28.0.dist-info")
-    with (folder / "torchvision" / "extension.py").open("a") as file:
-        file.write(
-            '\n_declared = torch.library.Library("torchvision", "DEF")\n'
-            '_declared.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")\n'
-            '_declared.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")\n'
-        )
-    records = folder / "torchvision-0.28.0+cpu.dist-info"
-    records.mkdir()
-    (records / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: torchvision\nVersion: 0.28.0+cpu\nRequires-Dist: numpy\n"
-        "Requires-Dist: torch (==2.13.0)\nRequires-Dist: pillow\n"
-    )
-    (records / "WHEEL").write_text("Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-    with zipfile.ZipFile(wheels / "torchvision-0.28.0+cpu-py3-none-any.whl", "w") as wheel:
-        lines = []
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            name = path.relative_to(folder).as_posix()
-            if not name.startswith(("torchvision/", records.name)):
-                continue
-            digest = base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).decode().rstrip("=")
-            lines.append(f"{name},sha256={digest},{path.stat().st_size}")
-            wheel.write(path, name)
-        wheel.writestr(f"{records.name}/RECORD", "\n".join([*lines, f"{records.name}/RECORD,,", ""]))

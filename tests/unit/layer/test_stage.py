@@ -103,6 +103,17 @@ def test_strip_shrinks_and_keeps_what_the_rules_keep(tmp_path: Path) -> None:
     assert installed.stat().st_size == size
 
 
+@pytest.mark.skipif(shutil.which("patchelf") is None, reason="needs patchelf")
+def test_a_library_that_strip_would_damage_is_left_alone(tmp_path: Path) -> None:
+    """A library that patchelf rewrote several times, as it does with torchvision's, stays as it was, and loads."""
+    library = compiled(tmp_path / "lake/deep.so")
+    for length in range(300, 1500, 300):
+        subprocess.run(["patchelf", "--set-rpath", "$ORIGIN/" + "0" * length, library], check=True)
+    before = library.read_bytes()
+    assert strip.strip(tmp_path) == strip.Stripped(files=0, saved_bytes=0, kept=1, loaded=1)
+    assert library.read_bytes() == before
+
+
 def test_a_library_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
     """Before strip every library is opened by the loader; one that fails is refused with its name and the loader's reason."""
     compiled(tmp_path / "libneeded.so", "-Wl,-soname,libneeded.so")

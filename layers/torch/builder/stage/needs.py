@@ -76,6 +76,19 @@ def _versions(section: GNUVerNeedSection) -> set[tuple[str, tuple[int, ...]]]:
     return found
 
 
+def can_be_mapped(path: Path) -> bool:
+    """Whether each segment begins as far into a page of the file as into a page of memory, which loaders ask for (elf(5)).
+
+    Of a file that is damaged in another way, it is the loader that says so.
+    """
+    try:
+        with path.open("rb") as file:
+            loaded = ELFFile(file).iter_segments("PT_LOAD")
+            return all((each["p_offset"] - each["p_vaddr"]) % max(each["p_align"], 1) == 0 for each in loaded)
+    except _DAMAGE:
+        return True
+
+
 def symbols_of(path: Path, name: str) -> Symbols:
     """Read a library's dynamic symbols; `name` is what an error calls it.
 

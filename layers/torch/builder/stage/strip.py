@@ -1,7 +1,8 @@
 """Step 3: take debugging symbols and static symbol tables out of libraries, by rule, and load each result.
 
 strip has corrupted libraries that patchelf rewrote before: https://github.com/pypa/manylinux/issues/119,
-https://github.com/NixOS/patchelf/issues/10. The rules leave those alone, and every result has to load afterwards.
+https://github.com/NixOS/patchelf/issues/10. The rules leave those alone that are known by their path. Others are known by the
+result, which no loader takes: torchvision's image.so is such a file. Every library has to load afterwards.
 """
 
 import platform
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from builder import clean
 from builder.errors import BuildError, RequirementsError
-from builder.stage.needs import elf_files
+from builder.stage.needs import can_be_mapped, elf_files
 
 
 class StripRule(NamedTuple):
@@ -39,7 +40,7 @@ class Stripped(NamedTuple):
 
     files: int
     saved_bytes: int
-    kept: int  # left alone by rule
+    kept: int  # left alone, by rule or since the result was damaged
     loaded: int  # opened by the loader afterwards
 
 
@@ -114,7 +115,10 @@ def take_out(tree: Path, machine: str = "") -> Stripped:
         if done.returncode:
             output.unlink(missing_ok=True)
             raise BuildError(f"strip cannot rewrite {name}: {done.stderr.strip()}", _LEAVE_ALONE)
-        if output.stat().st_size < stat.st_size:
+        if not can_be_mapped(output):
+            output.unlink()
+            kept += 1
+        elif output.stat().st_size < stat.st_size:
             output.chmod(stat.st_mode & 0o777)
             output.replace(path)
             files, saved = files + 1, saved + stat.st_size - path.stat().st_size
