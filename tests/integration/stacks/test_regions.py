@@ -247,6 +247,23 @@ def test_a_list_of_regions_that_is_damaged_is_told(run: Run, home: Bucket) -> No
     assert (done.status, REGIONS_KEY in done.errors) == (1, True)
 
 
+def test_an_interrupted_command_goes_on(
+    run: Run, client: Clients, home: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended before CloudFormation begins, the command leaves a stack without resources, and the next run makes it."""
+
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    make = client("cloudformation", THERE)
+    with monkeypatch.context() as patch:
+        patch.setattr(twins.Twins, "_execute", interrupted)
+        assert run("region", "add", THERE, "--stack", NAME, "--packages-bucket", CODE).status != 0
+    (stack,) = make.describe_stacks(StackName=NAME)["Stacks"]
+    assert stack["StackStatus"] == twins.NOT_BEGUN
+    assert named(added(run, client)) == named(home)
+
+
 def test_without_a_bucket_for_code_sams_own_is_used(run: Run, client: Clients, home: Bucket) -> None:
     """SAM's managed bucket of the region is made where there is none; standard output is the result alone."""
     done = run("region", "add", THERE, "--stack", NAME, "--json")

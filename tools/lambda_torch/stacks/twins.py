@@ -22,6 +22,8 @@ STEPS = {
 }
 
 CHANGE_SET: Final = "region-add"
+# A first change set that was not executed: CloudFormation knows the stack, and nothing of it exists.
+NOT_BEGUN: Final = "REVIEW_IN_PROGRESS"
 POLL_SECONDS = 5.0
 # The id of something that is in one region only.
 _REGIONAL_ID = re.compile(r"\b(subnet|sg|vpc|vpce|rtb)-[0-9a-f]{8,17}\b")
@@ -96,7 +98,9 @@ class Twins:
             )
         bucket = _bucket_of(self._here, first)
         other = described(self._there, name)
-        twin_bucket = None if other is None else _bucket_of(self._there, other)
+        twin_bucket = None
+        if other is not None and other["StackStatus"] != NOT_BEGUN:
+            twin_bucket = _bucket_of(self._there, other)
         before = {each["ParameterKey"]: each.get("ParameterValue", "") for each in first.get("Parameters", [])}
         if unknown := sorted(overrides.keys() - before.keys()):
             raise StackError(f"The stack {name} has no parameter {', '.join(unknown)}.\nNext: correct --parameter.")
@@ -131,6 +135,13 @@ class Twins:
         """
         from botocore.exceptions import WaiterError
 
+        left = described(self._there, twin.name)
+        if left is not None and left["StackStatus"] == NOT_BEGUN:
+            # From a command that was interrupted.
+            self._there.delete_stack(StackName=twin.name)
+            self._there.get_waiter("stack_delete_complete").wait(
+                StackName=left["StackId"], WaiterConfig={"Delay": max(1, int(POLL_SECONDS))}
+            )
         self._there.create_change_set(
             StackName=twin.name,
             ChangeSetName=CHANGE_SET,
@@ -153,10 +164,11 @@ class Twins:
                 f"CloudFormation does not take the template in {self.region}: {why or error}\n"
                 "Next: correct it with --parameter, and run the command again. Nothing was made."
             ) from error
-        self._there.execute_change_set(StackName=twin.name, ChangeSetName=CHANGE_SET)
-        return self._wait(twin.name, progress)
+        return self._execute(twin.name, progress)
 
-    def _wait(self, name: str, progress: Callable[[str], None]) -> str:
+    def _execute(self, name: str, progress: Callable[[str], None]) -> str:
+        """Let CloudFormation begin, and wait until it has ended."""
+        self._there.execute_change_set(StackName=name, ChangeSetName=CHANGE_SET)
         seen = ""
         while True:
             stack = described(self._there, name)
