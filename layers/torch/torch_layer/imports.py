@@ -43,6 +43,7 @@ class Imports:
         ready: as `completion.ready`. Rewritten modules read it at every use of a deferred name, so it is a plain attribute.
         completion: the state of the package's import.
         placeholders: its held modules.
+        operator_namespaces: to look up an operator there that is not defined is a touch.
     """
 
     def __init__(self, plan: Plan, *, eager: bool = False, before: "Imports | None" = None) -> None:
@@ -55,6 +56,7 @@ class Imports:
             self.completion, held, plan.native, plan.rebound, plan.constants, plan.separable
         )
         self.completion.steps.append(self._bind_everything)
+        self.operator_namespaces = set(plan.namespaces)
         self._plan, self._before = plan, before
         self._statements: dict[str, list[Waiting]] = {}  # by module
         self._copies: list[tuple[str, str]] = []  # module, and name in it that a copied function has meanwhile
@@ -118,8 +120,8 @@ class Imports:
         for origin in self._plan.copied_functions:
             self._put_copy(origin, namespace[origin[1]])
         self.placeholders.hold_native()
-        tripwires.operators(self.completion, self._plan.namespaces)
-        tripwires.meta_tensors(self.completion, self._plan.factories)
+        tripwires.operators(self.completion, self.operator_namespaces)
+        tripwires.meta_tensors(self.completion, self._plan.factories, self._plan.meta_operators)
         if self._before is not None and not self._before.ready:
             self._before._lend_to_torch()
 
@@ -292,9 +294,9 @@ class ModuleHooks:
 
 
 class RunningLoader(WrappedLoader):
-    """For a module that runs and has names which wait."""
+    """For a module that runs and has names which wait; `imports` are `Imports`, or do as they do."""
 
-    def __init__(self, real: Any, imports: Imports) -> None:
+    def __init__(self, real: Any, imports: Any) -> None:
         super().__init__(real)
         self._imports = imports
 
