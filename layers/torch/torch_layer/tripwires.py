@@ -59,8 +59,7 @@ class _MetaOperators:
         self._opening: list[Any] = []  # the library of the factories that are native
         self._watched: set[str] = set()
         self._others: dict[str, Any] = {}  # the same, for the operators that are no factories
-        completion.undo.append(self._libraries.clear)
-        completion.undo.append(self._opening.clear)
+        completion.undo += [self._libraries.clear, self._opening.clear, self._others.clear]
         # Held modules register their own, and what they do to meta tensors meanwhile is as in stock torch.
         completion.steps.insert(0, self._others.clear)
 
@@ -91,16 +90,11 @@ class _MetaOperators:
         """Let the first call of a factory watch all operators but those of `native`, and run the factory's own kernel."""
 
         def kernel(*arguments: Any, **options: Any) -> Any:
-            if self._opening:
-                self._opening.clear()
-                others = [
-                    each
-                    for each in self._core._dispatch_get_all_op_names()
-                    if each not in native
-                    and each not in self._watched
-                    and not self._core._dispatch_has_kernel_for_dispatch_key(each, "CompositeImplicitAutograd")
-                ]
-                self._watch(others, self._others)
+            with self._completion.lock:  # while another thread completes the import, nothing more is watched
+                if self._opening:
+                    self._opening.clear()
+                    if self._completion.is_idle():
+                        self._watch_all_but(native)
             return _operator(name)(*arguments, **options)
 
         if not self._opening:
@@ -108,6 +102,13 @@ class _MetaOperators:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._opening[0].impl(name.partition("::")[2], "Meta", kernel)
+
+    def _watch_all_but(self, native: Collection[str]) -> None:
+        """Operators that are made of others need not be watched: the others are."""
+        has_kernel = self._core._dispatch_has_kernel_for_dispatch_key
+        skipped = {*native, *self._watched}
+        names = [name for name in self._core._dispatch_get_all_op_names() if name not in skipped]
+        self._watch([name for name in names if not has_kernel(name, "CompositeImplicitAutograd")], self._others)
 
 
 def _operator(name: str) -> Any:

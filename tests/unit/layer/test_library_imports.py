@@ -22,7 +22,8 @@ MODULES = {
         "class _Library:\n    def impl(self, *arguments): pass\ndef _dispatch_library(*arguments): return _Library()"
     ),
     "torch/_ops.py": (
-        "class _OpNamespace:\n    name = 'lib'\n    __name__ = 'torch.ops.lib'\n    def __getattr__(self, name): raise AttributeError(name)\n"
+        "class _OpNamespace:\n    name = 'lib'\n    __name__ = 'torch.ops.lib'\n"
+        "    def __getattr__(self, name): raise AttributeError(name)\n"
         "class _HigherOrderNamespace:\n    def __getattr__(self, name): raise AttributeError(name)"
     ),
     # Modules that importing torch does not run. `pair` is a function and a module, as in stock torch.
@@ -90,7 +91,7 @@ from torch_layer.imports import Imports
 from torch_layer.library_imports import LibraryImports
 from torch_layer.plan import Plan
 library_rules.LIBRARY_CLASSES = (library_rules.LibraryClass("torch.later.kinds", "Kind", ("torch.later",), "r"),)
-library_rules.FILLED_OBJECTS = (library_rules.FilledObject("lib.registry", "REGISTRY", "register", "r"),)
+library_rules.FILLED_OBJECTS = (library_rules.RegistryRule("lib.registry", "REGISTRY", "register", "r"),)
 library_rules.OPERATOR_CALLS = frozenset(["registry.define"])
 libraries._PUT_OFF = {{("lib.use", "registers")}}
 libraries._DECORATORS = {{

@@ -48,7 +48,7 @@ LIBRARY_CLASSES = (
 )
 
 
-class FilledObject(NamedTuple):
+class RegistryRule(NamedTuple):
     """An object of a package that a user adds. Statements `name.method("key", value)` fill it when modules are imported.
 
     They wait until something uses the object. Nothing reads what they give it in another way.
@@ -61,7 +61,7 @@ class FilledObject(NamedTuple):
 
 
 FILLED_OBJECTS = (
-    FilledObject(
+    RegistryRule(
         "transformers.distributed.parallel_utils",
         "ALL_PARALLEL_STYLES",
         "register",
