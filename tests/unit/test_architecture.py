@@ -97,7 +97,7 @@ BUILDER: dict[str, tuple[set[str], str]] = {
     ),
     "workload": ({"outputs"}, "it needs torch and NumPy alone, since it runs in any tree"),
     "cold_checks": ({"outputs", "paths", "python", "workload"}, "the same for code that the workload does not use"),
-    "extra_workload": (set(), "it runs in any tree, with the packages of that tree"),
+    "extra_workload": ({"attributes", "python"}, "it runs in any tree, with the packages of that tree"),
     "profile": ({"clean", "errors", "memo", "native", "paths", "python", "stage"}, "it records both halves"),
     "account": (
         {"errors", "inputs", "native", "profile", "python", "stage"},

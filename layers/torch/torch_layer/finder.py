@@ -123,7 +123,7 @@ class FolderFinder:
             path = f"{self.path}/{kind}"
             loads_libraries = fullname == "torch._C"
             loader = _LibraryLoader(fullname, path) if loads_libraries else ExtensionFileLoader(fullname, path)
-            spec = _imports_of(fullname).prepare(ModuleSpec(fullname, loader, origin=path))
+            spec = _prepared(ModuleSpec(fullname, loader, origin=path))
         elif kind == NAMESPACE:
             spec = ModuleSpec(fullname, None, is_package=True)
             spec.submodule_search_locations = [folder]
@@ -136,7 +136,7 @@ class FolderFinder:
             spec.cached = f"{inside}/__pycache__/{stem}{_CACHED}"
             if kind == PACKAGE:
                 spec.submodule_search_locations = [folder]
-            spec = _imports_of(fullname).prepare(spec)
+            spec = _prepared(spec)
         spec.has_location = True
         return spec
 
@@ -179,6 +179,11 @@ def _imports_of(name: str) -> Imports:
     return _NUMPY if name.partition(".")[0] == "numpy" else _TORCH
 
 
+def _prepared(spec: Any) -> Any:
+    prepared = _imports_of(spec.name).prepare(spec)
+    return prepared if _LIBRARIES is None else _LIBRARIES.prepare(prepared)
+
+
 def imports(package: str = "torch") -> ImportStats:
     """How many modules of `torch` or of `numpy` wait until something touches them, and what has completed their import."""
     return _imports_of(package).completion.stats()
@@ -190,8 +195,10 @@ def separable_modules() -> list[str]:
 
 
 def complete_imports() -> None:
-    """Run all held modules of both packages now, for example before a snapshot of the process."""
+    """Run all modules that wait now, for example before a snapshot of the process."""
     _TORCH.completion.complete()
+    if _LIBRARIES is not None:
+        _LIBRARIES.complete()
 
 
 def _hook(path: str) -> FolderFinder:
@@ -225,6 +232,11 @@ _check_target(_ARCHIVE.head["magic"], _ARCHIVE.head["machine"])
 _NUMPY = Imports(Plan(**_ARCHIVE.head["plans"]["numpy"]), eager=is_eager())
 _TORCH = Imports(Plan(**_ARCHIVE.head["plans"]["torch"]), eager=is_eager(), before=_NUMPY)
 _TORCH.completion.undo.append(_ARCHIVE.forget)
+_LIBRARIES: Any = None
+if _ARCHIVE.head["plans"].get("libraries"):
+    from torch_layer.library_imports import LibraryImports
+
+    _LIBRARIES = LibraryImports(_ARCHIVE.head["plans"]["libraries"], _TORCH, eager=is_eager())
 sys.path_hooks.insert(0, _hook)
 for _entry in list(sys.path_importer_cache):
     # Only the root can have been looked at before: whatever lies below it is reached through this module.

@@ -43,6 +43,7 @@ class Imports:
         ready: as `completion.ready`. Rewritten modules read it at every use of a deferred name, so it is a plain attribute.
         completion: the state of the package's import.
         placeholders: its held modules.
+        operator_namespaces: looking up an operator there that is not defined is a touch.
     """
 
     def __init__(self, plan: Plan, *, eager: bool = False, before: "Imports | None" = None) -> None:
@@ -55,7 +56,7 @@ class Imports:
             self.completion, held, plan.native, plan.rebound, plan.constants, plan.separable
         )
         self.completion.steps.append(self._bind_everything)
-        self._plan, self._before = plan, before
+        self._plan, self._before, self.operator_namespaces = plan, before, set(plan.namespaces)
         self._statements: dict[str, list[Waiting]] = {}  # by module
         self._copies: list[tuple[str, str]] = []  # module, and name in it that a copied function has meanwhile
 
@@ -92,8 +93,7 @@ class Imports:
     def _execute(self, module: ModuleType, run: Callable[[], None]) -> None:
         name, plan = module.__name__, self._plan
         names = {*plan.deferred_names.get(name, ()), *plan.deferred_statements.get(name, ())}
-        children = plan.submodules.get(name, ())
-        namespace = module.__dict__
+        children, namespace = plan.submodules.get(name, ()), module.__dict__
         namespace["_torch_layer"] = self
         if self.ready or not (names or children):
             run()
@@ -118,8 +118,8 @@ class Imports:
         for origin in self._plan.copied_functions:
             self._put_copy(origin, namespace[origin[1]])
         self.placeholders.hold_native()
-        tripwires.operators(self.completion, self._plan.namespaces)
-        tripwires.meta_tensors(self.completion, self._plan.factories)
+        tripwires.operators(self.completion, self.operator_namespaces)
+        tripwires.meta_tensors(self.completion, self._plan.factories, self._plan.meta_operators)
         if self._before is not None and not self._before.ready:
             self._before._lend_to_torch()
 
@@ -183,8 +183,9 @@ class Imports:
         origin, attribute = self._plan.deferred_names[module][name]
         if origin in self.placeholders.held and not self.placeholders.run_separately(origin):
             self.completion.touched(origin, attribute)
-        # While the import completes, its own modules ask too.
-        return namespace[name] if name in namespace else self._bind(module, name)
+        return (
+            namespace[name] if name in namespace else self._bind(module, name)
+        )  # its own modules ask while it completes
 
     def class_if_made(self, module: str, name: str) -> Any:
         """A class of a held module, for the question whether something is its instance; no class before the module runs.
@@ -292,9 +293,9 @@ class ModuleHooks:
 
 
 class RunningLoader(WrappedLoader):
-    """For a module that runs and has names which wait."""
+    """For a module that runs and has names which wait; `imports` are `Imports`, or do as they do."""
 
-    def __init__(self, real: Any, imports: Imports) -> None:
+    def __init__(self, real: Any, imports: Any) -> None:
         super().__init__(real)
         self._imports = imports
 

@@ -159,7 +159,7 @@ class PlaceholderKeeper:
                     return import_module(child)
         if not self.run_separately(name):
             self.completion.touched(name, attribute)
-        if attribute in _OF_THE_CLASS and attribute not in namespace:
+        if attribute in OF_THE_CLASS and attribute not in namespace:
             # C code that makes classes takes this for the name of the module in which they are.
             raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
         return plain(module, attribute)
@@ -244,7 +244,7 @@ class Placeholder(ModuleType):
 
 
 # What modules have only because of this class, `__module__` for one.
-_OF_THE_CLASS = frozenset(vars(Placeholder)) - frozenset(vars(ModuleType))
+OF_THE_CLASS = frozenset(vars(Placeholder)) - frozenset(vars(ModuleType))
 
 
 def _keeper(module: ModuleType) -> PlaceholderKeeper:
@@ -252,7 +252,7 @@ def _keeper(module: ModuleType) -> PlaceholderKeeper:
     return keeper
 
 
-def listen(spec: Any, keeper: PlaceholderKeeper) -> Any:
+def listen(spec: Any, keeper: Any) -> Any:
     """The spec, which from now on reports every `import` of its module to `keeper`."""
     spec.__dict__.pop("_initializing", None)  # the import system's own, if it is at this module just now
     spec.__dict__["keeper"] = keeper
@@ -289,9 +289,9 @@ class WrappedLoader:
 
 
 class HoldingLoader(WrappedLoader):
-    """Does not run the module."""
+    """Does not run the module; `keeper` is a `PlaceholderKeeper`, or does as one."""
 
-    def __init__(self, real: Any, keeper: PlaceholderKeeper) -> None:
+    def __init__(self, real: Any, keeper: Any) -> None:
         super().__init__(real)
         self._keeper = keeper
 

@@ -16,6 +16,7 @@ class Plan(NamedTuple):
             copies of functions that do not need their modules.
         copied_functions: the functions that are copied there, each as module and name.
         factories: operators `aten::name.overload` that make a meta tensor out of no tensor.
+        meta_operators: operators whose native kernels serve meta tensors as well as those of held modules do.
         namespaces: operator namespaces in which held modules define operators.
         native: modules written in C of which any use is a touch: those that held modules of torch make inside `torch._C`,
             and the one of NumPy that torch has used before.
@@ -35,6 +36,7 @@ class Plan(NamedTuple):
     eager_code: str = ""
     copied_functions: tuple[tuple[str, str], ...] = ()
     factories: tuple[str, ...] = ()
+    meta_operators: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     native: tuple[str, ...] = ()
     rebound: tuple[str, ...] = ()

@@ -35,31 +35,86 @@ def operators(completion: Completion, namespaces: Collection[str]) -> None:
     watch(core._HigherOrderNamespace, lambda _namespace: True)
 
 
-def meta_tensors(completion: Completion, factories: Iterable[str]) -> None:
-    """Held modules register Python kernels for the device "meta": the first meta tensor needs them.
+def meta_tensors(completion: Completion, factories: Iterable[str], native: Collection[str] = ()) -> None:
+    """Held modules register Python kernels for the device "meta": a meta tensor needs them.
 
     Where there is no meta tensor yet, only a factory makes one. Each factory gets a kernel that completes the import, takes
-    itself away and calls the operator again.
+    itself away and calls the operator again. The factories of `native` do without: their first call watches all operators but
+    those of `native` in the same way, and then calls the operator again.
     """
-    core: Any = sys.modules["torch._C"]
-    library = core._dispatch_library("IMPL", "aten", "Meta", __file__, 1)
-    libraries = [library]
-    completion.undo.append(libraries.clear)
+    watch = _MetaOperators(completion)
+    watch.complete_at(factory for factory in factories if factory not in native)
+    for name in factories:
+        if name in native:
+            watch.open_at(name, native)
 
-    def watch(name: str) -> None:
-        def factory(*arguments: Any, **options: Any) -> Any:
-            completion.touched(f"a meta tensor ({name})")
-            packet, _, overload = name.partition("::")[2].partition(".")
-            operator = getattr(getattr(sys.modules["torch"].ops.aten, packet), overload or "default")
-            return operator(*arguments, **options)
 
-        library.impl(name, "Meta", factory)
+class _MetaOperators:
+    """Kernels of operators for the device "meta", as long as held modules have not registered theirs."""
 
-    with warnings.catch_warnings():
-        # torch says so when a kernel takes the place of another one; this one gives it back.
-        warnings.simplefilter("ignore")
-        for name in factories:
-            watch(name)
+    def __init__(self, completion: Completion) -> None:
+        self._core: Any = sys.modules["torch._C"]
+        self._completion = completion
+        self._libraries: dict[str, Any] = {}  # by namespace
+        self._opening: list[Any] = []  # the library of the factories that are native
+        self._watched: set[str] = set()
+        self._others: dict[str, Any] = {}  # the same, for the operators that are no factories
+        completion.undo += [self._libraries.clear, self._opening.clear, self._others.clear]
+        # Held modules register their own, and what they do to meta tensors meanwhile is as in stock torch.
+        completion.steps.insert(0, self._others.clear)
+
+    def complete_at(self, names: Iterable[str]) -> None:
+        """Let the first call of one of these factories complete the import."""
+        self._watch(names, self._libraries)
+
+    def _watch(self, names: Iterable[str], libraries: dict[str, Any]) -> None:
+
+        def watched(name: str) -> Callable[..., Any]:
+            def kernel(*arguments: Any, **options: Any) -> Any:
+                self._completion.touched(f"a meta tensor ({name})")
+                return _operator(name)(*arguments, **options)
+
+            return kernel
+
+        with warnings.catch_warnings():
+            # torch says so when a kernel takes the place of another one; this one gives it back.
+            warnings.simplefilter("ignore")
+            for name in names:
+                namespace = name.partition("::")[0]
+                if namespace not in libraries:
+                    libraries[namespace] = self._core._dispatch_library("IMPL", namespace, "Meta", __file__, 1)
+                libraries[namespace].impl(name.partition("::")[2], "Meta", watched(name))
+                self._watched.add(name)
+
+    def open_at(self, name: str, native: Collection[str]) -> None:
+        """Let the first call of a factory watch all operators but those of `native`, and run the factory's own kernel."""
+
+        def kernel(*arguments: Any, **options: Any) -> Any:
+            with self._completion.lock:  # while another thread completes the import, nothing more is watched
+                if self._opening:
+                    self._opening.clear()
+                    if self._completion.is_idle():
+                        self._watch_all_but(native)
+            return _operator(name)(*arguments, **options)
+
+        if not self._opening:
+            self._opening.append(self._core._dispatch_library("IMPL", "aten", "Meta", __file__, 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._opening[0].impl(name.partition("::")[2], "Meta", kernel)
+
+    def _watch_all_but(self, native: Collection[str]) -> None:
+        """Operators that are made of others need not be watched: the others are."""
+        has_kernel = self._core._dispatch_has_kernel_for_dispatch_key
+        skipped = {*native, *self._watched}
+        names = [name for name in self._core._dispatch_get_all_op_names() if name not in skipped]
+        self._watch([name for name in names if not has_kernel(name, "CompositeImplicitAutograd")], self._others)
+
+
+def _operator(name: str) -> Any:
+    namespace, _, rest = name.partition("::")
+    packet, _, overload = rest.partition(".")
+    return getattr(getattr(getattr(sys.modules["torch"].ops, namespace), packet), overload or "default")
 
 
 def arrays(completion: Completion) -> None:

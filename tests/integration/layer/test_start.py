@@ -11,6 +11,7 @@ import pytest
 
 from builder import clean
 from builder.native.elf import SharedLibrary, Tag
+from builder.python.deferred import rules
 
 if TYPE_CHECKING:
     from integration.layer.conftest import Layer
@@ -233,6 +234,78 @@ def test_everything_can_be_asked_for(layer: Layer) -> None:
     assert answer(layer, program, TORCH_LAYER_IMPORTS="eager") == [True, [], "export"]
 
 
+META = """
+import json, torch
+from torch_layer import finder
+MADE = {
+    "empty.memory_format": lambda: torch.empty(2, 3, device="meta", memory_format=torch.contiguous_format),
+    "zeros": lambda: torch.zeros(2, 3, dtype=torch.half, device="meta"),
+    "ones": lambda: torch.ones(3, device="meta"),
+    "full": lambda: torch.full((2, 2), 7, device="meta"),
+    "arange": lambda: torch.arange(7, device="meta"),
+    "arange.start": lambda: torch.arange(1.5, 7, device="meta"),
+    "arange.start_step": lambda: torch.arange(0, 7, 2, dtype=torch.int64, device="meta"),
+    "arange.start_out": lambda: torch.arange(0, 7, out=torch.empty(0, dtype=torch.int64, device="meta")),
+    "randn": lambda: torch.randn(1, 2, device="meta"),
+    "resize_": lambda: torch.empty(0, device="meta").resize_(2, 3),
+    "empty_like": lambda: torch.empty_like(torch.empty(2, 3, 4, 5, device="meta").transpose(1, 2)),
+    "empty_strided": lambda: torch.empty_strided((2, 3), (1, 2), device="meta"),
+    "fill_.Scalar": lambda: torch.empty(2, device="meta").fill_(3),
+    "zero_": lambda: torch.empty(2, device="meta").zero_(),
+    "normal_": lambda: torch.empty(2, device="meta").normal_(0, 0.02),
+    "uniform_": lambda: torch.empty(2, device="meta").uniform_(-1, 1),
+    "copy_": lambda: torch.empty(2, 3, device="meta").copy_(torch.zeros(3, device="meta")),
+    "detach": lambda: torch.nn.Parameter(torch.empty(2, 3, device="meta")).detach(),
+    "alias": lambda: torch.ops.aten.alias(torch.empty(2, 3, device="meta")),
+    "select.int": lambda: torch.empty(2, 3, device="meta")[1],
+    "as_strided": lambda: torch.empty(6, device="meta").as_strided((2, 2), (3, 1), 1),
+    "expand": lambda: torch.empty(1, 3, device="meta").expand(4, -1),
+    "slice.Tensor": lambda: torch.empty(5, 3, device="meta")[1:4:2],
+    "unsqueeze": lambda: torch.empty(5, 3, device="meta").unsqueeze(1),
+    "view": lambda: torch.empty(6, 2, device="meta").view(3, -1),
+    "t": lambda: torch.empty(6, 2, device="meta").t(),
+    "transpose.int": lambda: torch.empty(6, 2, 3, device="meta").transpose(0, 2),
+    "div.Tensor": lambda: torch.arange(0, 8, 2, device="meta") / 8,
+    "mul.Tensor": lambda: 2 * torch.empty(4, 1, dtype=torch.half, device="meta") * torch.empty(3, device="meta"),
+    "pow.Scalar": lambda: 10000 ** (torch.arange(0, 8, 2, device="meta") / 8),
+    "reciprocal": lambda: torch.empty(3, 2, device="meta").t().reciprocal(),
+    "clone": lambda: torch.empty(3, 2, 4, device="meta").transpose(0, 1).clone(),
+}
+def described():
+    found = {}
+    for name, make in MADE.items():
+        value = make()
+        found[name] = [list(value.shape), list(value.stride()), value.storage_offset(), str(value.dtype), value.is_leaf]
+    return found
+"""
+
+
+def test_a_model_on_the_meta_device_completes_nothing(layer: Layer) -> None:
+    """Operators of the table make the meta tensors that they make in stock torch, and nothing completes the import."""
+    program = META + dedent("""
+    held = described()
+    reason = finder.imports().reason
+    finder.complete_imports()
+    print(json.dumps([reason, held, described()]))
+    """)
+    reason, held, complete = answer(layer, program)
+    assert (reason, held) == ("", complete)
+    assert {f"aten::{name}" for name in held} == {row.name for row in rules.META_OPERATORS}
+
+
+def test_another_operator_on_the_meta_device_completes_the_import(layer: Layer) -> None:
+    """An operator that is not in the table completes the import, by its name, and gives what it gives in stock torch."""
+    program = """
+    import json, torch
+    from torch_layer import finder
+    made = torch.empty(2, 3, device="meta")
+    before = finder.imports().complete
+    answer = torch.linalg.vector_norm(made, dim=1)
+    print(json.dumps([before, list(answer.shape), finder.imports().reason]))
+    """
+    assert answer(layer, program) == [False, [2], "a meta tensor (aten::linalg_vector_norm)"]
+
+
 def test_threads_complete_the_import_together(layer: Layer) -> None:
     """Eight threads whose first touches are different ones all get what they asked for."""
     program = """
@@ -242,7 +315,7 @@ def test_threads_complete_the_import_together(layer: Layer) -> None:
         lambda: torch.optim.AdamW.__name__,
         lambda: torch.distributions.Normal.__name__,
         lambda: str(torch.ops.prims.add),
-        lambda: list(torch.empty(2, 3, device="meta").shape),
+        lambda: list(torch.cumsum(torch.empty(2, 3, device="meta"), 0).shape),
         lambda: torch.fx.Graph.__name__,
         lambda: torch.utils.data.DataLoader.__name__,
         lambda: torch.jit.script.__name__,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import BuildError
-from builder.python.deferred import eager, fitting, rules
+from builder.python.deferred import eager, fitting, library_rules, rules
 from builder.python.deferred import sources as source_trees
 from builder.python.deferred.sources import SourceTree
 
@@ -29,6 +29,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Empty tables; the test sets those that it is about."""
     for table in TABLES:
         monkeypatch.setattr(rules, table, ())
+    monkeypatch.setattr(library_rules, "LIBRARY_CLASSES", ())
     return monkeypatch
 
 
@@ -52,6 +53,13 @@ def test_an_eager_statement_is_taken_from_the_sources(tmp_path: Path, tables: py
     assert eager.eager_code(tree(tmp_path, a="x = 1\n")) == "import torch\n__name__ = 'torch.a'\nx = 1\n"
 
 
+def test_a_class_that_libraries_ask_for_must_be_there(tmp_path: Path, tables: pytest.MonkeyPatch) -> None:
+    """A class of the libraries' table that a new torch makes elsewhere is named."""
+    row = library_rules.LibraryClass("torch.a", "C", ("torch",), "r")
+    tables.setattr(library_rules, "LIBRARY_CLASSES", (row,))
+    assert problems(tree(tmp_path, a="class D: 0")) == ["the module has no such class"]
+
+
 @pytest.mark.parametrize(
     ("table", "row", "text", "said"),
     [
@@ -65,6 +73,7 @@ def test_an_eager_statement_is_taken_from_the_sources(tmp_path: Path, tables: py
         ),
         ("COPIED_FUNCTIONS", rules.CopiedFunction("torch.a", "f", (), "r"), "def f(): y", "no such plain function f"),
         ("COPIED_FUNCTIONS", rules.CopiedFunction("torch.gone", "f", (), "r"), "", "no such module"),
+        ("COPIED_FUNCTIONS", rules.CopiedFunction("torch.a", "f", (), "r", answer="1"), "f = 1", "no function f"),
         ("STUBBED_ANSWERS", rules.StubbedAnswer("torch.a", "f", "None", "r"), "f = 1", "no such function"),
         ("STUBBED_ANSWERS", rules.StubbedAnswer("torch.gone", "f", "None", "r"), "", "no such module"),
         ("CLASSES_WITHOUT_INSTANCES", rules.ClassWithoutInstances("torch.a", "C", "r"), "class D: 0", "no such class"),

@@ -4,10 +4,15 @@ The builder records which modules it imports, keeps their bytecode, and compares
 finished tree. Every packed package is imported. Those of `PROGRAMS` do more, because importing them runs little.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from builder import attributes
+from builder.python.deferred import library_rules
 
 
 class ExtraProgram(NamedTuple):
@@ -55,6 +60,38 @@ def use(folder: Path, packages: list[str]) -> dict[str, str]:
     for _name, program in _programs(packages):
         answers |= _function(program, "use")(folder)
     return answers
+
+
+def left_behind(packages: list[str]) -> dict[str, str]:
+    """What the workload leaves behind when nothing waits any more, by name: attributes of modules, operators, pytree nodes.
+
+    Attributes are described by their kinds, and functions and classes by their qualified names.
+
+    Args:
+        packages: packed packages.
+    """
+    import torch
+
+    finder = sys.modules.get("torch_layer.finder")
+    if finder is not None:
+        finder.complete_imports()
+    found: dict[str, str] = {}
+    for name, module in sorted(sys.modules.items()):
+        if name.partition(".")[0] in packages and type(module) is ModuleType:
+            kinds = {each: _kind(value) for each, value in vars(module).items() if each not in attributes.LEFT_OUT}
+            found[f"attributes of {name}"] = repr(sorted(kinds.items()))
+    for row in library_rules.FILLED_OBJECTS:
+        if row.module in sys.modules:
+            found[f"keys of {row.module}.{row.name}"] = repr(list(getattr(sys.modules[row.module], row.name)))
+    found["operators"] = repr(sorted(torch._C._dispatch_get_all_op_names()))
+    nodes = torch.utils._pytree.SUPPORTED_NODES
+    found["pytree nodes"] = repr(sorted(f"{each.__module__}.{each.__qualname__}" for each in nodes))
+    return found
+
+
+def _kind(value: Any) -> str:
+    plain = type(value) in (str, int, float, bool, bytes, tuple, frozenset)
+    return type(value).__name__ if plain else attributes.describe(value, "")
 
 
 def _programs(packages: list[str]) -> list[tuple[str, ExtraProgram]]:

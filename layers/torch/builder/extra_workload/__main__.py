@@ -14,7 +14,10 @@ def main(argv: list[str]) -> None:
         extra_workload.make(Path(folder), rest)
     else:
         output, *packages = rest
-        Path(output).write_text(json.dumps(extra_workload.use(Path(folder), packages), indent=1), encoding="utf-8")
+        answers = extra_workload.use(Path(folder), packages)
+        if "torch" in sys.modules:
+            answers |= extra_workload.left_behind(packages)
+        Path(output).write_text(json.dumps(answers, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

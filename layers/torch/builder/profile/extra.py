@@ -41,7 +41,8 @@ def record(staged: Path, packages: Sequence[str], work: Path, memo: Memo, tree_s
     """
     if not packages:
         return ExtraUse((), {})
-    code = b"".join(path.read_bytes() for path in sorted((paths.BUILDER / "extra_workload").glob("*.py")))
+    files = [*sorted((paths.BUILDER / "extra_workload").glob("*.py")), paths.BUILDER / "attributes.py"]
+    code = b"".join(path.read_bytes() for path in files)
     made_from = [b"extra packages", tree_sha256.encode(), sys.version.encode(), repr(packages).encode(), code]
     found = json.loads(
         memo.result(made_from, lambda: json.dumps(run(staged, packages, work, is_recorded=True)).encode())

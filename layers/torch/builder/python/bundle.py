@@ -17,6 +17,8 @@ from builder.memo import NOTHING_KEPT, Memo
 from builder.python import archive_writer, bytecode, extras, kept_answers, source_changes
 from builder.python.archive_writer import Blob, BlobGroup
 from builder.python.deferred import planning as plans
+from builder.python.deferred.libraries import Names, waiting_names
+from builder.python.deferred.module_text import ModuleText, Origin
 from builder.python.deferred.sources import SourceTree
 from builder.python.import_table import import_table
 from builder.python.records import write_records
@@ -75,12 +77,15 @@ def bundle(
     write_records(staged, output, files)
     _write_bytecode_files(output, {path: texts[path] for path in texts if path not in set(tiers.modules)}, memo)
 
+    compiled = source_changes.applied({path: texts[path] for path in tiers.compiled})
+    libraries = deferral.libraries(compiled)
     codes = _compile(
-        source_changes.applied({path: texts[path] for path in tiers.compiled}),
+        compiled,
         positions=False,
         memo=memo,
         progress=lambda part: progress(part / 3),
         rewritings=deferral.rewritings(tiers),
+        libraries=libraries,
     )
     _copy_run_time(output, memo)
     archive_bytes = archive_writer.write(
@@ -89,7 +94,7 @@ def bundle(
             "magic": MAGIC_NUMBER,
             "machine": policy.running_machine(),
             "table": import_table(files, tiers.modules, tiers.packages),
-            "plans": deferral.run_time_plans,
+            "plans": deferral.run_time_plans | {"libraries": libraries},
         },
         [*_groups(tiers, texts, codes), _answers(kept_answers.ask(staged, tiers.packages, texts, memo))],
         memo=memo,
@@ -113,6 +118,7 @@ class _Deferral:
 
     def __init__(self, staged: Path, held: plans.HeldModules) -> None:
         self._sources = SourceTree(staged)
+        self._running = frozenset(held.running)
         self._torch = plans.make(self._sources, held)
         self._numpy = plans.of_numpy(SourceTree(staged, ["numpy"]), held.numpy)
 
@@ -125,6 +131,27 @@ class _Deferral:
     def run_time_plans(self) -> dict[str, dict[str, object]]:
         """NumPy's plan and torch's, by the package, in plain containers that the archive's index can hold."""
         return {plan.root: plan._asdict() for plan in (self._numpy, self._torch)}
+
+    def libraries(self, texts: Mapping[str, bytes]) -> Names:
+        """What waits in modules of packages that a user has added, by their sources; nothing where no module of torch does."""
+        if not self._torch.held:
+            return {}
+        modules = [
+            ModuleText(module_name(path), path.endswith("/__init__.py"), text)
+            for path, text in texts.items()
+            # The root of a package is entered by its stub.
+            if path.split("/")[0] not in PACKED and b"torch" in text and path.removesuffix("/__init__.py").count("/")
+        ]
+        return waiting_names({module.name: module for module in modules}, self._may_wait)
+
+    def _may_wait(self, origin: Origin) -> bool:
+        """Whether it is an attribute of a module of torch that does not run with `import torch`."""
+        source, attribute = origin
+        return (
+            source in self._sources
+            and source not in self._running
+            and not self._sources.is_attribute(f"{source}.{attribute}")
+        )
 
     def rewritings(self, tiers: Tiers) -> dict[str, plans.Rewriting]:
         """How sources are changed before they are compiled, by path."""
@@ -186,8 +213,10 @@ def _compile(
     memo: Memo,
     progress: Callable[[float], None],
     rewritings: Mapping[str, plans.Rewriting] = MappingProxyType({}),
+    libraries: Names | None = None,
 ) -> dict[str, bytes]:
     """Marshalled code by path; without the sources that this Python cannot compile."""
+    waiting = libraries or {}
     jobs = []
     for path, source in sources.items():
         rewriting = rewritings.get(path)
@@ -195,7 +224,9 @@ def _compile(
         if rewriting is not None:
             stubs = {name: tuple(stub) for name, stub in rewriting.stubs.items()}
             plain = (tuple(rewriting.module), rewriting.names, rewriting.classes, stubs, rewriting.statements)
-        jobs.append(bytecode.CompileJob(f"{DEPLOYED}/{path}", source, plain))
+        name = module_name(path)
+        library = (name, path.endswith("/__init__.py"), waiting[name]) if name in waiting else None
+        jobs.append(bytecode.CompileJob(f"{DEPLOYED}/{path}", source, plain, library))
     codes = bytecode.compile_all(jobs, positions=positions, memo=memo, progress=progress)
     return {path: code for path, code in zip(sources, codes, strict=True) if code is not None}
 

@@ -40,11 +40,14 @@ class CompileJob(NamedTuple):
         text: Its source.
         rewriting: The arguments of `builder.python.deferred.defer.rewrite`, in plain containers; None compiles the text
             as it is.
+        library: What waits in a module of an added package: its name, whether it is a package, and the names, as
+            `builder.python.deferred.libraries.rewrite` takes them; None compiles the text as it is.
     """
 
     file: str
     text: bytes
     rewriting: tuple[object, ...] | None = None
+    library: tuple[str, bool, object] | None = None
 
 
 def compile_all(
@@ -104,9 +107,13 @@ def _compile(jobs: bytes, *, positions: bool) -> bytes:
 def _child() -> None:
     warnings.simplefilter("ignore")  # other projects' SyntaxWarnings
     results: list[bytes | None] = []
-    for file, text, rewriting in marshal.load(sys.stdin.buffer):  # noqa: S302 -- from our own parent
+    for file, text, rewriting, library in marshal.load(sys.stdin.buffer):  # noqa: S302 -- from our own parent
         try:
-            source = text if rewriting is None else _rewritten(*rewriting)
+            source = text
+            if rewriting is not None:
+                source = _rewritten(*rewriting)
+            elif library is not None:
+                source = _rewritten_library(text, *library)
             results.append(marshal.dumps(compile(source, file, "exec", dont_inherit=True, optimize=0)))
         except (SyntaxError, ValueError):
             # torch has sources for later versions of Python, behind version checks. They fail when they are imported,
@@ -121,6 +128,13 @@ def _rewritten(module: Any, names: Any, classes: Any, stubs: Any, statements: An
 
     given = {name: defer.Stub(*stub) for name, stub in stubs.items()}
     return defer.rewrite(ModuleText(*module), names, classes, given, statements)
+
+
+def _rewritten_library(text: bytes, name: str, is_package: bool, names: Any) -> Any:
+    from builder.python.deferred import libraries
+    from builder.python.deferred.module_text import ModuleText
+
+    return libraries.rewrite(ModuleText(name, is_package, text), names)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def rewrite(
     """
     tree = module.parse()
     put_off = deferred_statements.wrap(tree, module, statements)
-    rewriter = _Rewriter(module, names, classes, has_future_annotations(tree), put_off)
+    rewriter = Rewriter(module, names, classes, has_future_annotations(tree), put_off)
     rewriter.visit(tree)
     functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
     for name, stub in stubs.items():
@@ -94,12 +94,12 @@ def _answer_first(function: ast.FunctionDef, stub: Stub) -> None:
 def asks_for_classes(module: ModuleText, classes: Collection[Origin]) -> bool:
     """Whether the module has a question that `rewrite` would answer for it."""
     tree = module.parse()
-    rewriter = _Rewriter(module, {}, classes, has_future_annotations(tree))
+    rewriter = Rewriter(module, {}, classes, has_future_annotations(tree))
     rewriter.visit(tree)
     return rewriter.answered > 0
 
 
-class _Rewriter(ScopeWalker):
+class Rewriter(ScopeWalker):
     """Puts the questions in, and answers `isinstance` for classes without instances."""
 
     def __init__(
@@ -112,7 +112,8 @@ class _Rewriter(ScopeWalker):
     ) -> None:
         super().__init__({*names, *put_off}, future_annotations)
         self.answered = 0
-        self._module, self._origins, self._classes = module, names, frozenset(classes)
+        self._module, self.origins, self._classes = module, names, frozenset(classes)
+        self.homes = {each: each[0] for each in classes}  # a class as it is imported -> the module that makes it
         self._paths = {f"{origin}.{name}" for origin, name in self._classes}
 
     def use(self, node: ast.Name) -> ast.expr:
@@ -121,21 +122,22 @@ class _Rewriter(ScopeWalker):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if _is_question(node):
-            node.args[1] = self._answer(node.args[1])
+            node.args[1] = self.answer(node.args[1])
         return self.generic_visit(node)
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         """`type(x) is FakeTensor`."""
         if all(isinstance(each, ast.Is | ast.IsNot) for each in node.ops):
-            node.comparators = [self._answer(each) for each in node.comparators]
+            node.comparators = [self.answer(each) for each in node.comparators]
         return self.generic_visit(node)
 
-    def _answer(self, node: ast.expr) -> ast.expr:
+    def answer(self, node: ast.expr) -> ast.expr:
+        """What takes the place of a class, or of several, in a question for its instances."""
         if isinstance(node, ast.Tuple):
-            node.elts = [self._answer(each) for each in node.elts]
-        elif _path(node) in self._paths or (
+            node.elts = [self.answer(each) for each in node.elts]
+        elif dotted_path(node) in self._paths or (
             isinstance(node, ast.Name)
-            and self._origins.get(node.id) in self._classes
+            and self.origins.get(node.id) in self._classes
             and self.functions
             and not any(node.id in names for names in self.local)
         ):
@@ -153,7 +155,7 @@ class _Rewriter(ScopeWalker):
         born = [
             alias
             for alias in node.names
-            if self.functions and (source, alias.name) in self._classes and self._only_asked(alias)
+            if self.functions and (source, alias.name) in self.homes and self._only_asked(alias)
         ]
         if not born:
             return node
@@ -162,7 +164,11 @@ class _Rewriter(ScopeWalker):
             located(
                 ast.Assign(
                     [ast.Name(alias.asname or alias.name, ast.Store())],
-                    ast.Call(helper("class_if_made"), [ast.Constant(source), ast.Constant(alias.name)], []),
+                    ast.Call(
+                        helper("class_if_made"),
+                        [ast.Constant(self.homes[source, alias.name]), ast.Constant(alias.name)],
+                        [],
+                    ),
                 ),
                 node,
             )
@@ -222,10 +228,18 @@ def _is_question(node: ast.AST) -> TypeGuard[ast.Call]:
     )
 
 
-def _path(node: ast.expr) -> str | None:
-    """`torch._subclasses.fake_tensor.FakeTensor` of an expression that is just that."""
+def dotted_path(node: ast.expr) -> str | None:
+    """`torch._subclasses.fake_tensor.FakeTensor` of an expression that is just that; `getattr(x, "name")` is `x.name`."""
     parts = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else None
+    while True:
+        match node:
+            case ast.Attribute(value, attribute):
+                parts.append(attribute)
+                node = value
+            case ast.Call(func=ast.Name("getattr"), args=[value, ast.Constant(value=str() as attribute)], keywords=[]):
+                parts.append(attribute)
+                node = value
+            case ast.Name(name):
+                return ".".join([name, *reversed(parts)])
+            case _:
+                return None

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from builder.errors import BuildError
-from builder.python.deferred import candidates, eager, planning, rules
+from builder.python.deferred import candidates, eager, library_rules, planning, rules
 from builder.python.deferred.sources import SourceTree
 
 _FILE = "builder/python/deferred/rules.py"
@@ -38,7 +38,7 @@ def checked_rows(sources: SourceTree) -> list[CheckedRow]:
     """Every row about torch, in the order of the tables."""
     found: list[CheckedRow] = []
     for table, of_row in _TABLES.items():
-        for rule in getattr(rules, table):
+        for rule in getattr(library_rules if table == "LIBRARY_CLASSES" else rules, table):
             row = CheckedRow(table, _title(rule))
             versions: rules.Versions = getattr(rule, "versions", rules.EVERY)
             if not versions.has(sources.torch):
@@ -106,7 +106,7 @@ def _eager(rule: rules.EagerStatement | rules.CopiedFunction, sources: SourceTre
         yield error.cause
 
 
-def _class(rule: rules.ClassWithoutInstances, sources: SourceTree) -> Iterator[str]:
+def _class(rule: rules.ClassWithoutInstances | library_rules.LibraryClass, sources: SourceTree) -> Iterator[str]:
     if rule.module not in sources:
         yield "torch has no such module"
         return
@@ -152,6 +152,7 @@ _TABLES: dict[str, Callable[..., Iterator[str]]] = {
     "PLAIN": _pattern,
     "SEPARABLE": _pattern,
     "CLASSES_WITHOUT_INSTANCES": _class,
+    "LIBRARY_CLASSES": _class,
     "EAGER_STATEMENTS": _eager,
     "COPIED_FUNCTIONS": _eager,
     "STUBBED_ANSWERS": _answer,

@@ -200,6 +200,9 @@ class CopiedFunction(NamedTuple):
     A copy of it answers until the import is completed, made of its own source and of `lines`, which must stand in the module.
     Flags among them have their first value: setting one from outside is a touch. A question whether something is an instance of
     a class of CLASSES_WITHOUT_INSTANCES is answered with no.
+
+    Where `answer` is given, a Python expression, the copy returns that: the function cannot answer otherwise before its module
+    runs. `home` is the module that defines the function, if it is another one.
     """
 
     module: str
@@ -207,6 +210,8 @@ class CopiedFunction(NamedTuple):
     lines: tuple[str, ...]
     reason: str
     versions: Versions = EVERY
+    answer: str = ""
+    home: str = ""
 
 
 COPIED_FUNCTIONS = (
@@ -223,6 +228,20 @@ COPIED_FUNCTIONS = (
         "calling a module with hooks asks it; its package brings in the higher-order operators",
     ),
     CopiedFunction("torch.compiler", "is_exporting", ("_is_exporting_flag: bool = False",), "attention asks it"),
+    CopiedFunction(
+        "torch.distributed",
+        "is_available",
+        (),
+        "libraries ask it when they are imported, and each time they call a model",
+    ),
+    CopiedFunction(
+        "torch.distributed",
+        "is_initialized",
+        (),
+        "the same; there is no process group before the module that makes them has run",
+        answer="False",
+        home="torch.distributed.distributed_c10d",
+    ),
     CopiedFunction(
         "torch._subclasses.fake_tensor",
         "is_fake_tensor",
@@ -313,6 +332,13 @@ DEFERRED_STATEMENTS = (
         "stock torch runs torch.utils._pytree before torch._library; in the order that is left, the two import each other",
         Versions(since=(2, 14)),
     ),
+    DeferredStatement(
+        "torch.utils.checkpoint",
+        "SAC_IGNORED_OPS = {torch.ops.aten.detach.default, torch.ops.prim.device.default} | "
+        "set(torch._subclasses.functional_tensor.FunctionalTensor.metadata_fns)",
+        "takes names from a class of tracing, for selective checkpoints",
+        Versions(since=(2, 13), before=(2, 14)),
+    ),
     DeferredStatement("torch", "quantized_gru = ops.aten.quantized_gru", "as the line before it"),
     DeferredStatement(
         "torch",
@@ -369,6 +395,7 @@ SEPARABLE = (
         r"torch\.nested(\._internal(\.(nested_tensor|nested_int))?)?", "a default device lists its functions"
     ),
     SeparableModules(r"torch\.fx\.experimental\._constant_symnode|torch\.utils\.weak", "torch.nested takes them"),
+    SeparableModules(r"torch\.utils\.checkpoint", "transformers has a function of it as the default of a parameter"),
     SeparableModules(
         r"torch\.utils\.(data(\..*)?|_import_utils)", "batches made by the data loader in the same process"
     ),
@@ -420,9 +447,55 @@ COMPLETING = (
     ),
 )
 
+
+class MetaOperator(NamedTuple):
+    """An operator `aten::name.overload` that works on meta tensors without the Python kernels of held modules.
+
+    Its native kernel gives a tensor with the same sizes, strides and type. A test compares both.
+    """
+
+    name: str
+    reason: str
+
+
+META_OPERATORS = tuple(
+    MetaOperator(f"aten::{name}", reason)
+    for reason, names in (
+        (
+            "libraries make a model on the meta device before they load its weights",
+            ("empty.memory_format", "zeros", "ones", "full", "arange", "arange.start", "arange.start_step", "randn"),
+        ),
+        (
+            "a part of the factories",
+            ("arange.start_out", "resize_", "empty_like", "empty_strided", "fill_.Scalar", "zero_"),
+        ),
+        ("a model gives its parameters their first values: there are none to give", ("normal_", "uniform_", "copy_")),
+        (
+            "a view; it has no Python kernel",
+            (
+                "detach",
+                "alias",
+                "select.int",
+                "as_strided",
+                "expand",
+                "slice.Tensor",
+                "unsqueeze",
+                "view",
+                "t",
+                "transpose.int",
+            ),
+        ),
+        (
+            "rotary positions are computed when a model is made",
+            ("div.Tensor", "mul.Tensor", "pow.Scalar", "reciprocal", "clone"),
+        ),
+    )
+    for name in names
+)
+
 # Keys of the dispatcher whose kernels may be missing until the import is completed.
 MISSING_KERNELS = {
-    "Meta": "every meta tensor begins with a factory, and factories complete the import",
+    "Meta": "every meta tensor begins with a factory: from then on all operators but those of META_OPERATORS complete the import",
     "CUDA": "there is no such device in a CPU build",
     "MPS": "there is no such device in a CPU build",
     "XPU": "there is no such device in a CPU build",

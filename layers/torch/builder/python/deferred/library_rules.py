@@ -1,0 +1,126 @@
+"""What the builder must know about packages that a user adds, to let them do without parts of torch. Each rule has its reason.
+
+`libraries` rewrites the modules of such packages. What they take by `from ... import` it finds by itself. These tables have what
+it cannot find. A row about a package that a layer does not have, or about another version of it, does nothing.
+"""
+
+from typing import NamedTuple
+
+from builder.python.deferred.rules import EVERY, Versions
+
+
+class LibraryClass(NamedTuple):
+    """A class of which packages that a user adds ask for instances; only its module makes them.
+
+    Its module waits, or is one that `import torch` does not run. `taken_from` are other modules from which it is imported.
+    """
+
+    module: str
+    name: str
+    taken_from: tuple[str, ...]
+    reason: str
+    versions: Versions = EVERY
+
+
+LIBRARY_CLASSES = (
+    LibraryClass(
+        "torch.distributed.tensor._api",
+        "DTensor",
+        ("torch.distributed.tensor",),
+        "transformers asks for it when it loads and calls a model: tensors on several machines",
+    ),
+    LibraryClass(
+        "torch.distributed.fsdp.fully_sharded_data_parallel",
+        "FullyShardedDataParallel",
+        ("torch.distributed.fsdp",),
+        "transformers asks for it before it generates a text: a model on several machines",
+    ),
+    LibraryClass(
+        "torch._subclasses.fake_tensor", "FakeTensor", ("torch._subclasses",), "the same: tensors without numbers"
+    ),
+    LibraryClass("torch.fx.proxy", "Proxy", ("torch.fx",), "transformers asks for it at each call: tensors of a graph"),
+    LibraryClass(
+        "torch.nn.attention.flex_attention",
+        "BlockMask",
+        (),
+        "transformers asks for it when it makes a mask: attention that is compiled",
+    ),
+)
+
+
+class RegistryRule(NamedTuple):
+    """An object of a package that a user adds. Statements `name.method("key", value)` fill it when modules are imported.
+
+    They wait until something uses the object. Nothing reads what they give it in another way.
+    """
+
+    module: str
+    name: str
+    method: str
+    reason: str
+
+
+FILLED_OBJECTS = (
+    RegistryRule(
+        "transformers.distributed.parallel_utils",
+        "ALL_PARALLEL_STYLES",
+        "register",
+        "ways to divide a model among machines, made of classes of torch.distributed.tensor",
+    ),
+)
+
+
+class WaitingDecorator(NamedTuple):
+    """A decorator of torch for functions of packages that a user adds. It waits for `module`, and means nothing before that runs.
+
+    Attributes:
+        path: the decorator, as it stands in a source.
+        module: the later module without which it has no effect.
+        makes: whether it gives another function; otherwise it notes something about the function, and gives it back.
+    """
+
+    path: str
+    module: str
+    makes: bool
+    reason: str
+
+
+WAITING_DECORATORS = (
+    WaitingDecorator(
+        "torch.compiler.disable",
+        "torch._dynamo",
+        True,
+        "says what torch.compile must not compile; it compiles by this module",
+    ),
+    WaitingDecorator("torch._dynamo.disable", "torch._dynamo", True, "the same"),
+    *(
+        WaitingDecorator(f"{package}.{name}", "torch._dynamo", False, "a note for torch.compile about the function")
+        for package in ("torch.compiler", "torch._dynamo")
+        for name in ("allow_in_graph", "assume_constant_result")
+    ),
+)
+
+
+class PutOffCall(NamedTuple):
+    """A function of a package that a user adds. Its calls wait until torch's import is complete. It returns nothing."""
+
+    module: str
+    function: str
+    reason: str
+
+
+PUT_OFF_CALLS = (
+    PutOffCall(
+        "transformers.utils.generic",
+        "_register_model_output_pytree_node",
+        "tells torch.utils._pytree of a class; only what completes the import looks there",
+    ),
+)
+
+
+OPERATOR_CALLS = frozenset(
+    f"torch.library.{name}"
+    for name in ("custom_op", "register_fake", "register_autograd", "register_kernel", "define", "impl")
+)
+"""Functions that define operators, with the operator's name first. Statements of packages that a user adds which only call them
+wait until torch's import is complete, or one of the operators is looked up."""
