@@ -27,6 +27,7 @@ from typing import Any
 from unittest import mock
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import InterpSegment
 
 TOOLS = ("gcc", "strip")
 # What torch's and NumPy's wheels and their requirements name; pip takes a list of platforms as it is.
@@ -79,6 +80,7 @@ def loader_of(interpreter: Path) -> Path:
     """The dynamic loader that an interpreter names, beside which its C library lies."""
     with interpreter.resolve().open("rb") as file:
         for segment in ELFFile(file).iter_segments("PT_INTERP"):
+            assert isinstance(segment, InterpSegment)
             return Path(segment.get_interp_name()).resolve()
     raise EmulationError(f"{interpreter} names no dynamic loader.\nNext: take another interpreter")
 

@@ -33,7 +33,7 @@ _FUNCTION = 2  # STT_FUNC
 KEY_LENGTH = 5
 
 
-class Function(NamedTuple):
+class NamedFunction(NamedTuple):
     """A function of a library: the key of its name, and its pages."""
 
     key: str
@@ -45,7 +45,7 @@ def key_of(name: bytes) -> str:
     return base64.b64encode(hashlib.sha256(name).digest())[:KEY_LENGTH].decode()
 
 
-def functions_of(library: Path) -> Iterator[Function]:
+def functions_of(library: Path) -> Iterator[NamedFunction]:
     """All functions that a library's symbol table has, of every scope; none if it was stripped."""
     with library.open("rb") as file:
         elf = ELFFile(file)
@@ -56,7 +56,7 @@ def functions_of(library: Path) -> Iterator[Function]:
         for start, kind, _, section, address, size in _SYMBOL.iter_unpack(table.data()):
             if kind & 15 == _FUNCTION and section and size:
                 pages = range(address // PAGE_BYTES, (address + size - 1) // PAGE_BYTES + 1)
-                yield Function(key_of(names[start : names.index(b"\0", start)]), pages)
+                yield NamedFunction(key_of(names[start : names.index(b"\0", start)]), pages)
 
 
 def hot_functions(library: Path, pages: frozenset[int]) -> frozenset[str]:
