@@ -58,6 +58,23 @@ Change = Callable[[Channel | None, datetime], Channel]
 """Makes the new content of a channel from the old content (None if it does not exist) and the time of the change."""
 
 
+def _bytes_of(response: "GetObjectOutputTypeDef") -> bytes:
+    """The bytes of a document. Raises ValueError if there are more than a document can have."""
+    if response["ContentLength"] > MAX_DOCUMENT_BYTES:
+        response["Body"].close()
+        raise ValueError(f"it has {response['ContentLength']} bytes, more than such a document can have")
+    return response["Body"].read()
+
+
+def _only_one(versions: list[str], beginning: str, options: str) -> str:
+    if len(versions) == 1:
+        return versions[0]
+    if versions:
+        some = ", ".join(version[:16] for version in versions[:5])
+        raise BucketError(f"{len(versions)} versions begin with {beginning!r}.\nNext: give more letters: {some}")
+    raise BucketError(f"No release begins with {beginning!r}.\nNext: lambda-torch releases {options} lists them.")
+
+
 class Bucket:
     """Reads a bucket and moves its channels.
 
@@ -111,7 +128,7 @@ class Bucket:
             except self.client.exceptions.NoSuchKey:
                 return None, None
             try:
-                return format.parse(kind, self._small(response)), response["ETag"]
+                return format.parse(kind, _bytes_of(response)), response["ETag"]
             except ValueError as error:
                 raise BucketError(f"{key} is not in the format of {described}: {error}\nNext: {advice}") from None
 
@@ -182,17 +199,9 @@ class Bucket:
 
     def _holds(self, key: str, body: bytes) -> bool:
         try:
-            return self._small(self.client.get_object(Bucket=self.name, Key=key)) == body
+            return _bytes_of(self.client.get_object(Bucket=self.name, Key=key)) == body
         except (self.client.exceptions.NoSuchKey, ValueError):
             return False
-
-    @staticmethod
-    def _small(response: "GetObjectOutputTypeDef") -> bytes:
-        """The bytes of a document. Raises ValueError if there are more than a document can have."""
-        if response["ContentLength"] > MAX_DOCUMENT_BYTES:
-            response["Body"].close()
-            raise ValueError(f"it has {response['ContentLength']} bytes, more than such a document can have")
-        return response["Body"].read()
 
     def versions(self) -> list[str]:
         """The versions of all complete releases (those with a manifest)."""
@@ -224,7 +233,7 @@ class Bucket:
                     f"There is no release {version} in {self.name}.\nNext: lambda-torch releases {self.options} lists them."
                 ) from None
             try:
-                content = self._small(response)
+                content = _bytes_of(response)
                 manifest = format.parse(Manifest, content)
                 if manifest.version != version:
                     raise ValueError(f"it describes another release, {manifest.version}")
@@ -252,13 +261,7 @@ class Bucket:
             if ref is None:
                 raise BucketError(f"The channel {channel!r} has no {word} release.")
             return ref.version
-        matches = [version for version in self.versions() if version.startswith(word.lower())]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            some = ", ".join(version[:16] for version in matches[:5])
-            raise BucketError(f"{len(matches)} versions begin with {word!r}.\nNext: give more letters: {some}")
-        raise BucketError(f"No release begins with {word!r}.\nNext: lambda-torch releases {self.options} lists them.")
+        return _only_one([version for version in self.versions() if version.startswith(word.lower())], word, self.options)
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """All objects whose keys begin with `prefix`, sorted by key."""
