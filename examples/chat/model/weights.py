@@ -22,8 +22,8 @@ class Weights:
     """The tensors of `weights.safetensors`, mapped from the file: their pages are read when they are touched.
 
     Use it with `with`. A network takes its tensors from it by name. So the network needs no memory of its own for them, and no
-    tensors on the meta device. A tensor there would make the torch layer import the parts of torch that it holds back, which
-    takes seconds of a cold start.
+    tensors on the meta device. Many operators on a tensor there make the torch layer import the parts of torch that it holds
+    back, which takes seconds of a cold start.
 
     Args:
         release: the release folder.

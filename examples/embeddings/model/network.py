@@ -87,7 +87,7 @@ class Encoder(nn.Module):
 def empty_encoder(config: Config) -> Encoder:
     """An encoder whose weights are not set, to be filled with `load_state_dict(..., assign=True)`.
 
-    Memory that nothing has written to takes no room, so the weights are there once. They are not on the meta device: a
-    tensor there makes the torch layer run all the modules that wait, half a second of CPU time.
+    Memory that nothing has written to takes no room, so the weights are there once. They are not on the meta device:
+    many operators there make the torch layer run all the modules that wait, half a second of CPU time.
     """
     return Encoder(config).eval().requires_grad_(False)
