@@ -54,7 +54,7 @@ def random_weights(tied: bool = True) -> Weights:
     return weights
 
 
-def write_folder(folder: Path, weights: Weights) -> Path:
+def write_folder(folder: Path, weights: Weights, context: int = CONTEXT) -> Path:
     """The model as a Hugging Face folder."""
     folder.mkdir()
     config = {
@@ -70,7 +70,7 @@ def write_folder(folder: Path, weights: Weights) -> Path:
         "rope_theta": BASE,
         "rms_norm_eps": EPSILON,
         "tie_word_embeddings": "lm_head.weight" not in weights,
-        "max_position_embeddings": CONTEXT,
+        "max_position_embeddings": context,
         "eos_token_id": END,
     }
     tokenizer = {
