@@ -261,7 +261,9 @@ class Bucket:
             if ref is None:
                 raise BucketError(f"The channel {channel!r} has no {word} release.")
             return ref.version
-        return _only_one([version for version in self.versions() if version.startswith(word.lower())], word, self.options)
+        return _only_one(
+            [version for version in self.versions() if version.startswith(word.lower())], word, self.options
+        )
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """All objects whose keys begin with `prefix`, sorted by key."""
