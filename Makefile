@@ -43,10 +43,12 @@ local: $(VENV)/.ready ## Serve it in AWS's own container: sam build --use-contai
 	@$(BIN)/lambda-torch local --port $(PORT)
 
 # The floor of the coverage is in pyproject.toml. It is for a run of all tests, so options that select tests turn it off. Python 3.12
-# and later can measure with sys.monitoring, which costs less.
+# and later can measure with sys.monitoring, which costs less. There are two processes, since the tests wait more than they compute;
+# tests/conftest.py says which tests stay together in one.
+ALL_TESTS = --numprocesses=2 --dist=loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
 COVERAGE_CORE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
 test: $(VENV)/.ready ## Run all tests (TEST_OPTIONS="-k name"), and measure which lines they run
-	@COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/python -m pytest $(or $(strip $(TEST_OPTIONS)),--cov --cov-report=term:skip-covered)
+	@COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/python -m pytest $(or $(strip $(TEST_OPTIONS)),$(ALL_TESTS))
 
 test-fast: $(VENV)/.ready ## Run the unit tests on every core: less than two minutes on two cores (TEST_OPTIONS="-k name")
 	@$(BIN)/python -m pytest tests/unit --numprocesses auto --dist worksteal --quiet $(TEST_OPTIONS)
@@ -89,7 +91,7 @@ $(AUDIT)/.ready: requirements/audit.txt
 audit: $(VENV)/.ready $(AUDIT)/.ready ## Check the template, with every pair of its parameters, for unsafe settings and all files for secrets; each finding needs an explanation
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m audit $(AUDIT)/bin
 
-docs-tables: $(VENV)/.ready ## Put what lambda-torch cost prints today into docs/cost.md
+docs-tables: $(VENV)/.ready ## Put what lambda-torch cost prints today into docs/cost.md and docs/watching.md
 	@PYTHONPATH=tests:tools:src $(BIN)/python -m unit.tuning.documented_tables
 
 # In an environment of its own, with npm packages beside it: half a gigabyte that only tests/infrastructure needs.
@@ -153,10 +155,10 @@ bench-coldstart: $(VENV)/.ready ## Measure the time to the first answer, and tha
 	@$(BIN)/python -m benchmarks.coldstart
 
 images: $(VENV)/.ready ## Make stand-ins for AWS's images if they cannot be pulled (Debian; needs Docker and mmdebstrap)
-	@PYTHONPATH=tests:tools:src $(BIN)/python -m container.images.build
+	@PYTHONPATH=tests:tools:src:layers/torch $(BIN)/python -m container.images.build
 
 images-remove: $(VENV)/.ready ## Remove these stand-ins and what SAM built on them
-	@PYTHONPATH=tests:tools:src $(BIN)/python -m container.images.build --remove
+	@PYTHONPATH=tests:tools:src:layers/torch $(BIN)/python -m container.images.build --remove
 
 bench-releases: $(VENV)/.ready ## Measure swaps under load, the download of 1 GB, and the check for a new release; results in build/bench/releases.json
 	@$(BIN)/python -m benchmarks.releases

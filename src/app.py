@@ -39,7 +39,7 @@ from serving.telemetry.log import Log
 from serving.telemetry.request_log import RequestLog
 
 settings = Settings.from_environment()
-log, metrics = Log(settings.log_level), Metrics(settings.function_name)
+log, metrics = Log(settings.log_level), Metrics(settings.function_name, settings.metrics)
 reader = ChannelReader(lambda: open_store(settings), settings.channel, allow_programs=settings.allow_programs)
 with start.recording():
     # The release is on its way while torch is imported.

@@ -130,6 +130,9 @@ class Settings(BaseModel):
     log_seconds: Annotated[float, Field(alias="LOG_SECONDS", ge=0, allow_inf_nan=False)] = 0.0
     """The least seconds between two log lines of requests that went well. 0 writes the line of every request."""
 
+    metrics: Annotated[Literal["full", "alarms"], Field(alias="METRICS")] = "full"
+    """Which metrics CloudWatch makes of the lines: all, or those that alarms look at. It charges for each."""
+
     slow_ms: Annotated[float, Field(alias="SLOW_MILLISECONDS", gt=0)] = 5000.0
     """A request that takes longer always has its line in the log, in milliseconds."""
 

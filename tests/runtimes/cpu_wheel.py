@@ -9,9 +9,11 @@ With `--base`, a CPU wheel of the same version for any Python, everything comes 
 Python: `torch/_C.*.so` and `torch/lib/libtorch_python.so`. They come from PyPI's wheel. Without `--base` everything comes from
 PyPI's wheel but the CUDA libraries.
 
-The libraries of a CUDA wheel miss symbols of the CUDA libraries. A stub library, made here from a list of these symbols, defines
-them: a function returns 0, a variable is zero, a `type_info` has its name, since pybind11 reads names while it registers classes.
-So `torch.cuda.device_count()` is 0.
+The libraries of a CUDA wheel miss symbols of the CUDA libraries. A stub library (`runtimes.stub`), made from a list of these
+symbols, defines them. So `torch.cuda.device_count()` is 0.
+
+A wheel for other processors (`--machine aarch64`) is made in the same way. It needs their compiler (Debian:
+gcc-aarch64-linux-gnu).
 
 Three differences from a real CPU wheel remain. `torch._C` carries the CUDA bindings. Its libraries went through patchelf. The
 hash of the wheel is another.
@@ -23,6 +25,7 @@ import csv
 import hashlib
 import io
 import os
+import platform
 import re
 import shutil
 import stat
@@ -30,28 +33,20 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
+from runtimes import stub
 
-STUB = "libtorch_stub.so"
-PLATFORM = "manylinux_2_28_x86_64"
+PLATFORM = "manylinux_2_28"
 # The only files of a torch wheel that depend on the Python.
 OF_PYTHON = re.compile(r"torch/_C\.[^/]*\.so|torch/lib/libtorch_python\.so")
 CUDA_LIBRARY = re.compile(r"torch/lib/lib(torch_cuda|c10_cuda|caffe2_nvrtc|torch_nvshmem)[^/]*\.so")
+# libnvpl_*.so are BLAS and LAPACK for the CPU.
 CUDA_NEEDED = re.compile(
-    r"lib(torch_cuda|torch_nvshmem|c10_cuda|caffe2_nvrtc|cudart|cudnn|cufile|nccl|cupti|nvrtc|nv|cublas|cu[a-z]+)[^/]*\.so"
+    r"lib(torch_cuda|torch_nvshmem|c10_cuda|caffe2_nvrtc|cudart|cudnn|cufile|nccl|cupti|nvrtc|nv(?!pl)|cublas|cu[a-z]+)[^/]*\.so"
 )
 CUDA_REQUIREMENT = re.compile(r"Requires-Dist: (nvidia-|cuda-|triton)[^\n]*\n")
-# Functions whose result is written through while the libraries are loaded: a null pointer would crash.
-RETURNS_REFERENCE = {"_ZN4c10d15get_gil_checkerEv"}
-VARIABLES = {"_ZN3c104cuda20CUDACachingAllocator9allocatorE"}
-SYSTEM_LIBRARIES = ("libstdc++.so.6", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "librt.so.1", "libdl.so.2")
-SYSTEM_FOLDERS = (Path("/usr/lib/x86_64-linux-gnu"), Path("/lib64"), Path("/usr/lib64"))
-LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 WHEEL_DATE = (2026, 1, 1, 0, 0, 0)
 
 
@@ -59,125 +54,38 @@ class WheelError(Exception):
     """The wheel cannot be made; the message says why and what to do."""
 
 
-class Symbol(NamedTuple):
-    """A dynamic symbol: its ELF name, its type (`STT_FUNC`), whether the library defines it, and whether it needs it."""
-
-    name: str
-    kind: str
-    is_defined: bool
-    is_required: bool
+def file_name(version: str, python: str, machine: str) -> str:
+    """What PyPI calls its wheel of torch for a Python and a machine; `version` may have a local part."""
+    tag = f"cp{python.replace('.', '')}"
+    return f"torch-{version}-{tag}-{tag}-{PLATFORM}_{machine}.whl"
 
 
-def symbols_of(library: Path) -> Iterator[Symbol]:
-    """The dynamic symbols of a library."""
-    with library.open("rb") as file:
-        section = ELFFile(file).get_section_by_name(".dynsym")
-        assert isinstance(section, SymbolTableSection), library  # a shared library without dynamic symbols is of no use
-        for entry in section.iter_symbols():
-            bind = entry["st_info"]["bind"]
-            is_defined = entry["st_shndx"] != "SHN_UNDEF"
-            yield Symbol(entry.name, entry["st_info"]["type"], is_defined, not is_defined and bind == "STB_GLOBAL")
-
-
-def missing_symbols(libraries: Iterable[Path], beside: Iterable[Path]) -> tuple[dict[str, str], set[str]]:
-    """What the libraries need and nobody defines (name to kind), and all names that somebody defines.
-
-    Args:
-        libraries: torch's own.
-        beside: other libraries in the wheel, such as libgomp. A stub of `omp_*` would win over libgomp, so they count as defined.
-    """
-    system = [LOADER, *(folder / name for name in SYSTEM_LIBRARIES for folder in SYSTEM_FOLDERS)]
-    needed: dict[str, str] = {}
-    defined: set[str] = set()
-    for library in libraries:
-        for symbol in symbols_of(library):
-            if symbol.is_defined:
-                defined.add(symbol.name)
-            elif symbol.is_required and not re.match("_?Py", symbol.name):
-                needed[symbol.name] = symbol.kind
-    for library in (*beside, *(path for path in system if path.exists())):
-        defined.update(symbol.name for symbol in symbols_of(library) if symbol.is_defined)
-    return {name: kind for name, kind in needed.items() if name not in defined}, defined
-
-
-def stub_source(missing: dict[str, str], defined: set[str]) -> str:
-    """Assembly of a library that defines the missing symbols."""
-    lines = [
-        '.section .note.GNU-stack,"",@progbits',
-        ".bss",
-        ".balign 64",
-        "zeros: .zero 4096",
-        ".text",
-        "nothing: ret",
-    ]
-    for number, (name, kind) in enumerate(sorted(missing.items())):
-        owner = re.sub(r"^_ZN(\w+)C[12]E\w+$", r"_ZTIN\1E", name)
-        if name.startswith("_ZTI"):
-            lines += _type_info(name, f'"{name}"', f"name{number}", is_global=True)
-        elif name.startswith("_ZTV") or name in VARIABLES or kind == "STT_OBJECT":
-            lines += [".bss", ".balign 64", f'.globl "{name}"', f'.type "{name}", @object', f'"{name}": .zero 4096']
-            lines += [f'.size "{name}", 4096']
-        elif owner != name and (owner in missing or owner in defined):
-            lines += _constructor(name, owner, number)
-        else:
-            result = "lea zeros(%rip), %rax" if name in RETURNS_REFERENCE else "xor %eax, %eax"
-            lines += _function(name, [result, "xor %edx, %edx"])
-    return "\n".join(lines) + "\n"
-
-
-def _type_info(symbol: str, label: str, name: str, *, is_global: bool) -> list[str]:
-    lines = [".data", ".balign 16"]
-    if is_global:
-        lines += [f".globl {label}", f".type {label}, @object", f".size {label}, 16"]
-    lines += [f"{label}: .quad _ZTVN10__cxxabiv117__class_type_infoE+16, {name}"]
-    return [*lines, ".section .rodata", f'{name}: .asciz "{symbol[4:]}"']
-
-
-def _constructor(name: str, owner: str, number: int) -> list[str]:
-    """A constructor of a class with virtual functions: pybind11 asks a default argument for its type."""
-    # The type_info is one of its own, equal by its name: the stub is loaded before all others.
-    lines = _type_info(owner, f"type{number}", f"name{number}", is_global=False)
-    lines += ['.section .data.rel.ro,"aw"', ".balign 16", f"vtable{number}: .quad 0, type{number}"]
-    lines += [".rept 32", ".quad nothing", ".endr"]
-    return lines + _function(name, [f"lea vtable{number}+16(%rip), %rax", "mov %rax, (%rdi)"])
-
-
-def _function(name: str, body: list[str]) -> list[str]:
-    head = [".text", ".balign 16", f'.globl "{name}"', f'.type "{name}", @function', f'"{name}":']
-    return [*head, *body, "ret", f'.size "{name}", . - "{name}"']
-
-
-def write_stub(output: Path, missing: dict[str, str], defined: set[str]) -> None:
-    """Assemble the stub library."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "stub.s")
-        source.write_text(stub_source(missing, defined))
-        command = ["gcc", "-shared", "-nostartfiles", f"-Wl,-soname,{STUB}", "-o", str(output), str(source), "-lstdc++"]
-        subprocess.run(command, check=True)
-
-
-def download(version: str, python: str, folder: Path) -> Path:
+def download(version: str, python: str, machine: str, folder: Path) -> Path:
     """PyPI's wheel of torch, without its requirements; the one that is in the folder already, if it is.
 
     Raises:
         WheelError: pip cannot get it.
     """
-    tag = f"cp{python.replace('.', '')}"
-    found = folder / f"torch-{version}-{tag}-{tag}-{PLATFORM}.whl"
+    found = folder / file_name(version, python, machine)
     if found.exists():
         return found
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    command += ["--python-version", python, "--implementation", "cp", "--abi", tag, "--platform", PLATFORM]
+    command += ["--python-version", python, "--implementation", "cp", "--abi", f"cp{python.replace('.', '')}"]
+    command += ["--platform", f"{PLATFORM}_{machine}"]
     # A machine's own constraints on torch are meant for its own Python.
     environment = os.environ | {"PIP_CONFIG_FILE": os.devnull}
     done = subprocess.run([*command, "--dest", str(folder), f"torch=={version}"], env=environment, check=False)
     if done.returncode or not found.exists():
-        raise WheelError(f"PyPI's torch {version} for CPython {python} cannot be had.\nNext: see pip's message above")
+        raise WheelError(
+            f"PyPI's torch {version} for CPython {python} on {machine} cannot be had.\nNext: see pip's message above"
+        )
     return found
 
 
-def make(version: str, python: str, output: Path, base: Path | None, downloads: Path) -> Path:
+def make(
+    version: str, python: str, output: Path, base: Path | None, downloads: Path, machine: str = platform.machine()
+) -> Path:
     """The wheel, made unless it is there.
 
     Args:
@@ -186,6 +94,7 @@ def make(version: str, python: str, output: Path, base: Path | None, downloads: 
         output: The folder for the wheel.
         base: A CPU wheel of the same version for any Python, or None.
         downloads: Where PyPI's wheels are kept.
+        machine: The processors, as `uname -m` says.
 
     Returns:
         The wheel's path.
@@ -193,15 +102,21 @@ def make(version: str, python: str, output: Path, base: Path | None, downloads: 
     Raises:
         WheelError: PyPI has no such wheel, the base is another version's, or a tool is missing.
     """
-    tag = f"cp{python.replace('.', '')}"
-    wheel = output / f"torch-{version}+cpu-{tag}-{tag}-{PLATFORM}.whl"
+    wheel = output / file_name(f"{version}+cpu", python, machine)
     if wheel.exists():
         return wheel
-    if base is not None and f"torch-{version}+cpu-" not in base.name:
-        raise WheelError(f"{base.name} is no CPU wheel of torch {version}.\nNext: name one, or leave --base out")
-    if shutil.which("patchelf") is None or shutil.which("gcc") is None:
-        raise WheelError("This needs patchelf and gcc.\nNext: apt-get install patchelf gcc")
-    source = download(version, python, downloads)
+    if base is not None and not (base.name.startswith(f"torch-{version}+cpu-") and base.stem.endswith(machine)):
+        raise WheelError(
+            f"{base.name} is no CPU wheel of torch {version} for {machine}.\nNext: name one, or leave --base out"
+        )
+    processor = stub.PROCESSORS.get(machine)
+    if processor is None:
+        raise WheelError(f"No wheel can be made for {machine}.\nNext: choose {' or '.join(stub.PROCESSORS)}")
+    compiler = stub.compiler_for(processor)
+    if shutil.which("patchelf") is None or compiler is None:
+        package = "gcc" if machine == platform.machine() else f"gcc-{machine}-linux-gnu"
+        raise WheelError(f"This needs patchelf and gcc for {machine}.\nNext: apt-get install patchelf {package}")
+    source = download(version, python, machine, downloads)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix="cpu-wheel-") as scratch:
         tree = Path(scratch, "tree")
@@ -211,8 +126,8 @@ def make(version: str, python: str, output: Path, base: Path | None, downloads: 
         else:
             _extract(base, tree, lambda name: not OF_PYTHON.fullmatch(name))
             _extract(source, tree, lambda name: OF_PYTHON.fullmatch(name) is not None)
-        _replace_cuda(tree)
-        _write_wheel(tree, Path(scratch, "wheel"), tag)
+        _replace_cuda(tree, processor, compiler)
+        _write_wheel(tree, Path(scratch, "wheel"), f"cp{python.replace('.', '')}")
         Path(scratch, "wheel").rename(wheel)
     return wheel
 
@@ -233,26 +148,50 @@ def _call_it_cpu(tree: Path, version: str) -> None:
     file.write_text(text.replace(f"\nVersion: {version}\n", f"\nVersion: {version}+cpu\n"))
 
 
-def _replace_cuda(tree: Path) -> None:
+def _replace_cuda(tree: Path, processor: stub.Processor, compiler: str) -> None:
     """Put the stub in the place of every CUDA library that torch's libraries need."""
     libraries = sorted((tree / "torch").rglob("*.so"))
     beside = sorted((tree / "torch").rglob("*.so.*"))
-    write_stub(tree / "torch" / "lib" / STUB, *missing_symbols(libraries, beside))
+    missing, defined = stub.missing_symbols(libraries, beside, processor)
+    stub.write(tree / "torch" / "lib" / stub.NAME, missing, defined, processor, compiler)
     # The extension module says that CUDA is there. torch 2.15 registers Python kernels for it if so.
     for file in tree.glob("torch/backends/cuda/__init__.py"):
         file.write_text(file.read_text().replace("return torch._C._has_cuda", "return torch.version.cuda is not None"))
     for library in libraries:
-        listed = subprocess.run(["patchelf", "--print-needed", library], capture_output=True, text=True, check=True)
         # "replace" also renames what symbol versions name: the loader asserts that each such library is a needed one.
         options = [
             part
-            for name in listed.stdout.split()
+            for name in _needed_by(library)
             if CUDA_NEEDED.match(name)
-            for part in ("--replace-needed", name, STUB)
+            for part in ("--replace-needed", name, stub.NAME)
         ]
         if options:
             path = "$ORIGIN:$ORIGIN/lib" if library.name.startswith("_C.") else "$ORIGIN"
             subprocess.run(["patchelf", *options, "--set-rpath", path, library], check=True)
+    drop_unneeded(tree / "torch")
+
+
+def drop_unneeded(folder: Path) -> list[str]:
+    """Delete the system libraries that no library in the folder needs now: those that only the CUDA libraries used.
+
+    Returns:
+        Their names. A system library has a version after `.so` in its name (`libgfortran.so.5`); torch's own have none.
+    """
+    dropped: list[str] = []
+    while True:
+        needed = {name for path in folder.rglob("*.so*") for name in _needed_by(path)}
+        unneeded = [path for path in sorted(folder.rglob("*.so.*")) if path.name not in needed]
+        if not unneeded:
+            return dropped
+        for path in unneeded:
+            path.unlink()
+        dropped += [path.name for path in unneeded]
+
+
+def _needed_by(library: Path) -> list[str]:
+    return subprocess.run(
+        ["patchelf", "--print-needed", library], capture_output=True, text=True, check=True
+    ).stdout.split()
 
 
 def _write_wheel(tree: Path, output: Path, tag: str) -> None:
@@ -285,13 +224,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("version", help="torch's version, for example 2.13.0")
     parser.add_argument("python", help="the Python's version, for example 3.13")
-    parser.add_argument("--base", type=Path, help="a CPU wheel of the same version for any Python")
+    parser.add_argument("--machine", default=platform.machine(), choices=sorted(stub.PROCESSORS), help="the processors")
+    parser.add_argument("--base", type=Path, help="a CPU wheel of the same version and machine for any Python")
     parser.add_argument("--output", type=Path, required=True, help="folder for the wheel")
     parser.add_argument("--downloads", type=Path, help="folder for PyPI's wheels (default: below the output)")
     arguments = parser.parse_args(argv)
     downloads = arguments.downloads or arguments.output / "downloads"
     try:
-        wheel = make(arguments.version, arguments.python, arguments.output, arguments.base, downloads)
+        wheel = make(
+            arguments.version, arguments.python, arguments.output, arguments.base, downloads, arguments.machine
+        )
     except WheelError as error:
         sys.stderr.write(f"{error}\n")
         return 1

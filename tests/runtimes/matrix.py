@@ -28,6 +28,7 @@ from filelock import FileLock
 
 from builder.stage import policy
 from lambda_torch.project import BUILD, ROOT
+from layer_kit.page_tables import PageError, put_rows, rule_of
 from runtimes import cpu_wheel
 
 PYTHONS = ("3.12", "3.13", "3.14")
@@ -47,7 +48,6 @@ HAMMER_RUNS = "20"
 FOLDER = BUILD / "runtimes"
 PAGE = ROOT / "docs" / "testing.md"
 HEAD = "| torch | Python | machine | date | unzipped | build | verified | tests |"
-RULE = "|" + "---|" * 8
 REQUIREMENTS = ROOT / "layers" / "torch" / "requirements.txt"
 BUILDER_REQUIREMENTS = ROOT / "layers" / "torch" / "builder" / "requirements.txt"
 
@@ -132,15 +132,7 @@ def environment_of(cell: Cell, *, with_tests: bool) -> tuple[Path, dict[str, str
         CellError: pip fails; the message is its own.
     """
     requirements = requirements_of(cell)
-    # A machine's own constraints on torch are meant for its own Python.
-    variables = {**os.environ, "PIP_CONSTRAINT": os.devnull}
-    if not _torch_can_be_had(cell, requirements, variables):
-        wheels = FOLDER / "wheels"
-        try:
-            cpu_wheel.make(cell.torch, cell.python, wheels, _base_wheel(cell.torch), wheels / "downloads")
-        except cpu_wheel.WheelError as error:
-            raise MissingError(str(error)) from error
-        variables["PIP_FIND_LINKS"] = f"{wheels} {variables.get('PIP_FIND_LINKS', '')}".strip()
+    variables = pip_variables(cell, requirements)
     files = [ROOT / "requirements" / "dev.txt", requirements] if with_tests else [BUILDER_REQUIREMENTS]
     folder = cell.folder / ("venv" if with_tests else "venv-builder")
     ready, python = folder / ".ready", folder / "bin" / "python"
@@ -160,6 +152,24 @@ def environment_of(cell: Cell, *, with_tests: bool) -> tuple[Path, dict[str, str
     return python, variables
 
 
+def pip_variables(cell: Cell, requirements: Path) -> dict[str, str]:
+    """The environment variables by which pip finds a CPU wheel of torch for the cell's Python. It is made if there is none.
+
+    Raises:
+        MissingError: it can neither be found nor made.
+    """
+    # A machine's own constraints on torch are meant for its own Python.
+    variables = {**os.environ, "PIP_CONSTRAINT": os.devnull}
+    if not _torch_can_be_had(cell, requirements, variables):
+        wheels = FOLDER / "wheels"
+        try:
+            cpu_wheel.make(cell.torch, cell.python, wheels, _base_wheel(cell.torch), wheels / "downloads")
+        except cpu_wheel.WheelError as error:
+            raise MissingError(str(error)) from error
+        variables["PIP_FIND_LINKS"] = f"{wheels} {variables.get('PIP_FIND_LINKS', '')}".strip()
+    return variables
+
+
 def _torch_can_be_had(cell: Cell, requirements: Path, variables: Mapping[str, str]) -> bool:
     """Whether pip finds a real CPU wheel for the cell's Python, by its own configuration."""
     line = next(line for line in requirements.read_text().splitlines() if line.startswith("torch=="))
@@ -172,7 +182,7 @@ def _torch_can_be_had(cell: Cell, requirements: Path, variables: Mapping[str, st
 def _base_wheel(version: str) -> Path | None:
     """A CPU wheel of that torch for the Python that runs this, if pip has one."""
     folder = FOLDER / "wheels" / "base"
-    name = f"torch-{version}+cpu-*.whl"
+    name = f"torch-{version}+cpu-*_{platform.machine()}.whl"
     if not list(folder.glob(name)):
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
         subprocess.run([*command, "--dest", folder, f"torch=={version}+cpu"], capture_output=True, check=False)
@@ -280,7 +290,7 @@ def run(cell: Cell, *, with_tests: bool, budget: int, last_build: bool = False) 
 def table(cells: Sequence[Cell]) -> Iterator[str]:
     """The cells as Markdown, in order of their versions."""
     yield HEAD
-    yield RULE
+    yield rule_of(HEAD)
     yield from _in_order(map(_row, cells))
 
 
@@ -309,15 +319,14 @@ def document(cells: Sequence[Cell], page: Path = PAGE) -> None:
     """
     if not cells:
         raise CellError("no cell was run on this machine. Next: make test-matrix")
-    lines = page.read_text(encoding="utf-8").splitlines()
-    if lines.count(HEAD) != 1:
-        raise CellError(f"{page} has no table that begins with {HEAD}")
-    start = lines.index(HEAD)
-    end = next((number for number in range(start, len(lines)) if not lines[number].startswith("|")), len(lines))
-    rows = {_versions(row): row for row in [*lines[start + 2 : end], *map(_row, cells)]}
-    page.write_text(
-        "\n".join([*lines[:start], HEAD, RULE, *_in_order(rows.values()), *lines[end:]]) + "\n", encoding="utf-8"
-    )
+
+    def with_ours(old: list[str]) -> list[str]:
+        return _in_order({_versions(row): row for row in [*old, *map(_row, cells)]}.values())
+
+    try:
+        put_rows(page, HEAD, with_ours)
+    except PageError as error:
+        raise CellError(str(error)) from error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -338,7 +347,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--document", action="store_true", help="write the last results into docs/testing.md, and run nothing"
     )
+    parser.add_argument(
+        "--find-links",
+        action="store_true",
+        help="only have the wheels of torch, and print the folders in which pip finds them: a value for PIP_FIND_LINKS",
+    )
     arguments = parser.parse_args(argv)
+    cells = [Cell(torch, python) for torch in arguments.torch or TORCHES for python in arguments.python or PYTHONS]
+    if arguments.find_links:
+        return print_find_links(cells)
     results = FOLDER / "matrix.json"
     known = _known(results)
     if arguments.document:
@@ -349,18 +366,30 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         return 0
     problems = 0
-    for torch in arguments.torch or TORCHES:
-        for python in arguments.python or PYTHONS:
-            cell = Cell(torch, python)
-            sys.stdout.write(f"torch {torch} on CPython {python}: in {cell.folder}\n")
-            sys.stdout.flush()
-            options = {"with_tests": not arguments.build_only, "last_build": arguments.last_build}
-            could_be_run = run(cell, budget=arguments.budget, **options)
-            problems += cell.problem is not None and (could_be_run or not arguments.skip_missing)
-            sys.stdout.write(f"  {'' if could_be_run else 'NOT RUN: '}{cell.problem or cell.tests or cell.verified}\n")
-            known = _keep(results, cell)
+    for cell in cells:
+        sys.stdout.write(f"torch {cell.torch} on CPython {cell.python}: in {cell.folder}\n")
+        sys.stdout.flush()
+        options = {"with_tests": not arguments.build_only, "last_build": arguments.last_build}
+        could_be_run = run(cell, budget=arguments.budget, **options)
+        problems += cell.problem is not None and (could_be_run or not arguments.skip_missing)
+        sys.stdout.write(f"  {'' if could_be_run else 'NOT RUN: '}{cell.problem or cell.tests or cell.verified}\n")
+        known = _keep(results, cell)
     sys.stdout.write("\n".join(table(list(known.values()))) + "\n")
     return 1 if problems else 0
+
+
+def print_find_links(cells: Iterable[Cell]) -> int:
+    """Print one line for PIP_FIND_LINKS; 1 if a wheel cannot be had, or its Python is not here."""
+    links = os.environ.get("PIP_FIND_LINKS", "").split()
+    for cell in cells:
+        try:
+            interpreter(cell.python)
+            links += pip_variables(cell, requirements_of(cell)).get("PIP_FIND_LINKS", "").split()
+        except MissingError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+    sys.stdout.write(f"{' '.join(dict.fromkeys(links))}\n")
+    return 0
 
 
 def _known(results: Path) -> dict[tuple[str, str], Cell]:

@@ -18,6 +18,7 @@ KMS_KEY = f"arn:aws:kms:{REGION_AND_ACCOUNT}:key/0a1b2c3d-1111-2222-3333-4444555
 BOUNDARY = "arn:aws:iam::123456789012:policy/teams/boundary"
 USER_POOL = f"arn:aws:cognito-idp:{REGION_AND_ACCOUNT}:userpool/us-east-1_AbCdEf123"
 ISSUER = "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_AbCdEf123"
+WRITER = "arn:aws:iam::210987654321:role/teams/promoter"
 SIGNER = f"ed25519:{'A' * 43}="
 
 # Values of parameters of free text, and more values than the template's limits. Lists of values are in the template.
@@ -38,11 +39,14 @@ TEXTS = {
     "HostedZoneId": ("Z0123456789ABC",),
     "SubnetIds": ("subnet-0123456789abcdef0", "subnet-0123456789abcdef0, subnet-01234567"),
     "SecurityGroupIds": ("sg-0123456789abcdef0",),
+    "VpcId": ("vpc-0123456789abcdef0",),
+    "RouteTableIds": ("rtb-0123456789abcdef0", "rtb-0123456789abcdef0 , rtb-01234567"),
     "KmsKeyArn": (KMS_KEY,),
     "PermissionsBoundaryArn": (BOUNDARY,),
     "RolePath": ("/teams/models/",),
     "AlarmEmail": ("team@example.com",),
     "ReleaseSigner": (SIGNER,),
+    "ReleaseWriters": (WRITER, f"{WRITER}, {WRITER}-of-others"),
 }
 
 
@@ -54,9 +58,14 @@ FOLLOWS = {
     "VpcEndpointIds": ("ApiType", "private"),
     "CertificateArn": ("DomainName", None),
     "SecurityGroupIds": ("SubnetIds", None),
+    "VpcId": ("RouteTableIds", None),
 }
 # The same, but they may also keep their defaults.
-MAY_FOLLOW = {"BasePath": ("DomainName", None), "HostedZoneId": ("DomainName", None)}
+MAY_FOLLOW = {
+    "BasePath": ("DomainName", None),
+    "HostedZoneId": ("DomainName", None),
+    "RouteTableIds": ("SubnetIds", None),
+}
 
 
 @functools.cache
@@ -117,9 +126,11 @@ def _refused(known: Iterable[tuple[str, str]]) -> bool:
 
 def _completed(number: int, row: dict[str, str]) -> dict[str, str]:
     """The row with what its values ask for; of several values the one whose turn it is."""
-    followed = {}
-    for name, (asks, wanted) in (FOLLOWS | MAY_FOLLOW).items():
+    known = dict(row)
+    # VpcId follows a parameter that may follow another one.
+    for name, (asks, wanted) in (MAY_FOLLOW | FOLLOWS).items():
         chosen = TEXTS[name] if name in FOLLOWS else ("", *TEXTS[name])
-        if row[asks] != values()[asks][0] if wanted is None else row[asks] == wanted:
-            followed[name] = chosen[number % len(chosen)]
-    return row | followed
+        value = known.get(asks, "")
+        if value != values().get(asks, ("",))[0] if wanted is None else value == wanted:
+            known[name] = chosen[number % len(chosen)]
+    return known

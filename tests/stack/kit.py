@@ -4,7 +4,6 @@ import copy
 import fnmatch
 import functools
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
 from lambda_torch.project import ROOT
+from lambda_torch.stacks.evaluating import Resolver
 
 PSEUDO = {
     "AWS::StackName": "models",
@@ -38,7 +38,6 @@ ARNS = {
     "AWS::Events::Rule": f"arn:aws:events:{REGION_AND_ACCOUNT}:rule/{{name}}",
 }
 REFERRED_BY_ARN = ("AWS::Lambda::Version", "AWS::Lambda::Alias", "AWS::StepFunctions::StateMachine", "AWS::SNS::Topic")
-_NOTHING = object()
 
 
 def template() -> dict[str, Any]:
@@ -86,12 +85,13 @@ def refusals(choices: dict[str, str], *, whole: bool = True) -> list[str]:
             parameters are all known.
     """
     known = {**_defaults(), **choices} if whole else choices
+    rules = Resolver({}, known)
     return [
         assertion["AssertDescription"]
         for condition, asked, assertions in _rules()
-        if asked <= known.keys() and evaluate(condition, known)
+        if asked <= known.keys() and rules.is_true(condition)
         for names, assertion in assertions
-        if names <= known.keys() and not evaluate(assertion["Assert"], known)
+        if names <= known.keys() and not rules.is_true(assertion["Assert"])
     ]
 
 
@@ -122,18 +122,7 @@ def _names(expression: Any) -> set[str]:
     return set().union(*map(_names, expression)) if isinstance(expression, list) else set()
 
 
-def evaluate(expression: Any, parameters: dict[str, str]) -> bool:
-    """What a rule's function gives for these parameters."""
-    ((function, value),) = expression.items()
-    if function in ("Fn::And", "Fn::Or"):
-        return (all if function == "Fn::And" else any)(evaluate(each, parameters) for each in value)
-    if function == "Fn::Not":
-        return not evaluate(value[0], parameters)
-    first, second = (parameters[each["Ref"]] if isinstance(each, dict) else each for each in value)
-    return str(second) in first if function == "Fn::Contains" else str(first) == str(second)
-
-
-class Stack:
+class Stack(Resolver):
     """A deployed stack's resources, with everything resolved. Keyword arguments are the stack's parameters.
 
     Attributes:
@@ -144,19 +133,14 @@ class Stack:
     def __init__(self, **choices: str) -> None:
         assert not refusals(choices), refusals(choices)
         document = transformed(**choices)
-        self._parameters = {name: str(value) for name, value in _parameters(document, choices).items()}
-        self._mappings: dict[str, Any] = document.get("Mappings", {})
-        self._conditions: dict[str, Any] = document.get("Conditions", {})
+        super().__init__(document, {name: str(value) for name, value in _parameters(document, choices).items()})
         self._types = {name: resource["Type"] for name, resource in document["Resources"].items()}
         self.resources: dict[str, Any] = {
-            name: {key: self._resolve(value) for key, value in resource.items() if key != "Condition"}
-            for name, resource in document["Resources"].items()
-            if self._holds(resource.get("Condition"))
+            name: {key: value for key, value in resource.items() if key != "Condition"}
+            for name, resource in self.existing(document["Resources"]).items()
         }
         self.outputs: dict[str, Any] = {
-            name: self._resolve(output["Value"])
-            for name, output in document["Outputs"].items()
-            if self._holds(output.get("Condition"))
+            name: output["Value"] for name, output in self.existing(document["Outputs"]).items()
         }
 
     def of_type(self, kind: str) -> dict[str, Any]:
@@ -185,84 +169,18 @@ class Stack:
                 return True
         return False
 
-    def _holds(self, condition: str | None) -> bool:
-        return condition is None or bool(self._evaluate(self._conditions[condition]))
-
-    def _evaluate(self, expression: Any) -> bool:
-        ((function, value),) = expression.items()
-        if function == "Condition":
-            return self._holds(value)
-        if function == "Fn::Equals":
-            one, other = (str(self._resolve(each)) for each in value)
-            return one == other
-        if function == "Fn::Contains":
-            return str(self._resolve(value[1])) in value[0]
-        if function == "Fn::Not":
-            return not self._evaluate(value[0])
-        if function in ("Fn::And", "Fn::Or"):
-            return (all if function == "Fn::And" else any)(self._evaluate(each) for each in value)
-        raise AssertionError(function)
-
-    def _resolve(self, value: Any) -> Any:
-        if isinstance(value, list):
-            return [each for item in value if (each := self._resolve(item)) is not _NOTHING]
-        if not isinstance(value, dict):
-            return value
-        if len(value) == 1:
-            ((function, argument),) = value.items()
-            if function == "Ref":
-                return self._refer(argument)
-            if function == "Fn::GetAtt":
-                return self._attribute(*(argument if isinstance(argument, list) else argument.split(".", 1)))
-            if function == "Fn::Sub":
-                return self._substitute(argument)
-            if function == "Fn::Split":
-                separator, text = argument
-                return str(self._resolve(text)).split(separator)
-            if function == "Fn::Join":
-                separator, items = argument
-                return separator.join(map(str, self._resolve(items)))
-            if function == "Fn::Select":
-                position, choices = argument
-                return self._resolve(choices)[int(position)]
-            if function == "Fn::FindInMap":
-                table, row, column = (self._resolve(each) for each in argument)
-                return self._mappings[table][row][column]
-            if function == "Fn::If":
-                condition, yes, no = argument
-                return self._resolve(yes if self._holds(condition) else no)
-            assert not function.startswith("Fn::"), function
-        return {key: found for key, each in value.items() if (found := self._resolve(each)) is not _NOTHING}
-
-    def _refer(self, name: str) -> Any:
-        if name == "AWS::NoValue":
-            return _NOTHING
+    def refer(self, name: str) -> Any:
+        """What AWS gives: a pseudo parameter, an ARN, or the logical id in the place of a name."""
         if name in PSEUDO:
             return PSEUDO[name]
-        if name in self._parameters:
-            return self._parameters[name]
-        kind = self._types[name]
-        return self._arn(name) if kind in REFERRED_BY_ARN else name
+        return self._arn(name) if self._types[name] in REFERRED_BY_ARN else name
 
-    def _attribute(self, name: str, attribute: str) -> str:
+    def attribute(self, name: str, attribute: str) -> str:
+        """The ARN; of other attributes a text with their name."""
         return self._arn(name) if attribute == "Arn" else f"{name}.{attribute}"
 
     def _arn(self, name: str) -> str:
         return ARNS[self._types[name]].format(name=name)
-
-    def _substitute(self, argument: Any) -> str:
-        text, values = argument if isinstance(argument, list) else (argument, {})
-        values = {name: self._resolve(value) for name, value in values.items()}
-
-        def found(match: re.Match[str]) -> str:
-            name = match[1]
-            if name.startswith("!"):
-                return f"${{{name[1:]}}}"
-            if name in values:
-                return str(values[name])
-            return str(self._attribute(*name.split(".", 1)) if "." in name else self._refer(name))
-
-        return re.sub(r"\$\{([^}]+)\}", found, text)
 
 
 def _matches(patterns: str | list[str], text: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
@@ -10,11 +11,16 @@ from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 from lambda_torch.project import ROOT
 from serving.http.events import to_http
 from serving.settings import Settings
-from stack.combinations import BOUNDARY, KMS_KEY, combinations
+from stack.combinations import BOUNDARY, KMS_KEY, WRITER, combinations
 from stack.kit import Stack, template, transformed
 
 NETWORK = {"SubnetIds": "subnet-0123456789abcdef0 , subnet-01234567", "SecurityGroupIds": "sg-01234567"}
 ROLES = ("PredictRole", "BulkRole", "DroppedFileRole", "DeployCheckRole", "DeployRole")
+
+
+def as_list(value: str | list[str]) -> list[str]:
+    """One text, or several."""
+    return [value] if isinstance(value, str) else value
 
 
 def added(role: str, **choices: str) -> list[dict[str, Any]]:
@@ -37,6 +43,61 @@ def test_the_function_can_be_in_a_vpc() -> None:
     assert {"ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface"} <= set(connect["Action"])
     assert not [resource for resource in connect["Resource"] if resource == "*"]
     assert all(action.startswith("ec2:Describe") for action in look["Action"])
+
+
+def test_a_vpc_can_get_its_way_to_the_bucket() -> None:
+    """With route tables there is a gateway endpoint for S3; only the function's calls to the stack's bucket pass it."""
+    assert "BucketEndpoint" not in Stack(**NETWORK).resources
+    ways = {"VpcId": "vpc-0123456789abcdef0", "RouteTableIds": "rtb-0123456789abcdef0 , rtb-01234567"}
+    stack = Stack(**NETWORK, **ways)
+    endpoint = stack.properties("BucketEndpoint")
+    assert (endpoint["VpcEndpointType"], endpoint["ServiceName"]) == ("Gateway", "com.amazonaws.us-east-1.s3")
+    assert endpoint["VpcId"] == "vpc-0123456789abcdef0"
+    assert endpoint["RouteTableIds"] == ["rtb-0123456789abcdef0", "rtb-01234567"]
+    (through,) = endpoint["PolicyDocument"]["Statement"]
+    assert set(through["Resource"]) == {"arn:aws:s3:::ModelBucket", "arn:aws:s3:::ModelBucket/*"}
+    asked = [action for each in stack.statements("PredictRole") for action in as_list(each["Action"])]
+    assert set(through["Action"]) == {action for action in asked if action.startswith("s3:")}
+
+
+def writers_may(action: str, resource: str) -> bool:
+    """Whether the bucket's policy lets a writer do this, by its statements that allow."""
+    policy = Stack(ReleaseWriters=WRITER).properties("ModelBucketPolicy")["PolicyDocument"]
+    allowing = [each for each in policy["Statement"] if each["Effect"] == "Allow"]
+    assert [each["Principal"] for each in allowing] == [{"AWS": [WRITER]}] * len(allowing)
+    return any(
+        action in as_list(each["Action"]) and any(fnmatch(resource, pattern) for pattern in as_list(each["Resource"]))
+        for each in allowing
+    )
+
+
+def test_writers_may_write_releases_and_delete_nothing() -> None:
+    """Roles of other accounts add releases and move channels. They delete nothing, see no request or result, and write none."""
+    bucket = "arn:aws:s3:::ModelBucket"
+    assert writers_may("s3:ListBucket", bucket)
+    for name in ("releases/1/weights.safetensors", "channels/live.json"):
+        assert writers_may("s3:GetObject", f"{bucket}/{name}")
+        assert writers_may("s3:PutObject", f"{bucket}/{name}")
+        assert not writers_may("s3:DeleteObject", f"{bucket}/{name}")
+        assert not writers_may("s3:DeleteObjectVersion", f"{bucket}/{name}")
+    for name in ("results/1.json", "inbox/input.jsonl", "uploads/1"):
+        assert not writers_may("s3:GetObject", f"{bucket}/{name}")
+        assert not writers_may("s3:PutObject", f"{bucket}/{name}")
+    assert writers_may("s3:GetObject", f"{bucket}/regions.json")
+    assert not writers_may("s3:PutObject", f"{bucket}/regions.json")
+
+
+def test_writers_replace_no_manifest() -> None:
+    """A manifest is written under the condition that there is none, or not at all; several writers may be named."""
+    policy = Stack(ReleaseWriters=f"{WRITER} , {WRITER}-2").properties("ModelBucketPolicy")["PolicyDocument"]
+    (denied,) = [each for each in policy["Statement"] if each["Sid"] == "WritersReplaceNoManifest"]
+    assert denied["Principal"] == {"AWS": [WRITER, f"{WRITER}-2"]}
+    assert (denied["Effect"], denied["Action"]) == ("Deny", "s3:PutObject")
+    assert denied["Resource"] == "arn:aws:s3:::ModelBucket/releases/*/manifest.json"
+    assert denied["Condition"] == {"Null": {"s3:if-none-match": "true"}}
+    assert [each["Sid"] for each in Stack().properties("ModelBucketPolicy")["PolicyDocument"]["Statement"]] == [
+        "TlsOnly"
+    ]
 
 
 def test_one_key_encrypts_all_that_holds_content() -> None:
@@ -193,6 +254,18 @@ GOOD_AND_BAD = {
     "HostedZoneId": (["", "Z0123456789ABC"], ["/hostedzone/Z01", "z01", "A01"]),
     "SubnetIds": (["", "subnet-01234567,subnet-0123456789abcdef0"], ["sg-01234567", "subnet-xyz", "subnet-01234567;"]),
     "SecurityGroupIds": (["", "sg-01234567"], ["subnet-01234567", "default"]),
+    "VpcId": (["", "vpc-0123456789abcdef0"], ["vpce-01234567", "vpc-0123", "vpc-01234567,vpc-01234567"]),
+    "RouteTableIds": (["", "rtb-01234567 , rtb-0123456789abcdef0"], ["rtb-xyz", "rtb-01234567;", "vpc-01234567"]),
+    "ReleaseWriters": (
+        ["", WRITER, f"{WRITER}, arn:aws-cn:iam::123456789012:role/a.b"],
+        [
+            "123456789012",
+            "arn:aws:iam::123456789012:root",
+            "*",
+            "arn:aws:iam::123456789012:user/a",
+            f"{WRITER} {WRITER}",
+        ],
+    ),
     "KmsKeyArn": (
         ["", "arn:aws:kms:eu-central-1:123456789012:key/mrk-0a1b"],
         ["alias/mine", "arn:aws:kms:eu-central-1:123456789012:alias/mine", "0a1b"],

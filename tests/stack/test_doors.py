@@ -165,6 +165,9 @@ def test_a_domain_leads_to_the_stage(kind: str, api: str) -> None:
         ({"BasePath": "names"}, "say nothing without DomainName"),
         ({"SubnetIds": "subnet-01234567"}, "SubnetIds and SecurityGroupIds need each other"),
         ({"SecurityGroupIds": "sg-01234567"}, "SubnetIds and SecurityGroupIds need each other"),
+        ({"VpcId": "vpc-01234567"}, "VpcId and RouteTableIds need each other"),
+        ({"RouteTableIds": "rtb-01234567"}, "VpcId and RouteTableIds need each other"),
+        ({"VpcId": "vpc-01234567", "RouteTableIds": "rtb-01234567"}, "say nothing without SubnetIds"),
         (
             {"ProvisionedConcurrency": "1", "SnapStart": "PublishedVersions"},
             "ProvisionedConcurrency or SnapStart, not both",

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from serving.telemetry.emf import NAMESPACE, UNITS
+from serving.settings import Settings
+from serving.telemetry.emf import NAMESPACE, UNITS, series
 from stack.kit import Stack, template
 
 # What each alarm looks at: namespace, metric, threshold.
@@ -23,18 +24,25 @@ def dimensions(alarm: dict[str, Any]) -> dict[str, str]:
 
 # The alarms that end deploys: the metric that they compare with the invocations, and when they begin.
 SHARES = {
-    "CrashAlarm": ("AWS/Lambda", "Errors", "Sum", 2),
-    "DefectAlarm": (NAMESPACE, "Errors", "Sum", 2),
-    "LatencyAlarm": ("AWS/Lambda", "Duration", "PR(5000:)", 1),
+    "FailureAlarm": ([("AWS/Lambda", "Errors", "Sum"), (NAMESPACE, "Errors", "Sum")], 2),
+    "LatencyAlarm": ([("AWS/Lambda", "Duration", "PR(5000:)")], 1),
 }
 OF_ALIAS = {"FunctionName": "PredictFunction", "Resource": "PredictFunction:live"}
 OF_DEFECTS = {"function_name": "PredictFunction", "code": "internal_error"}
 
 
 def share(alarm: dict[str, Any], **values: float) -> float:
-    """What the expression of an alarm gives for these values of its metrics: CloudWatch's IF, for single numbers."""
+    """What the expression of an alarm gives for these values of its metrics: CloudWatch's functions, for single numbers.
+
+    A metric without a value has no data in that minute.
+    """
     expression = alarm["Metrics"][0]["Expression"]
-    return float(eval(expression, {"IF": lambda condition, yes, no: yes if condition else no, **values}))
+    functions = {
+        "IF": lambda condition, yes, no: yes if condition else no,
+        "FILL": lambda value, filler: filler if value is None else value,
+    }
+    nothing = {each["Id"]: None for each in alarm["Metrics"]}
+    return float(eval(expression, {**functions, **nothing, **values}))
 
 
 def test_each_alarm_looks_at_its_metric() -> None:
@@ -52,16 +60,17 @@ def test_each_alarm_looks_at_its_metric() -> None:
 def test_alarms_that_end_deploys_are_shares_of_the_invocations(name: str) -> None:
     """Each compares its metric with the invocations of the alias, both in the same minutes."""
     alarm = Stack().properties(name)
-    expression, counted, invocations = alarm["Metrics"]
-    assert [each.get("ReturnData", True) for each in alarm["Metrics"]] == [True, False, False]
-    assert all(each["Id"] in expression["Expression"] for each in (counted, invocations))
-    metric = counted["MetricStat"]["Metric"]
-    found = (metric["Namespace"], metric["MetricName"], counted["MetricStat"]["Stat"], alarm["Threshold"])
-    assert found == SHARES[name]
-    assert dimensions(metric) == (OF_DEFECTS if name == "DefectAlarm" else OF_ALIAS)
+    expression, *counted, invocations = alarm["Metrics"]
+    assert [each["Id"] for each in alarm["Metrics"] if each.get("ReturnData", True)] == [expression["Id"]]
+    assert all(each["Id"] in expression["Expression"] for each in (*counted, invocations))
+    metrics = [(each["MetricStat"]["Metric"], each["MetricStat"]["Stat"]) for each in counted]
+    found = [(metric["Namespace"], metric["MetricName"], statistic) for metric, statistic in metrics]
+    assert (found, alarm["Threshold"]) == SHARES[name]
+    for metric, _ in metrics:
+        assert dimensions(metric) == (OF_DEFECTS if metric["Namespace"] == NAMESPACE else OF_ALIAS)
     assert invocations["MetricStat"]["Metric"]["MetricName"] == "Invocations"
     assert dimensions(invocations["MetricStat"]["Metric"]) == OF_ALIAS
-    assert counted["MetricStat"]["Period"] == invocations["MetricStat"]["Period"] == 60
+    assert {each["MetricStat"]["Period"] for each in (*counted, invocations)} == {60}
 
 
 @pytest.mark.parametrize(
@@ -78,10 +87,10 @@ def test_alarms_that_end_deploys_are_shares_of_the_invocations(name: str) -> Non
 )
 def test_a_few_failures_do_not_end_a_deploy(failed: int, invocations: int, begins: bool) -> None:
     """A minute counts with at least five failures that are more than 2 %; a new version that fails at 10 % of them counts."""
-    for name in ("CrashAlarm", "DefectAlarm"):
-        alarm = Stack().properties(name)
-        assert (share(alarm, failed=failed, invocations=invocations) > alarm["Threshold"]) == begins
-        assert (alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (2, 3)
+    alarm = Stack().properties("FailureAlarm")
+    for values in ({"crashed": failed}, {"crashed": 0, "defects": failed}, {"crashed": 1, "defects": failed - 1}):
+        assert (share(alarm, **values, invocations=invocations) > alarm["Threshold"]) == begins
+    assert (alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +155,28 @@ def test_the_dashboard_shows_metrics_that_there_are() -> None:
     assert not re.search(r"\$\{(?!PROP)", json.dumps(body))
 
 
+def test_what_nobody_looks_at_can_be_left_out() -> None:
+    """With Watching=alarms there is no dashboard, the alarms stay, and the function writes each metric that they look at."""
+    stack = Stack(Watching="alarms", StaleReleaseDays="3")
+    assert not {"Dashboard", "DashboardUrl"} & {*stack.resources, *stack.outputs}
+    alarms = stack.of_type("AWS::CloudWatch::Alarm")
+    assert alarms.keys() == Stack(StaleReleaseDays="3").of_type("AWS::CloudWatch::Alarm").keys()
+    settings = Settings.from_environment(stack.properties("PredictFunction")["Environment"]["Variables"])
+    looked_at = {
+        (metric["MetricName"], frozenset(dimensions(metric)))
+        for alarm in alarms.values()
+        for metric in (
+            alarm,
+            *(each["MetricStat"]["Metric"] for each in alarm.get("Metrics", []) if "MetricStat" in each),
+        )
+        if metric.get("Namespace") == NAMESPACE
+    }
+    written = {(name, frozenset(group)) for name, groups in series(settings.metrics).items() for group in groups}
+    assert settings.metrics == "alarms"
+    assert written == looked_at
+    assert looked_at < {(name, frozenset(group)) for name, groups in series("full").items() for group in groups}
+
+
 def test_logs_are_kept_as_long_as_asked() -> None:
     """Every log group of the stack has the retention of the parameter."""
     groups = Stack(LogRetentionDays="7").of_type("AWS::Logs::LogGroup")
@@ -177,7 +208,7 @@ def test_a_deploy_is_checked_moves_slowly_and_rolls_back() -> None:
     assert group["AutoRollbackConfiguration"]["Enabled"] is True
     assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
     watched = {each["Name"] for each in group["AlarmConfiguration"]["Alarms"]}
-    assert watched == {"CrashAlarm", "DefectAlarm", "LatencyAlarm"}
+    assert watched == {"FailureAlarm", "LatencyAlarm"}
     policy = stack.resources["PredictFunctionAliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
     assert policy["BeforeAllowTrafficHook"] == "DeployCheckFunction"
     assert template()["Parameters"]["Deployment"]["Default"] == "Canary10Percent5Minutes"

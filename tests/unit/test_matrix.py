@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from layer_kit.page_tables import rule_of
 from runtimes import matrix
 from runtimes.matrix import Cell, CellError
 
@@ -21,10 +22,10 @@ def test_the_cells_go_into_the_table_of_the_page(tmp_path: Path) -> None:
     """The rows are in order of versions; rows of others and what is around the table stay; a second time changes nothing."""
     page = tmp_path / "page.md"
     old = [f"| 2.13.0 | 3.13 | {machine} | 2020-01-01 | 1 MB | 1 s | no | old |" for machine in ("other", MACHINE)]
-    page.write_text("\n".join(["before", "", matrix.HEAD, matrix.RULE, *old, "", "after", ""]))
+    page.write_text("\n".join(["before", "", matrix.HEAD, rule_of(matrix.HEAD), *old, "", "after", ""]))
     matrix.document(CELLS, page)
     lines = page.read_text().splitlines()
-    assert lines[:4] == ["before", "", matrix.HEAD, matrix.RULE]
+    assert lines[:4] == ["before", "", matrix.HEAD, rule_of(matrix.HEAD)]
     assert lines[-2:] == ["", "after"]
     rows = lines[4:-2]
     assert [row.split(" | ")[:2] for row in rows] == [

@@ -26,6 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from lambda_torch.project import BUILD, ROOT
+from layer_kit.page_tables import put_rows, rule_of
 from layer_kit.stock import link_stock
 from upstream.areas import AREAS, LEFT_OUT, Area
 from upstream.running import Selection, Verdicts, run_files
@@ -34,7 +35,6 @@ from upstream.sources import DEBIAN, SourceError, fetch
 FOLDER = BUILD / "upstream"
 PAGE = ROOT / "docs" / "testing.md"
 HEAD = "| area | torch, tests of | date | files | tests | passed | skipped | fail on both | unstable | differ |"
-RULE = "|" + "---|" * 10
 
 
 @dataclass
@@ -151,17 +151,12 @@ def document(results: list[AreaResult], page: Path = PAGE) -> None:
     """Put the results into the table of the page.
 
     Raises:
-        SystemExit: nothing was run here, or the page has no such table.
+        SystemExit: nothing was run here.
+        PageError: the page has no such table.
     """
     if not results:
         raise SystemExit("No area was run on this machine. Next: make upstream")
-    lines = page.read_text(encoding="utf-8").splitlines()
-    if lines.count(HEAD) != 1:
-        raise SystemExit(f"{page} has no table that begins with {HEAD}")
-    start = lines.index(HEAD)
-    end = next((number for number in range(start, len(lines)) if not lines[number].startswith("|")), len(lines))
-    rows = [row(result) for result in results]
-    page.write_text("\n".join([*lines[:start], HEAD, RULE, *rows, *lines[end:]]) + "\n", encoding="utf-8")
+    put_rows(page, HEAD, lambda _old: [row(result) for result in results])
 
 
 def known(file: Path) -> dict[str, AreaResult]:
@@ -173,7 +168,7 @@ def known(file: Path) -> dict[str, AreaResult]:
 
 
 def _report(results: list[AreaResult]) -> Iterator[str]:
-    yield from (HEAD, RULE, *map(row, results))
+    yield from (HEAD, rule_of(HEAD), *map(row, results))
     for result in results:
         for name, (stock, layer) in result.differences.items():
             yield f"{name}: stock {stock}, layer {layer}"

@@ -20,12 +20,12 @@ from typing import Any
 
 from lambda_torch.project import BUILD, ROOT
 from layer_kit.operators import DTYPES, SAMPLES, UNSTABLE, Digests, digests
+from layer_kit.page_tables import put_rows, rule_of
 from layer_kit.stock import link_stock
 
 RESULT = BUILD / "upstream" / "operators.json"
 PAGE = ROOT / "docs" / "testing.md"
 HEAD = "| type | torch | date | operators | samples | equal to the byte | only shapes compared | different |"
-RULE = "|" + "---|" * 8
 _SHARES = 16  # processes, one after another, so that one that ends early is named
 _SECONDS = 3600  # that a share may take
 
@@ -62,7 +62,7 @@ def merged(one: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]]) -> 
 
 def table(result: dict[str, Any]) -> list[str]:
     """The result as a table of the page."""
-    lines = [HEAD, RULE]
+    lines = [HEAD, rule_of(HEAD)]
     for dtype, row in result["types"].items():
         counts = [len(row["operators"]), row["samples"], row["equal"], row["shapes"], sum(row["different"].values())]
         lines.append("| " + " | ".join(map(str, [dtype, result["torch"], result["date"], *counts])) + " |")
@@ -70,13 +70,8 @@ def table(result: dict[str, Any]) -> list[str]:
 
 
 def document(result: dict[str, Any], page: Path = PAGE) -> None:
-    """Put the table into the page. Raises SystemExit if the page has no such table."""
-    lines = page.read_text(encoding="utf-8").splitlines()
-    if lines.count(HEAD) != 1:
-        raise SystemExit(f"{page} has no table that begins with {HEAD}")
-    start = lines.index(HEAD)
-    end = next((number for number in range(start, len(lines)) if not lines[number].startswith("|")), len(lines))
-    page.write_text("\n".join([*lines[:start], *table(result), *lines[end:]]) + "\n", encoding="utf-8")
+    """Put the table into the page. Raises PageError if the page has no such table."""
+    put_rows(page, HEAD, lambda _old: table(result)[2:])
 
 
 def main(argv: list[str] | None = None) -> int:

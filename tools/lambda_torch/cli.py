@@ -26,6 +26,7 @@ COMMANDS = {
     "canary": ("canary", "Let a release answer a share of the requests."),
     "diff": ("diff", "Compare two releases."),
     "verify": ("verify", "Check every byte of a release."),
+    "region": ("region", "Serve from a second region, with the same releases and channels."),
     "gc": ("gc", "Remove old releases that no channel names."),
     "key": ("key", "Make a key that signs releases, and show its public half."),
     "serve": ("serve", "Serve the function on this machine, without Docker and without an AWS account."),

@@ -50,9 +50,10 @@ LEFT_OUT = {
     "_torch_layer_deferred": "a deferred statement, until it is handed over",
 }
 # Not there before the import is complete, as module and start of names: a held module puts stand-ins for what a CPU build lacks.
-LATE = {("torch._C", "_gds_"): "GPU direct storage"} | {
-    ("torch._C", start): "XPU" for start in ("_xpu_", "_Xpu", "_XPU")
-}
+LATE = {
+    ("torch._C", "_gds_"): "GPU direct storage",
+    ("torch._C", "_MPSStreamBase"): "Apple's GPUs, since torch 2.15",
+} | {("torch._C", start): "XPU" for start in ("_xpu_", "_Xpu", "_XPU")}
 _SAMPLE = 6  # names that are touched beside those that a module has too
 _PLAIN = frozenset([bool, int, float, complex, str, bytes, type(None)])
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, MethodDescriptorType, WrapperDescriptorType)

@@ -15,7 +15,7 @@ from builder.console import Console
 from builder.memo import Memo
 from builder.native import compile_pager, selection, split
 from builder.options import KEPT, BuildOptions
-from builder.profile import extra, profiles, record
+from builder.profile import extra, functions, profiles, record
 from builder.python import bundle, extras
 from builder.python.deferred.planning import HeldModules
 from builder.python.tiers import RecordedModules
@@ -78,6 +78,8 @@ class Build:
         if self.options.record:
             return None
         found = profiles.find(self.options.profiles, profiles.target_of(installed, platform.machine()))
+        if found is not None:
+            found = functions.placed(found, installed.tree)
         if found is not None and _bytes_of(staged, found.other_builds) > MOST_WHOLE_BYTES:
             return None
         return found
@@ -102,6 +104,7 @@ class Build:
                 known = profiles.held_elsewhere(self.options.profiles, target)
                 found = record.record_workload(staged, self.options.work, target, step.say, known)
                 path = self.options.profiles / profiles.file_name(target, "workload")
+                found = functions.named(found, installed.tree)
                 found.save(path)
                 # Profiles of users' own models on the same wheels count, too.
                 found = profiles.find(self.options.profiles, target) or found
@@ -110,6 +113,11 @@ class Build:
                 f"{len(found.hot):,} modules and {found.pages.count() * 4096 / 1e6:.1f} MB of libraries are hot "
                 f"({', '.join(found.capabilities)})"
             )
+            if found.by_name:
+                step.result += (
+                    f"; {', '.join(sorted(found.by_name))}: another build than the recorded one, so hot by the names of its "
+                    "functions"
+                )
             if found.other_builds:
                 step.result += (
                     f"; {', '.join(sorted(found.other_builds))}: another build than the recorded one, so left whole"

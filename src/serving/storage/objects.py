@@ -113,7 +113,10 @@ def no_answer(bucket: str, key: str, error: Exception) -> FetchError:
     """What `get` raises where the network fails."""
     reason = f"{error or type(error).__name__}"
     if isinstance(error, NotConnectedError):
-        reason += ". Next: if the function is in a VPC, give the route tables of its subnets a gateway endpoint for S3"
+        reason += (
+            ". Next: if the function is in a VPC, give the route tables of its subnets a gateway endpoint for S3 "
+            "(the stack's parameters VpcId and RouteTableIds make one)"
+        )
     return FetchError(f"S3 did not answer for {key} in {bucket}: {reason}", retryable=True)
 
 

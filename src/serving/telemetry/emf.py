@@ -37,6 +37,13 @@ OF_PIECES = ("FirstPieceMilliseconds", "PiecesPerSecond")
 DIMENSIONS = [["function_name"]]
 # Errors are counted by their code, and all together.
 DIMENSIONS_OF = {"Errors": [["function_name", "code"], ["function_name"]]}
+# What the stack's alarms look at. The values of the others stay fields of the lines, for queries.
+OF_ALARMS = {"Errors": [["function_name", "code"]], "SwapFailures": DIMENSIONS, "ReleaseAgeSeconds": DIMENSIONS}
+
+
+def series(choice: str) -> dict[str, list[list[str]]]:
+    """Each metric with its lists of dimensions: all metrics for `full`, those of alarms for `alarms`."""
+    return OF_ALARMS if choice == "alarms" else {name: DIMENSIONS_OF.get(name, DIMENSIONS) for name in UNITS}
 
 
 class Metrics:
@@ -44,10 +51,12 @@ class Metrics:
 
     Args:
         function_name: the function's name, a dimension of every metric.
+        choice: which metrics: `full` or `alarms`.
     """
 
-    def __init__(self, function_name: str) -> None:
+    def __init__(self, function_name: str, choice: str = "full") -> None:
         self._function_name = function_name
+        self._choice = choice
 
     def embedded(self, values: Mapping[str, float | list[float]], seconds: float | None = None) -> dict[str, Any]:
         """The fields for these metrics.
@@ -61,21 +70,23 @@ class Metrics:
             KeyError: a name is not in UNITS.
         """
         milliseconds = int((time.time() if seconds is None else seconds) * 1000)
-        directives = _directives(tuple(values))
+        directives = _directives(tuple(values), self._choice)
         about = {"Timestamp": milliseconds, "CloudWatchMetrics": directives}
         return {"_aws": about, "function_name": self._function_name, **values}
 
 
 @cache
-def _directives(names: tuple[str, ...]) -> list[dict[str, Any]]:
-    counted = [name for name in names if name not in DIMENSIONS_OF]
+def _directives(names: tuple[str, ...], choice: str) -> list[dict[str, Any]]:
+    units = {name: UNITS[name] for name in names}
+    dimensions_of = {name: each for name, each in series(choice).items() if name in units}
+    counted = [name for name in names if dimensions_of.get(name) == DIMENSIONS]
     groups = [(DIMENSIONS, counted)] if counted else []
-    groups += [(DIMENSIONS_OF[name], [name]) for name in names if name in DIMENSIONS_OF]
+    groups += [(each, [name]) for name, each in dimensions_of.items() if each != DIMENSIONS]
     return [
         {
             "Namespace": NAMESPACE,
             "Dimensions": dimensions,
-            "Metrics": [{"Name": name, "Unit": UNITS[name]} for name in group],
+            "Metrics": [{"Name": name, "Unit": units[name]} for name in group],
         }
         for dimensions, group in groups
     ]

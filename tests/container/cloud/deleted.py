@@ -1,6 +1,6 @@
-"""Deleted stacks: their APIs and layers go too, and what became of each resource is still known by the stack's id.
+"""Deleted stacks: their APIs, layers and endpoints go too, and what became of each resource is still known by the stack's id.
 
-moto keeps APIs and layers, and to list the resources of a deleted stack, it would make them again.
+moto keeps these, and to list the resources of a deleted stack, it would make them again.
 """
 
 from typing import Any
@@ -10,6 +10,8 @@ from moto.awslambda import models as functions
 from moto.cloudformation.models import Stack
 from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.responses import ActionResult
+from moto.ec2.models import ec2_backends
+from moto.ec2.models import vpcs as network
 
 
 def apply() -> None:
@@ -37,6 +39,10 @@ def apply() -> None:
     layer_type: Any = functions.LayerVersion
     api_type.delete = lambda api, account, region: gateway.apigateway_backends[account][region].delete_rest_api(api.id)
     layer_type.delete = _delete_layer
+    endpoint_type: Any = network.VPCEndPoint
+    endpoint_type.delete = lambda endpoint, account, region: ec2_backends[account][region].vpc_end_points.pop(
+        endpoint.id, None
+    )
     stack_type.delete = deleted
     response_type.list_stack_resources = listed
 

@@ -5,6 +5,7 @@ from typing import Any
 from moto.apigateway import models
 from moto.core.common_models import CloudFormationModel
 
+from container.cloud.resources import CloudResource
 from container.cloud.transform import plain
 
 
@@ -37,42 +38,21 @@ def _api(
     return api
 
 
-class Stage(CloudFormationModel):
-    """A stage as a CloudFormation resource."""
+class Stage(CloudResource, CloudFormationModel):
+    """A stage as a CloudFormation resource. It goes with its API."""
 
     # moto finds the backend of a resource type by the module that defines it.
     __module__ = models.__name__
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.type = self.cloudformation_type()
-
-    @property
-    def physical_resource_id(self) -> str:
-        """What `Ref` gives."""
-        return self.name
-
-    @staticmethod
-    def cloudformation_name_type() -> str:
-        """The property with the resource's name; there is none that CloudFormation makes up."""
-        return ""
-
-    @staticmethod
-    def cloudformation_type() -> str:
-        """The resource type."""
-        return "AWS::ApiGateway::Stage"
+    backends = models.apigateway_backends
+    kind = "AWS::ApiGateway::Stage"
 
     @classmethod
-    def create_from_cloudformation_json(
-        cls, resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str, **_: Any
-    ) -> "Stage":
+    def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> CloudResource:
         """Make the stage."""
-        properties = cloudformation_json["Properties"]
-        deployment = properties["DeploymentId"]
-        models.apigateway_backends[account_id][region_name].create_stage(
+        backend.create_stage(
             properties["RestApiId"],
             properties["StageName"],
-            getattr(deployment, "id", deployment),
+            _id(properties["DeploymentId"]),
             properties.get("Variables"),
         )
         return cls(properties["StageName"])
@@ -88,10 +68,10 @@ class Stage(CloudFormationModel):
     ) -> "Stage":
         """Point the stage at another deployment."""
         properties = cloudformation_json["Properties"]
-        deployment = properties["DeploymentId"]
-        api = models.apigateway_backends[account_id][region_name].get_rest_api(properties["RestApiId"])
-        api.stages[original_resource.name].deployment_id = getattr(deployment, "id", deployment)
+        api = cls.backends[account_id][region_name].get_rest_api(properties["RestApiId"])
+        api.stages[original_resource.name].deployment_id = _id(properties["DeploymentId"])
         return original_resource
 
-    def delete(self, account_id: str, region_name: str) -> None:
-        """A stage goes with its API."""
+
+def _id(deployment: Any) -> Any:
+    return getattr(deployment, "id", deployment)

@@ -1,75 +1,16 @@
 """HTTP APIs, their stages, and domain names with their mappings, as CloudFormation resources. moto has only their own API."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from moto.apigatewayv2 import models
 from moto.core.common_models import CloudFormationModel
 
-from container.cloud.transform import plain
+from container.cloud.resources import CloudResource
 
 
 def apply() -> None:
     """Importing this module lets moto know the resources."""
-
-
-class _Resource:
-    """What these resources have in common. moto knows only the direct subclasses of CloudFormationModel, so it is none.
-
-    Args:
-        name: what `Ref` gives.
-        remove: deletes it.
-        attributes: what Fn::GetAtt gives.
-    """
-
-    kind = ""
-
-    def __init__(self, name: str, remove: Callable[[], object], attributes: dict[str, str] | None = None) -> None:
-        self.name = name
-        self.type = self.kind
-        self._remove = remove
-        self._attributes = attributes or {}
-
-    @property
-    def physical_resource_id(self) -> str:
-        """What `Ref` gives."""
-        return self.name
-
-    @staticmethod
-    def cloudformation_name_type() -> str:
-        """The property with the resource's name; there is none that CloudFormation makes up."""
-        return ""
-
-    @classmethod
-    def cloudformation_type(cls) -> str:
-        """The resource type."""
-        return cls.kind
-
-    def has_cfn_attr(self, attr: str) -> bool:
-        """Whether Fn::GetAtt gives it."""
-        return attr in self._attributes
-
-    def get_cfn_attribute(self, attribute_name: str) -> str:
-        """What Fn::GetAtt gives."""
-        return self._attributes[attribute_name]
-
-    @classmethod
-    def create_from_cloudformation_json(
-        cls, resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str, **_: Any
-    ) -> "_Resource":
-        """Make it."""
-        backend = models.apigatewayv2_backends[account_id][region_name]
-        return cls.make(backend, resource_name, plain(cloudformation_json["Properties"]))
-
-    @classmethod
-    def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> "_Resource":
-        """Make it in moto."""
-        raise NotImplementedError
-
-    def delete(self, account_id: str, region_name: str) -> None:
-        """Delete it."""
-        self._remove()
 
 
 def _as_sent(properties: dict[str, Any]) -> dict[str, Any]:
@@ -77,15 +18,16 @@ def _as_sent(properties: dict[str, Any]) -> dict[str, Any]:
     return {name[0].lower() + name[1:]: value for name, value in properties.items()}
 
 
-class HttpApi(_Resource, CloudFormationModel):
+class HttpApi(CloudResource, CloudFormationModel):
     """An HTTP API, from its OpenAPI document."""
 
     # moto finds the backend of a resource type by the module that defines it.
     __module__ = models.__name__
+    backends = models.apigatewayv2_backends
     kind = "AWS::ApiGatewayV2::Api"
 
     @classmethod
-    def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> _Resource:
+    def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> CloudResource:
         """Make the API with its routes and its CORS rules."""
         body = properties["Body"]
         api = backend.create_api(
@@ -95,27 +37,29 @@ class HttpApi(_Resource, CloudFormationModel):
         return cls(api.api_id, lambda: backend.delete_api(api.api_id))
 
 
-class HttpStage(_Resource, CloudFormationModel):
+class HttpStage(CloudResource, CloudFormationModel):
     """A stage of an HTTP API."""
 
     __module__ = models.__name__
+    backends = models.apigatewayv2_backends
     kind = "AWS::ApiGatewayV2::Stage"
 
     @classmethod
-    def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> _Resource:
+    def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> CloudResource:
         """Make the stage. It goes with its API."""
         backend.create_stage(properties["ApiId"], _as_sent(properties))
-        return cls(properties["StageName"], lambda: None)
+        return cls(properties["StageName"])
 
 
-class Domain(_Resource, CloudFormationModel):
+class Domain(CloudResource, CloudFormationModel):
     """A domain name."""
 
     __module__ = models.__name__
+    backends = models.apigatewayv2_backends
     kind = "AWS::ApiGatewayV2::DomainName"
 
     @classmethod
-    def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> _Resource:
+    def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> CloudResource:
         """Make the domain name, with AWS's own name for it."""
         name = properties["DomainName"]
         backend.create_domain_name(name, [_as_sent(each) for each in properties["DomainNameConfigurations"]], {}, {})
@@ -126,14 +70,15 @@ class Domain(_Resource, CloudFormationModel):
         return cls(name, lambda: backend.delete_domain_name(name), target)
 
 
-class Mapping(_Resource, CloudFormationModel):
+class Mapping(CloudResource, CloudFormationModel):
     """What leads from a domain name to a stage of an API."""
 
     __module__ = models.__name__
+    backends = models.apigatewayv2_backends
     kind = "AWS::ApiGatewayV2::ApiMapping"
 
     @classmethod
-    def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> _Resource:
+    def make(cls, backend: Any, logical_id: str, properties: dict[str, Any]) -> CloudResource:
         """Make the mapping. moto's own function takes no REST API."""
         domain, key, stage = properties["DomainName"], properties.get("ApiMappingKey", ""), properties["Stage"]
         identity = f"{domain}/{key}"

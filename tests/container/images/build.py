@@ -6,7 +6,7 @@
 `sam build --use-container` and `sam local` ask for public.ecr.aws/sam/build-python<V> and public.ecr.aws/lambda/python:<V>. Where
 the real ones are there or can be pulled, they are used, and this does nothing. Otherwise images with the same names and contracts
 (paths, variables, entry point, `sys.path`, the build protocol) are made from Debian's packages of this machine's own release,
-this machine's CPython, and PyPI: so the very same tests run everywhere.
+a CPython of this machine, and PyPI: so the very same tests run everywhere.
 
 What differs from the real ones: Debian's glibc is newer than Amazon Linux's (the layer's builder checks every library's symbol
 versions for that), Python's patch release is this machine's, and pip's settings, with what pip finds on this machine's disk only,
@@ -16,14 +16,15 @@ Needs a Docker daemon, mmdebstrap (Debian and its derivatives), and the network 
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 import shutil
 import ssl
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tempfile
 import time
@@ -31,6 +32,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import NamedTuple
 
 from container.images import recipe
 from lambda_torch import project
@@ -38,6 +40,7 @@ from lambda_torch.emulator.software import emulator_binary
 from lambda_torch.errors import DockerError
 from lambda_torch.sam import image_names, pip_settings
 from lambda_torch.sam.docker import docker, has_image, label
+from runtimes import matrix
 
 HERE = Path(__file__).resolve().parent
 CONTEXT_FILES = ("Dockerfile", "lambda-entrypoint.sh", "bootstrap", "bootstrap.py", "lambda-builders")
@@ -48,11 +51,59 @@ LAYER_REQUIREMENTS = project.LAYER_SOURCE / "requirements.txt"
 # A registry that is not there is told within seconds; a pull that goes on is a network that works.
 PULL_SECONDS = 600
 
+# What an interpreter says of itself.
+ABOUT = """\
+import json, sys, sysconfig
+paths = [sys.base_prefix, sysconfig.get_path("stdlib"), sysconfig.get_path("include")]
+print(json.dumps([sys.executable, sys.version, *paths]))
+"""
+
 Say = Callable[[str], None]
 
 
 class ImagesError(Exception):
     """The images cannot be had; with the next step."""
+
+
+class HostPython(NamedTuple):
+    """A CPython of this machine: its program, its `sys.version`, and where its files are."""
+
+    executable: str
+    description: str
+    prefix: Path
+    library: Path
+    include: Path
+
+    @classmethod
+    def of(cls, version: str) -> "HostPython":
+        """The one that runs this if it is of that version, or else one on PATH or of pyenv.
+
+        Raises:
+            ImagesError: this machine has none.
+        """
+        own = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        try:
+            program = Path(sys.executable) if version == own else matrix.interpreter(version)
+        except matrix.MissingError as error:
+            raise ImagesError(
+                f"The images for Python {version} cannot be pulled, and stand-ins for them need that Python here. {error}, "
+                "or connect to public.ecr.aws."
+            ) from error
+        listed = subprocess.run([program, "-c", ABOUT], capture_output=True, text=True, check=True).stdout
+        executable, description, *folders = json.loads(listed)
+        return cls(executable, description, *map(Path, folders))
+
+    @property
+    def version(self) -> str:
+        """Its version, "3.13"."""
+        return ".".join(self.description.split(".")[:2])
+
+    def pip(self, *arguments: str) -> None:
+        """Run its pip. Raises `ImagesError` if that fails."""
+        command = [self.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise ImagesError(f"pip {' '.join(arguments)} failed:\n{done.stderr.strip()[-2000:]}")
 
 
 def provide(version: str, say: Say) -> dict[str, str]:
@@ -62,19 +113,20 @@ def provide(version: str, say: Say) -> dict[str, str]:
         ImagesError: one can neither be pulled nor made.
         DockerError: there is no daemon to have it.
     """
+    digest = functools.cache(lambda: _digest(HostPython.of(version)))
     wanted = {image_names.runtime(version): "runtime", image_names.build(version): "build"}
     origin: dict[str, str] = {}
     missing: dict[str, str] = {}
     for image, target in wanted.items():
         made_by = label(image, recipe.LABEL)
-        if has_image(image) and made_by in ("", _digest(version)):
+        if has_image(image) and (made_by == "" or made_by == digest()):
             origin[image] = "present"
         elif made_by == "" and _pull(image, say):
             origin[image] = "pulled"
         else:
             missing[image] = target
     if missing:
-        _make(version, missing, say)
+        _make(HostPython.of(version), missing, say)
         origin |= dict.fromkeys(missing, "made")
     return origin
 
@@ -92,11 +144,11 @@ def remove() -> list[str]:
     return listed
 
 
-def _digest(version: str) -> str:
+def _digest(python: HostPython) -> str:
     """What a stand-in depends on, as a short hash."""
     packages = [f"{name}=={importlib.metadata.version(name)}" for name in recipe.RUNTIME_PACKAGES]
     pip = (pip_settings.addresses(), pip_settings.looks_on_this_disk(), LAYER_REQUIREMENTS.read_text())
-    digest = hashlib.sha256(repr((version, sys.version, packages, _builders(), pip)).encode())
+    digest = hashlib.sha256(repr((python.description, packages, _builders(), pip)).encode())
     for name in (*CONTEXT_FILES, "recipe.py", "build.py"):
         digest.update((HERE / name).read_bytes())
     return digest.hexdigest()[:16]
@@ -118,14 +170,8 @@ def _pull(image: str, say: Say) -> bool:
     return done.returncode == 0
 
 
-def _make(version: str, targets: dict[str, str], say: Say) -> None:
+def _make(python: HostPython, targets: dict[str, str], say: Say) -> None:
     started = time.monotonic()
-    if version != f"{sys.version_info[0]}.{sys.version_info[1]}":
-        raise ImagesError(
-            f"The images for Python {version} cannot be pulled, and their stand-ins can only be made with a Python {version}: "
-            f"this is {sys.version.split()[0]}. Next: make the virtual environment with it (make setup PYTHON=python{version}), "
-            "or connect to public.ecr.aws."
-        )
     if shutil.which("mmdebstrap") is None:
         raise ImagesError(
             f"{' and '.join(targets)} cannot be pulled, and making stand-ins needs mmdebstrap. "
@@ -133,16 +179,16 @@ def _make(version: str, targets: dict[str, str], say: Say) -> None:
         )
     with tempfile.TemporaryDirectory(prefix="images-") as folder, ThreadPoolExecutor(4) as pool:
         context = Path(folder)
-        say(f"Making stand-ins for {' and '.join(targets)}: Debian's packages, this machine's Python {version}")
+        say(f"Making stand-ins for {' and '.join(targets)}: Debian's packages, this machine's Python {python.version}")
         packages = {
             "runtime": recipe.names(recipe.LIBRARIES),
             "build": recipe.names(recipe.LIBRARIES + recipe.TOOLS),
         }
         work = [pool.submit(_rootfs, context / f"{target}.tar", packages[target]) for target in targets.values()]
-        work.append(pool.submit(_python, context / "python.tar"))
-        work.append(pool.submit(_install, context / "runtime", [*recipe.RUNTIME_PACKAGES]))
-        work.append(pool.submit(_install, context / "builders", [_builders(), "setuptools", "wheel"]))
-        work.append(pool.submit(_pip_settings, context / "pip"))
+        work.append(pool.submit(_python, python, context / "python.tar"))
+        work.append(pool.submit(_install, python, context / "runtime", [*recipe.RUNTIME_PACKAGES]))
+        work.append(pool.submit(_install, python, context / "builders", [_builders(), "setuptools", "wheel"]))
+        work.append(pool.submit(_pip_settings, python, context / "pip"))
         for name in CONTEXT_FILES:
             shutil.copyfile(HERE / name, context / name)
             (context / name).chmod(0o755 if name in EXECUTABLE else 0o644)
@@ -152,7 +198,7 @@ def _make(version: str, targets: dict[str, str], say: Say) -> None:
         for each in work:
             each.result()
         for image, target in targets.items():
-            _build(context, image, target, _digest(version))
+            _build(context, image, target, _digest(python))
             say(f"Made {image} after {time.monotonic() - started:.0f} s")
 
 
@@ -188,10 +234,9 @@ def _release() -> str:
         ) from None
 
 
-def _python(output: Path) -> None:
-    """This machine's CPython as a tar file, laid out for /var/lang: bin, lib, include."""
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    prefix = Path(sys.base_prefix)
+def _python(python: HostPython, output: Path) -> None:
+    """The CPython as a tar file, laid out for /var/lang: bin, lib, include."""
+    version, prefix = python.version, python.prefix
 
     def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         if any(
@@ -204,7 +249,7 @@ def _python(output: Path) -> None:
 
     with tempfile.TemporaryDirectory() as scratch, tarfile.open(output, "w") as tar:
         binaries = [
-            Path(sys.base_prefix, "bin", f"python{version}"),
+            prefix / "bin" / f"python{version}",
             *sorted(prefix.glob(f"lib/libpython{version}.so*")),
         ]
         for binary in binaries:
@@ -213,8 +258,8 @@ def _python(output: Path) -> None:
             shutil.copy(binary, stripped)
             subprocess.run(["strip", "--strip-unneeded", stripped], check=False, capture_output=True)
             tar.add(stripped, binary.relative_to(prefix), filter=wanted)
-        tar.add(sysconfig.get_path("stdlib"), f"lib/python{version}", filter=wanted)
-        tar.add(sysconfig.get_path("include"), f"include/python{version}", filter=wanted)
+        tar.add(python.library, f"lib/python{version}", filter=wanted)
+        tar.add(python.include, f"include/python{version}", filter=wanted)
         for name in ("python3", "python"):
             link = tarfile.TarInfo(f"bin/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, f"python{version}"
@@ -224,18 +269,11 @@ def _python(output: Path) -> None:
         tar.addfile(packages)
 
 
-def _install(target: Path, packages: list[str]) -> None:
-    _pip("install", "--no-compile", "--constraint", str(PINS), "--target", str(target), *packages)
+def _install(python: HostPython, target: Path, packages: list[str]) -> None:
+    python.pip("install", "--no-compile", "--constraint", str(PINS), "--target", str(target), *packages)
 
 
-def _pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise ImagesError(f"pip {' '.join(arguments)} failed:\n{done.stderr.strip()[-2000:]}")
-
-
-def _pip_settings(target: Path) -> None:
+def _pip_settings(python: HostPython, target: Path) -> None:
     """A folder for /etc/pip of the build image: this machine's pip settings, and what pip finds on this machine's disk only.
 
     The variables that would say the same can be given to `sam build`, but not to `sam sync`.
@@ -245,7 +283,7 @@ def _pip_settings(target: Path) -> None:
     settings = pip_settings.addresses()
     if pip_settings.looks_on_this_disk():
         settings["find-links"] = [*settings.get("find-links", []), "/etc/pip/wheels"]
-        _pip("download", "--no-deps", "--requirement", str(LAYER_REQUIREMENTS), "--dest", str(wheels))
+        python.pip("download", "--no-deps", "--requirement", str(LAYER_REQUIREMENTS), "--dest", str(wheels))
     lines = [f"{name} = {' '.join(values)}" for name, values in settings.items()]
     (target / "pip.conf").write_text("\n".join(["[global]", *lines, ""]))
 

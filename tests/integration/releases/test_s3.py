@@ -197,7 +197,8 @@ def test_a_network_without_a_way_to_s3_is_told_with_the_next_step_in_time() -> N
             FetchError, match=r"S3 did not answer for k in bucket: no connection to 127\.0\.0\.1: timed out"
         ) as told:
             SignedObjects(environment).get("bucket", "k", deadline=deadline)
-        assert "in a VPC, give the route tables of its subnets a gateway endpoint for S3" in str(told.value)
+        advice = "in a VPC, give the route tables of its subnets a gateway endpoint for S3"
+        assert f"{advice} (the stack's parameters VpcId and RouteTableIds make one)" in str(told.value)
         assert told.value.retryable
         assert deadline.remaining > -CONNECT_SECONDS
 

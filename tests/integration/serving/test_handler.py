@@ -174,7 +174,7 @@ def test_the_cap_on_items_is_a_setting(start_function: "StartFunction", bucket: 
 def test_an_item_that_the_model_fails_on_is_logged(
     app: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The other items are answered, and the log has the item's number and the trace; DefectAlarm counts the list once."""
+    """The other items are answered, and the log has the item's number and the trace; FailureAlarm counts the list once."""
     model = app.service.follower.peek().model
     predict = model.predict
 

@@ -10,7 +10,7 @@ from integration.aws_command import Clients, Run
 from integration.stacks.conftest import PACKAGES
 from integration.stacks.test_destroy import everything, fill
 from lambda_torch.stacks import removal
-from stack.combinations import BOUNDARY, CERTIFICATE, ISSUER, KMS_KEY
+from stack.combinations import BOUNDARY, CERTIFICATE, ISSUER, KMS_KEY, WRITER
 
 Deploy = Callable[..., str]
 NAME = "models-company"
@@ -24,6 +24,9 @@ COMPANY = {
     "BasePath": "names/v1",
     "SubnetIds": "subnet-0123456789abcdef0, subnet-01234567",
     "SecurityGroupIds": "sg-01234567",
+    "RouteTableIds": "{routes}",
+    "VpcId": "{vpc}",
+    "ReleaseWriters": WRITER,
     "KmsKeyArn": KMS_KEY,
     "PermissionsBoundaryArn": BOUNDARY,
     "RolePath": "/teams/models/",
@@ -48,10 +51,13 @@ def resource(client: Clients, logical_id: str) -> str:
 
 def test_a_company_deploys_and_removes_its_stack(run: Run, client: Clients, deploy: Deploy) -> None:
     """What was deployed has the company's network, key, boundary and domain; `destroy` leaves nothing of it."""
-    bucket = deploy(NAME, **COMPANY)
+    vpc = client("ec2").create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    routes = client("ec2").create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+    bucket = deploy(NAME, **{name: value.format(vpc=vpc, routes=routes) for name, value in COMPANY.items()})
     functions(client)
     api(client)
     stores(client, bucket)
+    network(client, vpc, routes, bucket)
     roles = client("iam").list_roles(PathPrefix="/teams/models/")["Roles"]
     assert len(roles) == 5
     for each in roles:
@@ -65,6 +71,7 @@ def test_a_company_deploys_and_removes_its_stack(run: Run, client: Clients, depl
         "functions",
         "layers",
         "HTTP APIs",
+        "endpoints",
         "domains",
         "queues",
         "log groups",
@@ -105,6 +112,14 @@ def api(client: Clients) -> None:
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
     assert outputs["PredictUrl"] == "https://models.example.com/names/v1/predict"
     assert outputs["DomainTarget"].startswith("d-")
+
+
+def network(client: Clients, vpc: str, routes: str, bucket: str) -> None:
+    """The VPC has a gateway endpoint for S3 in its route table, for this bucket. (moto makes no bucket policies.)"""
+    (endpoint,) = client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
+    assert (endpoint["VpcId"], endpoint["RouteTableIds"]) == (vpc, [routes])
+    assert endpoint["ServiceName"] == "com.amazonaws.us-east-1.s3"
+    assert f"arn:aws:s3:::{bucket}/*" in json.dumps(endpoint["PolicyDocument"])
 
 
 def stores(client: Clients, bucket: str) -> None:

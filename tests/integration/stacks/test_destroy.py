@@ -46,6 +46,7 @@ def everything(client: Clients) -> dict[str, list[str]]:
         "dashboards": [each["DashboardName"] for each in client("cloudwatch").list_dashboards()["DashboardEntries"]],
         "machines": [each["name"] for each in client("stepfunctions").list_state_machines()["stateMachines"]],
         "rules": [each["Name"] for each in client("events").list_rules()["Rules"]],
+        "endpoints": [each["VpcEndpointId"] for each in client("ec2").describe_vpc_endpoints()["VpcEndpoints"]],
         "roles": [each["RoleName"] for each in client("iam").list_roles()["Roles"]],
     }
     return {kind: names for kind, names in found.items() if names}

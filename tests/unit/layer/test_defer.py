@@ -196,6 +196,17 @@ def test_a_statement_can_wait() -> None:
     assert names_bound(ModuleText("here", False, STATEMENT.encode()), ["if True:"]) == ("g", "path")
 
 
+def test_a_name_that_a_statement_deletes_again_does_not_wait() -> None:
+    """A name that a statement binds for itself is no name of the module, before and after it has run."""
+    source = "if True:\n    import os as own\n    kept = own.sep\n    del own\n"
+    namespace = run(source, ready=False, statements=["if True:"])
+    assert namespace["helper"].deferred_statements == [("here", ("kept",))]
+    namespace["helper"].statement()
+    assert namespace["kept"] == "/"
+    assert "own" not in namespace
+    assert names_bound(ModuleText("here", False, source.encode()), ["if True:"]) == ("kept",)
+
+
 def test_a_statement_that_binds_nothing_can_wait() -> None:
     """A call is handed over without names; it runs when everything does."""
     namespace = run("found = []\nfound.append(1)\n", ready=False, statements=["found.append(1)"])

@@ -50,13 +50,15 @@ def test_a_profile_of_anything_else_does_not_count(tmp_path: Path, other: Profil
     assert profiles.find(tmp_path, TARGET) is None
 
 
-def test_a_search_begins_where_that_on_another_python_ended(tmp_path: Path) -> None:
-    """Held modules of the same versions and architecture are found for another Python, and those of other versions are not."""
+def test_a_search_begins_where_that_of_the_nearest_profile_ended(tmp_path: Path) -> None:
+    """Held modules of the same versions are found: those for the same architecture, or else for another one."""
+    elsewhere = HeldModules(modules=("torch.jit",), running=("torch",))
     held = HeldModules(modules=("torch.fx",), running=("torch",))
     replace(PROFILE, python="cpython-312").save(tmp_path / "a.json")  # a user's own: it has no held modules
     replace(PROFILE, versions={"torch": "2.14.0+cpu", "numpy": "2.4.6"}, held=held).save(tmp_path / "b.json")
-    replace(PROFILE, machine="aarch64", held=held).save(tmp_path / "c.json")
     assert profiles.held_elsewhere(tmp_path, TARGET) == HeldModules()
+    replace(PROFILE, machine="aarch64", held=elsewhere).save(tmp_path / "c.json")
+    assert profiles.held_elsewhere(tmp_path, TARGET) == elsewhere
     replace(PROFILE, python="cpython-312", held=held).save(tmp_path / "d.json")
     assert profiles.held_elsewhere(tmp_path, TARGET) == held
 

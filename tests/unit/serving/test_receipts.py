@@ -212,6 +212,19 @@ def test_every_set_of_metrics_makes_a_valid_line(names: set[str], value: float) 
         )
 
 
+def test_metrics_that_no_alarm_looks_at_can_stay_fields() -> None:
+    """With `alarms` the line has every value, and CloudWatch makes metrics of those that alarms look at only."""
+    values = {"Requests": 1.0, "Errors": 1.0, "SwapFailures": 1.0}
+    fields = emf.Metrics("PredictFunction", "alarms").embedded(values)
+    assert values.items() <= fields.items()
+    made = [
+        (metric["Name"], directive["Dimensions"])
+        for directive in fields["_aws"]["CloudWatchMetrics"]
+        for metric in directive["Metrics"]
+    ]
+    assert sorted(made) == [("Errors", [["function_name", "code"]]), ("SwapFailures", [["function_name"]])]
+
+
 def test_an_unknown_metric_is_refused() -> None:
     """A misspelt name does not become a metric of its own that nobody looks at."""
     with pytest.raises(KeyError, match="Requsts"):

@@ -1,4 +1,4 @@
-"""The tables in docs/cost.md, which `lambda-torch cost` prints. `make docs-tables` puts them there."""
+"""The tables in docs/cost.md and docs/watching.md, which `lambda-torch cost` prints. `make docs-tables` puts them there."""
 
 import re
 import shlex
@@ -8,15 +8,15 @@ from click.testing import CliRunner
 from lambda_torch.cli import main
 from lambda_torch.project import ROOT
 
-DOCUMENT = ROOT / "docs" / "cost.md"
-BLOCK = re.compile(r"<!-- output of `(lambda-torch cost [^`]+)` -->\n(.*?)\n<!-- end of output -->", re.DOTALL)
+DOCUMENTS = (ROOT / "docs" / "cost.md", ROOT / "docs" / "watching.md")
+BLOCK = re.compile(r"<!-- output of `(lambda-torch cost [^`]+)` -->\n(.*?)\n?<!-- end of output -->", re.DOTALL)
 
 
 def documented() -> list[tuple[str, str]]:
-    """The commands in the document whose output follows them, and that output."""
-    found = BLOCK.findall(DOCUMENT.read_text())
-    assert found
-    return found
+    """The commands in the documents whose output follows them, and that output."""
+    found = {document: BLOCK.findall(document.read_text()) for document in DOCUMENTS}
+    assert all(found.values())
+    return [each for blocks in found.values() for each in blocks]
 
 
 def output_of(words: str) -> str:
@@ -27,12 +27,13 @@ def output_of(words: str) -> str:
 
 
 def write() -> None:
-    """Put the present output into the document."""
+    """Put the present output into the documents."""
 
     def block(match: re.Match[str]) -> str:
         return f"<!-- output of `{match[1]}` -->\n{output_of(match[1])}\n<!-- end of output -->"
 
-    DOCUMENT.write_text(BLOCK.sub(block, DOCUMENT.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(BLOCK.sub(block, document.read_text()))
 
 
 if __name__ == "__main__":

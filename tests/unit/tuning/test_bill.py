@@ -18,6 +18,7 @@ from lambda_torch.stacks.template import StackTemplate
 from lambda_torch.tuning import bill
 from lambda_torch.tuning.bill import DOORS, MonthOfRequests, Tally, billed_stack, month_bill
 from lambda_torch.tuning.price_table import PriceTable
+from lambda_torch.tuning.watched import watched_parts
 from serving.settings import Settings
 from stack.kit import Stack
 from unit.tuning.documented_tables import documented, output_of
@@ -168,8 +169,29 @@ def test_the_interval_of_looking_for_releases_is_the_functions() -> None:
 
 @pytest.mark.parametrize("words", [words for words, _ in documented()])
 def test_the_documents_tables_are_the_commands_output(words: str) -> None:
-    """docs/cost.md has what the command prints today. If it has not: make docs-tables."""
+    """docs/cost.md and docs/watching.md have what the command prints today. If it has not: make docs-tables."""
     assert dict(documented())[words] == output_of(words)
+
+
+def test_what_watches_costs_what_the_bill_says() -> None:
+    """The alarms, metrics and dashboards one by one add up to their parts of the bill, with both values of Watching."""
+    for choice in ("full", "alarms"):
+        template = StackTemplate(TEMPLATE, {"Watching": choice, "StaleReleaseDays": "7", "ResponseStreaming": "api"})
+        parts = month_bill(TALLY, billed_stack(template), month(1_000_000), "REST API")
+        found = list(watched_parts(TALLY, template))
+        for kind, part in (("alarm", "alarms"), ("metric", "metrics"), ("dashboard", "dashboard")):
+            assert sum(each.usd for each in found if each.kind == kind) == pytest.approx(parts[part])
+        assert {each.name for each in found if each.kind == "alarm"} == template.of_type(
+            "AWS::CloudWatch::Alarm"
+        ).keys()
+        json_of = CliRunner().invoke(main, ["cost", "--watching", "--parameter", f"Watching={choice}", "--json"])
+        assert {each["kind"] for each in json.loads(json_of.output)["parts"]} == {each.kind for each in found}
+
+
+def test_the_bill_needs_the_time_of_a_request() -> None:
+    """Without --ms there is no bill, and the message names the command that measures."""
+    done = CliRunner().invoke(main, ["cost"])
+    assert (done.exit_code, "lambda-torch tune" in done.output) == (2, True)
 
 
 def test_json_has_every_part_and_every_source() -> None:

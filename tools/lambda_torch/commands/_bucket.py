@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    import boto3
+
     from lambda_torch.releases.bucket import Bucket
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,7 +35,7 @@ def channel_option(function: F) -> F:
         "--channel",
         default="live",
         show_default=True,
-        callback=_channel_name,
+        callback=channel_name,
         help="The channel that functions follow.",
     )(function)
 
@@ -48,21 +50,39 @@ def dry_run_option(function: F) -> F:
     return click.option("--dry-run", is_flag=True, help="Check everything and change nothing.")(function)
 
 
-def _channel_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def channel_name(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Check the name of a channel, where one is given."""
+    if value is None:
+        return None
     from pydantic import TypeAdapter, ValidationError
 
     from serving.releases.format import ChannelName
 
     try:
-        return TypeAdapter(ChannelName).validate_python(value)
+        checked: str = TypeAdapter(ChannelName).validate_python(value)
     except ValidationError:
         raise click.BadParameter("a channel's name has 1 to 63 characters, each a-z, 0-9 or '-'") from None
+    return checked
 
 
 @contextmanager
-def opened(bucket: str, endpoint_url: str | None) -> Iterator["Bucket"]:
-    """The bucket. What goes wrong with it is a `BucketError` with the next step."""
-    import boto3
+def opened(
+    bucket: str,
+    endpoint_url: str | None,
+    *,
+    region: str | None = None,
+    profile: str | None = None,
+    role_arn: str | None = None,
+) -> Iterator["Bucket"]:
+    """The bucket. What goes wrong with it is a `BucketError` with the next step.
+
+    Args:
+        bucket: its name.
+        endpoint_url: another S3 than AWS's.
+        region: where the bucket is. None for the region of the AWS settings.
+        profile: whose credentials. None for those of the environment.
+        role_arn: a role that these credentials take on.
+    """
     from botocore.config import Config
 
     from lambda_torch.aws_errors import explained
@@ -72,11 +92,31 @@ def opened(bucket: str, endpoint_url: str | None) -> Iterator["Bucket"]:
     config = Config(retries={"mode": "standard", "max_attempts": 5})
     with explained(bucket):
         try:
-            client = boto3.client("s3", endpoint_url=endpoint_url, config=config)
+            session = _session(profile, role_arn)
+            client = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
         except ValueError as error:
             # botocore raises it for an endpoint that is not an address.
             raise BucketError(f"{error}\nNext: correct --endpoint-url or AWS_ENDPOINT_URL_S3.") from error
         yield Bucket(client, bucket)
+
+
+def _session(profile: str | None, role_arn: str | None) -> "boto3.Session":
+    """A session with the credentials of a profile, or of a role that it takes on for an hour."""
+    import boto3
+
+    if profile is None and role_arn is None:
+        # The default session, so that a command reads botocore's data files once.
+        if boto3.DEFAULT_SESSION is None:
+            boto3.setup_default_session()
+        assert boto3.DEFAULT_SESSION is not None
+        return boto3.DEFAULT_SESSION
+    session = boto3.Session(profile_name=profile)
+    if role_arn is None:
+        return session
+    taken = session.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="lambda-torch")["Credentials"]
+    return boto3.Session(
+        taken["AccessKeyId"], taken["SecretAccessKey"], taken["SessionToken"], region_name=session.region_name
+    )
 
 
 def print_json(value: Any) -> None:

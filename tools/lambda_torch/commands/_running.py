@@ -13,6 +13,7 @@ import click
 
 from lambda_torch import project
 from lambda_torch.commands._model import golden_of, model_option
+from lambda_torch.commands._pairs import named_values
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +58,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "variables",
                 multiple=True,
                 metavar="NAME=VALUE",
-                callback=_variables,
+                callback=named_values,
                 help="An environment variable for the function. Can be given several times.",
             ),
             click.option(
@@ -85,16 +86,6 @@ memory_option = click.option(
 
 def _allow_programs(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
     context.meta[ALLOW_PROGRAMS] = value
-
-
-def _variables(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    variables = {}
-    for text in values:
-        name, separator, value = text.partition("=")
-        if not name or not separator:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE")
-        variables[name] = value
-    return variables
 
 
 def options_of(

@@ -12,6 +12,7 @@ from lambda_torch.commands._bucket import (
     opened,
     print_json,
 )
+from lambda_torch.commands._regions import follow_everywhere, raise_if_behind
 
 
 def _share(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
@@ -57,11 +58,14 @@ def command(
     with opened(bucket, endpoint_url) as opened_bucket:
         ref = None if version is None else opened_bucket.release(opened_bucket.resolve(version, channel)).ref
         moved = set_canary(opened_bucket, channel, ref, share or 0.0, dry_run=dry_run)
+        regions = follow_everywhere(opened_bucket, channel, endpoint_url, dry_run=dry_run)
     if as_json:
-        print_json({"channel": channel, "dry_run": dry_run, **moved.model_dump(mode="json")})
+        facts = {"channel": channel, "dry_run": dry_run, **moved.model_dump(mode="json")}
+        print_json({**facts, "regions": [each.as_json() for each in regions]})
     elif ref is None:
         click.echo(
             f"{channel} {'would have' if dry_run else 'has'} no canary; {moved.current.version} answers everything."
         )
     else:
         click.echo(f"{ref.version} {'would answer' if dry_run else 'answers'} {(share or 0) * 100:.3g}% of {channel}.")
+    raise_if_behind(regions, bucket)

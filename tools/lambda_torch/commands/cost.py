@@ -1,37 +1,28 @@
 """`lambda-torch cost`: compute what a stack costs in a month, from its template and a dated table of prices."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lambda_torch.commands._bucket import json_option, print_json
+from lambda_torch.commands._pairs import parameters_option
 from lambda_torch.commands.check_name import template_option
 
 if TYPE_CHECKING:
+    from lambda_torch.stacks.template import StackTemplate
     from lambda_torch.tuning.bill import BilledStack, MonthOfRequests, Tally
 
 VOLUMES = (0, 1_000, 1_000_000, 100_000_000)
-
-
-def _parameters(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = {}
-    for text in values:
-        name, separator, value = text.partition("=")
-        if not name or not separator:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE")
-        pairs[name] = value
-    return pairs
 
 
 @click.command()
 @click.option(
     "--ms",
     type=click.FloatRange(min=0, min_open=True),
-    required=True,
-    help="Milliseconds of a warm request. `lambda-torch tune` measures them.",
+    help="Milliseconds of a warm request. `lambda-torch tune` measures them. Only --watching does without.",
 )
 @click.option(
     "--requests",
@@ -62,19 +53,13 @@ def _parameters(_context: click.Context, _parameter: click.Parameter, values: tu
     help="MB of all releases in the bucket.",
 )
 @template_option
-@click.option(
-    "--parameter",
-    "parameters",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=_parameters,
-    help="A parameter of the stack, such as MemorySize=1769. Can be given several times.",
-)
+@parameters_option("A parameter of the stack, such as MemorySize=1769.")
 @click.option("--free-tier", is_flag=True, help="Subtract what an account has free in each month.")
+@click.option("--watching", is_flag=True, help="Print what each alarm, metric and dashboard costs instead.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
 @json_option
 def command(
-    ms: float,
+    ms: float | None,
     volumes: tuple[int, ...],
     cold_share: float,
     cold_ms: float,
@@ -82,6 +67,7 @@ def command(
     template: Path,
     parameters: dict[str, str],
     free_tier: bool,
+    watching: bool,
     markdown: bool,
     as_json: bool,
 ) -> None:
@@ -95,23 +81,28 @@ def command(
     Examples:
         lambda-torch cost --ms 20
         lambda-torch cost --ms 20 --requests 5000000 --parameter MemorySize=1769 --parameter Tracing=on
+        lambda-torch cost --watching --parameter Watching=alarms
     """
     from lambda_torch.stacks.template import StackTemplate
     from lambda_torch.tuning.bill import DOORS, MonthOfRequests, Tally, billed_stack
     from lambda_torch.tuning.price_table import PriceTable
-    from serving.telemetry import emf
 
+    if ms is None and not watching:
+        raise click.UsageError("Give --ms, the milliseconds of a warm request. Next: lambda-torch tune measures them.")
+    resolved = StackTemplate(template, parameters)
+    if watching:
+        _print_watching(resolved, markdown, as_json)
+        return
+    assert ms is not None
     try:
-        stack = billed_stack(StackTemplate(template, parameters))
+        stack = billed_stack(resolved)
     except KeyError as error:
         raise click.ClickException(
             f"{template} is not the template of this project: it has no {error}. Next: name it with --template."
         ) from error
     table = PriceTable.read()
-    written = [name for name in emf.UNITS if stack.streams or name not in emf.OF_PIECES]
-    metrics = sum(len(emf.DIMENSIONS_OF.get(name, emf.DIMENSIONS)) for name in written)
     chosen = volumes or VOLUMES
-    months = [MonthOfRequests(count, ms, cold_share, cold_ms, release_mb, metrics) for count in chosen]
+    months = [MonthOfRequests(count, ms, cold_share, cold_ms, release_mb) for count in chosen]
     tally = Tally(table, free_tier)
     doors = {door: [_bill(tally, stack, month, door) for month in months] for door in DOORS}
     first = doors[stack.doors[0]]
@@ -140,6 +131,26 @@ def command(
     click.echo(
         f"The function has {stack.memory_mb} MB. A warm request takes {ms:g} ms. A share of {cold_share:g} of the requests\n"
         f"starts an environment, which takes {cold_ms:g} ms more. The free tier is {'' if free_tier else 'not '}subtracted."
+    )
+
+
+def _print_watching(template: "StackTemplate", markdown: bool, as_json: bool) -> None:
+    """The table of what watches the stack."""
+    from lambda_torch.tuning.bill import Tally
+    from lambda_torch.tuning.price_table import PriceTable
+    from lambda_torch.tuning.watched import watched_parts
+
+    table = PriceTable.read()
+    parts = list(watched_parts(Tally(table), template))
+    total = sum(part.usd for part in parts)
+    if as_json:
+        print_json({"parts": [asdict(part) for part in parts], "total": total})
+        return
+    rows = {f"{part.kind} {part.name}": [part.usd] for part in parts}
+    _print(["", "US$ a month"], {**rows, "**total**" if markdown else "total": [total]}, markdown)
+    click.echo()
+    click.echo(
+        f"The prices of {table.region}. The free tier is not subtracted. Metrics are charged in hours with requests."
     )
 
 

@@ -15,6 +15,7 @@ from lambda_torch.commands._bucket import (
     print_json,
 )
 from lambda_torch.commands._model import golden_of, model_option
+from lambda_torch.commands._regions import follow_everywhere, raise_if_behind
 
 # What `--sign` without a value stands for. It is no name of a file.
 KEY_OF_STACK = "\0"
@@ -128,6 +129,8 @@ def command(
         problems = sizes.problems(done.release.manifest.size, before)
     for problem in problems:
         console.print(problem, style="yellow")
+    # After the bar of the upload: each region has its own.
+    regions = [] if no_promote else follow_everywhere(opened_bucket, channel, endpoint_url, dry_run=dry_run)
     if as_json:
         facts = {
             "version": done.version,
@@ -138,7 +141,9 @@ def command(
             "left_out": done.left_out,
         }
         facts["signer"] = None if key is None else key.signer
+        facts["regions"] = [each.as_json() for each in regions]
         print_json({**facts, "channel": None if no_promote else channel, "dry_run": dry_run})
+        raise_if_behind(regions, bucket)
         return
     would = "would be " if dry_run else ""
     console.print(f"{len(done.sent)} files {would}sent." if done.sent else "The bucket already had every file.")
@@ -161,6 +166,7 @@ def command(
             instead = f" instead of {done.previous[:16]}" if done.previous else ""
             console.print(f"{channel} {'would serve' if dry_run else 'now serves'} it{instead}.")
     click.echo(done.version)
+    raise_if_behind(regions, bucket)
 
 
 def _metric(text: str) -> tuple[str, float]:

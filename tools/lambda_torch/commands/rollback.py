@@ -10,6 +10,7 @@ from lambda_torch.commands._bucket import (
     opened,
     print_json,
 )
+from lambda_torch.commands._regions import follow_everywhere, raise_if_behind
 
 
 @click.command()
@@ -23,7 +24,10 @@ def command(bucket: str, endpoint_url: str | None, channel: str, dry_run: bool, 
 
     with opened(bucket, endpoint_url) as opened_bucket:
         moved = rollback(opened_bucket, channel, dry_run=dry_run)
+        regions = follow_everywhere(opened_bucket, channel, endpoint_url, dry_run=dry_run)
     if as_json:
-        print_json({"channel": channel, "dry_run": dry_run, **moved.model_dump(mode="json")})
+        facts = {"channel": channel, "dry_run": dry_run, **moved.model_dump(mode="json")}
+        print_json({**facts, "regions": [each.as_json() for each in regions]})
     else:
         click.echo(f"{channel} {'would serve' if dry_run else 'now serves'} {moved.current.version}.")
+    raise_if_behind(regions, bucket)

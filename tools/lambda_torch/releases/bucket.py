@@ -13,6 +13,7 @@ from serving.releases.format import (
     MANIFEST_NAME,
     MAX_DOCUMENT_BYTES,
     Channel,
+    D,
     Manifest,
     ReleaseRef,
     channel_key,
@@ -72,18 +73,30 @@ class Bucket:
         Raises:
             BucketError: the bucket cannot be read, or the channel is not in the right format.
         """
+        advice = "remove that object, or restore an earlier version of it, then promote a release again."
+        return ChannelState(name, *self.document(channel_key(name), Channel, "a channel", advice))
+
+    def document(self, key: str, kind: type[D], described: str, advice: str) -> tuple[D | None, str | None]:
+        """Read a document, with its ETag. None twice if there is none.
+
+        Args:
+            key: of the object.
+            kind: what it is.
+            described: the same in words, for messages.
+            advice: the next step if it is damaged.
+
+        Raises:
+            BucketError: the bucket cannot be read, or the document is not in the right format.
+        """
         with explained(self.name):
             try:
-                response = self.client.get_object(Bucket=self.name, Key=channel_key(name))
+                response = self.client.get_object(Bucket=self.name, Key=key)
             except self.client.exceptions.NoSuchKey:
-                return ChannelState(name, None, None)
+                return None, None
             try:
-                return ChannelState(name, format.parse(Channel, self._small(response)), response["ETag"])
+                return format.parse(kind, self._small(response)), response["ETag"]
             except ValueError as error:
-                raise BucketError(
-                    f"{channel_key(name)} is not in the format of a channel: {error}\n"
-                    f"Next: remove that object, or restore an earlier version of it, then promote a release again."
-                ) from None
+                raise BucketError(f"{key} is not in the format of {described}: {error}\nNext: {advice}") from None
 
     def channels(self) -> list[ChannelState]:
         """All channels, sorted by name."""
@@ -101,31 +114,41 @@ class Bucket:
         moved = change(state.channel, datetime.now(UTC).replace(microsecond=0))
         if dry_run:
             return moved
-        key, body = channel_key(state.name), format.dump(moved)
+        if not self.write(channel_key(state.name), format.dump(moved), state.etag):
+            raise ConflictError(
+                f"Another command moved the channel {state.name!r} after this one read it. Nothing was changed.\n"
+                f"Next: see what it names now (lambda-torch releases --bucket {self.name}), then run this one again."
+            )
+        return moved
+
+    def write(self, key: str, body: bytes, etag: str | None) -> bool:
+        """Write a document, unless another command wrote it after it was read. Returns whether it has this content now.
+
+        Args:
+            etag: of the document as it was read. None if there was none.
+
+        Raises:
+            BucketError: the bucket cannot be written.
+        """
         with explained(self.name):
             from botocore.exceptions import ClientError
 
             try:
-                if state.etag is None:
+                if etag is None:
                     self.client.put_object(
                         Bucket=self.name, Key=key, Body=body, ContentType="application/json", IfNoneMatch="*"
                     )
                 else:
                     self.client.put_object(
-                        Bucket=self.name, Key=key, Body=body, ContentType="application/json", IfMatch=state.etag
+                        Bucket=self.name, Key=key, Body=body, ContentType="application/json", IfMatch=etag
                     )
             except ClientError as error:
                 # S3 answers 409 to conditional writes at the same time, and 404 to If-Match on a removed object.
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 409, 412):
-                    if self._holds(key, body):
-                        # The answer to this write was lost, and botocore repeated the write.
-                        return moved
-                    raise ConflictError(
-                        f"Another command moved the channel {state.name!r} after this one read it. Nothing was changed.\n"
-                        f"Next: see what it names now (lambda-torch releases --bucket {self.name}), then run this one again."
-                    ) from None
-                raise
-        return moved
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (404, 409, 412):
+                    raise
+                # If it has this content, the answer to this write was lost, and botocore repeated the write.
+                return self._holds(key, body)
+        return True
 
     def undo(self, before: ChannelState, moved: Channel) -> None:
         """Undo a move, unless another command has moved the channel again."""
@@ -167,6 +190,14 @@ class Bucket:
         Raises:
             BucketError: there is no such release, or its manifest is damaged.
         """
+        return self.with_content(version)[0]
+
+    def with_content(self, version: str) -> tuple[Release, bytes]:
+        """A release, and the bytes of its manifest. A copy has the same bytes, with fields that this version does not know.
+
+        Raises:
+            BucketError: there is no such release, or its manifest is damaged.
+        """
         key = file_key(version, MANIFEST_NAME)
         with explained(self.name):
             try:
@@ -184,7 +215,8 @@ class Bucket:
                 raise BucketError(
                     f"{key} is damaged: {error}\nNext: delete that object and publish the release again."
                 ) from None
-        return Release(ReleaseRef(version=version, manifest_sha256=hashlib.sha256(content).hexdigest()), manifest)
+        digest = hashlib.sha256(content).hexdigest()
+        return Release(ReleaseRef(version=version, manifest_sha256=digest), manifest), content
 
     def releases(self) -> Iterator[Release]:
         """All complete releases, newest first. A damaged manifest is an error, as in `release`."""

@@ -9,7 +9,7 @@ from typing import Any
 from lambda_torch.aws_errors import explained
 from lambda_torch.releases.bucket import Bucket, Release
 from lambda_torch.releases.keys import signatures
-from serving.releases.format import file_key
+from serving.releases.format import Manifest, file_key
 from serving.releases.signing import is_valid
 
 CHUNK_BYTES = 1024 * 1024
@@ -114,7 +114,16 @@ def verify(bucket: Bucket, release: Release, progress: Callable[[int], None] | N
     Args:
         progress: called with the number of bytes in each part that was read.
     """
-    manifest, problems = release.manifest, _misnamed(bucket, release)
+    return [*_misnamed(bucket, release), *damaged_files(bucket, release.manifest, progress).values()]
+
+
+def damaged_files(bucket: Bucket, manifest: Manifest, progress: Callable[[int], None] | None = None) -> dict[str, str]:
+    """Read every file of a release and compare it with the manifest. Returns the problems by the names of the files.
+
+    Args:
+        progress: called with the number of bytes in each part that was read.
+    """
+    problems = {}
     for name, entry in manifest.files.items():
         key = file_key(manifest.version, name)
         digest, size = hashlib.sha256(), 0
@@ -122,7 +131,7 @@ def verify(bucket: Bucket, release: Release, progress: Callable[[int], None] | N
             try:
                 body = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"]
             except bucket.client.exceptions.NoSuchKey:
-                problems.append(f"{key} is missing")
+                problems[name] = f"{key} is missing"
                 continue
             for chunk in body.iter_chunks(CHUNK_BYTES):
                 digest.update(chunk)
@@ -130,9 +139,9 @@ def verify(bucket: Bucket, release: Release, progress: Callable[[int], None] | N
                 if progress:
                     progress(len(chunk))
         if size != entry.size:
-            problems.append(f"{key} has {size} bytes, but the manifest says {entry.size}")
+            problems[name] = f"{key} has {size} bytes, but the manifest says {entry.size}"
         elif digest.hexdigest() != entry.sha256:
-            problems.append(f"{key} has SHA-256 {digest.hexdigest()}, but the manifest says {entry.sha256}")
+            problems[name] = f"{key} has SHA-256 {digest.hexdigest()}, but the manifest says {entry.sha256}"
     return problems
 
 

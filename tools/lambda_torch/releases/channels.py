@@ -1,5 +1,6 @@
 """Moving a channel: promote a release, roll back, and run a canary. Each is one conditional write."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from lambda_torch.errors import BucketError
@@ -23,7 +24,7 @@ def promote(bucket: Bucket, channel: str, ref: ReleaseRef, *, dry_run: bool = Fa
         previous = None if now is None else now.previous if now.current.version == ref.version else now.current
         return Channel(schema_version=SCHEMA_VERSION, current=ref, previous=previous, updated=updated)
 
-    return _move(bucket, state, change, ref, dry_run=dry_run), before.current.version if before else None
+    return _move(bucket, state, change, [ref], dry_run=dry_run), before.current.version if before else None
 
 
 def rollback(bucket: Bucket, channel: str, *, dry_run: bool = False) -> Channel:
@@ -51,7 +52,7 @@ def rollback(bucket: Bucket, channel: str, *, dry_run: bool = False) -> Channel:
         assert now.previous is not None
         return Channel(schema_version=SCHEMA_VERSION, current=now.previous, previous=now.current, updated=updated)
 
-    return _move(bucket, state, change, back, dry_run=dry_run)
+    return _move(bucket, state, change, [back], dry_run=dry_run)
 
 
 def set_canary(
@@ -75,12 +76,22 @@ def set_canary(
             schema_version=SCHEMA_VERSION, current=now.current, previous=now.previous, canary=canary, updated=updated
         )
 
-    return _move(bucket, state, change, ref, dry_run=dry_run)
+    return _move(bucket, state, change, [] if ref is None else [ref], dry_run=dry_run)
 
 
-def _move(bucket: Bucket, state: ChannelState, change: Change, ref: ReleaseRef | None, *, dry_run: bool) -> Channel:
-    """Move a channel to a release. Move it back if the release was removed at that moment by a hand or an old `gc`."""
-    if ref is not None and not dry_run:
+def follow(bucket: Bucket, state: ChannelState, leader: Channel) -> Channel:
+    """Make a channel name what the same channel of another bucket names. Its releases must be in this bucket.
+
+    Raises:
+        ConflictError: another command moved it after `state` was read.
+        BucketError: a release is not in this bucket.
+    """
+    return _move(bucket, state, lambda _now, _updated: leader, named_by(leader), dry_run=False)
+
+
+def _move(bucket: Bucket, state: ChannelState, change: Change, refs: Sequence[ReleaseRef], *, dry_run: bool) -> Channel:
+    """Move a channel to releases. Move it back if one was removed at that moment by a hand or an old `gc`."""
+    for ref in () if dry_run else refs:
         leases.hold(bucket, ref.version)
         bucket.release(ref.version)
     if state.channel is not None and not dry_run:
@@ -89,15 +100,21 @@ def _move(bucket: Bucket, state: ChannelState, change: Change, ref: ReleaseRef |
         for version in sorted(_named(state.channel) - after):
             leases.put(bucket, file_key(version, leases.LEASE_NAME))
     moved = bucket.move(state, change, dry_run=dry_run)
-    if ref is None or dry_run:
+    if dry_run:
         return moved
     try:
-        bucket.release(ref.version)
+        for ref in refs:
+            bucket.release(ref.version)
     except BucketError as error:
         bucket.undo(state, moved)
         raise BucketError(f"The channel {state.name!r} was not moved: {error}") from error
     return moved
 
 
+def named_by(channel: Channel) -> list[ReleaseRef]:
+    """The releases that a channel names."""
+    return [ref for ref in (channel.current, channel.previous, channel.canary) if ref is not None]
+
+
 def _named(channel: Channel) -> set[str]:
-    return {ref.version for ref in (channel.current, channel.previous, channel.canary) if ref is not None}
+    return {ref.version for ref in named_by(channel)}

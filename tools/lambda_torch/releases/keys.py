@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lambda_torch.aws_errors import explained
 from lambda_torch.errors import BucketError, ConflictError
 from lambda_torch.releases.bucket import Bucket
 from serving.releases import ed25519, format, signing
-from serving.releases.format import MAX_DOCUMENT_BYTES, SCHEMA_VERSION, ReleaseRef, file_key
+from serving.releases.format import SCHEMA_VERSION, ReleaseRef, file_key
 from serving.releases.signing import SIGNATURES_NAME, Signature, SignedRelease
 
 if TYPE_CHECKING:
@@ -156,13 +155,15 @@ def add_signature(bucket: Bucket, ref: ReleaseRef, key: SigningKey) -> bool:
         ConflictError: another command signed the release at the same time.
         BucketError: the bucket cannot be read or written.
     """
-    from botocore.exceptions import ClientError
+    return put_signature(bucket, ref, key.sign(ref))
 
+
+def put_signature(bucket: Bucket, ref: ReleaseRef, added: Signature) -> bool:
+    """The same for a signature that was made before."""
     found, etag = _read(bucket, ref.version)
-    added = key.sign(ref)
     if added in found:
         return False
-    others = [each for each in found if each.signer != key.signer]
+    others = [each for each in found if each.signer != added.signer]
     try:
         body = format.dump(SignedRelease(schema_version=SCHEMA_VERSION, signatures=[*others, added]))
     except ValueError:
@@ -170,34 +171,15 @@ def add_signature(bucket: Bucket, ref: ReleaseRef, key: SigningKey) -> bool:
             f"Release {ref.version} has {len(others)} signatures, and there is no room for more."
         ) from None
     name = file_key(ref.version, SIGNATURES_NAME)
-    with explained(bucket.name):
-        try:
-            if etag is None:
-                bucket.client.put_object(Bucket=bucket.name, Key=name, Body=body, IfNoneMatch="*")
-            else:
-                bucket.client.put_object(Bucket=bucket.name, Key=name, Body=body, IfMatch=etag)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (404, 409, 412):
-                raise
-            if added not in signatures(bucket, ref.version):
-                raise ConflictError(
-                    f"Another command signed release {ref.version} at the same time. No channel was moved.\n"
-                    "Next: run this command again."
-                ) from None
+    if not bucket.write(name, body, etag) and added not in signatures(bucket, ref.version):
+        raise ConflictError(
+            f"Another command signed release {ref.version} at the same time. No channel was moved.\n"
+            "Next: run this command again."
+        )
     return True
 
 
 def _read(bucket: Bucket, version: str) -> tuple[list[Signature], str | None]:
-    name = file_key(version, SIGNATURES_NAME)
-    with explained(bucket.name):
-        try:
-            response = bucket.client.get_object(Bucket=bucket.name, Key=name)
-        except bucket.client.exceptions.NoSuchKey:
-            return [], None
-        content = response["Body"].read(MAX_DOCUMENT_BYTES + 1)
-    try:
-        return format.parse(SignedRelease, content).signatures, response["ETag"]
-    except ValueError as error:
-        raise BucketError(
-            f"{name} is not in the format of signatures: {error}\nNext: delete that object, then sign the release again."
-        ) from None
+    advice = "delete that object, then sign the release again."
+    found, etag = bucket.document(file_key(version, SIGNATURES_NAME), SignedRelease, "signatures", advice)
+    return ([] if found is None else found.signatures), etag

@@ -45,8 +45,19 @@ def hold(bucket: Bucket, version: str) -> None:
                 f"gc is removing release {version} at this moment. No channel was moved.\n"
                 "Next: run this command again in a minute. If gc was interrupted, its mark is ignored after an hour."
             )
-        with explained(bucket.name):
+        _clear(bucket, mark)
+
+
+def _clear(bucket: Bucket, mark: StoredObject) -> None:
+    """Delete a stale mark. It stays where this identity may delete nothing, which harms nobody: all ignore it."""
+    from botocore.exceptions import ClientError
+
+    with explained(bucket.name):
+        try:
             bucket.client.delete_object(Bucket=bucket.name, Key=mark.key)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 403:
+                raise
 
 
 def is_mark(each: StoredObject) -> bool:

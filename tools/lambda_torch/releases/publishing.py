@@ -20,10 +20,10 @@ from lambda_torch.releases import channels, leases, processors, release_files
 from lambda_torch.releases.bucket import Bucket, Release
 from lambda_torch.releases.keys import SigningKey, add_signature
 from lambda_torch.releases.recording import first_problem, golden_examples, golden_path, tolerance_of
+from lambda_torch.releases.storing import FILES_AT_ONCE, Progress, has_file, metadata_of, put_manifest
 from serving.contract import ServedModel
 from serving.releases import format, golden, screening
 from serving.releases.format import (
-    MANIFEST_NAME,
     SCHEMA_VERSION,
     FileEntry,
     Manifest,
@@ -31,10 +31,6 @@ from serving.releases.format import (
     version_of,
 )
 
-Progress = Callable[[str, int], None]
-"""Called with `(file name, bytes sent)` during an upload."""
-
-FILES_AT_ONCE = 4
 FRAMEWORKS = ("torch", "numpy", "safetensors")
 
 
@@ -140,7 +136,7 @@ def publish(
             check_golden(model, manifest)
     sent = _send_files(bucket, manifest, folder, progress, dry_run=dry_run)
     if not existed and not dry_run:
-        _put_manifest(bucket, manifest)
+        put_manifest(bucket, manifest.version, format.dump(manifest))
     release = Release(_ref(manifest), manifest) if dry_run and not existed else bucket.release(manifest.version)
     if release.manifest != manifest:
         check_golden(model, release.manifest)
@@ -244,7 +240,7 @@ def _send_files(
     def send(item: tuple[str, FileEntry]) -> str | None:
         name, entry = item
         key = file_key(manifest.version, name)
-        if _has(bucket, key, entry):
+        if has_file(bucket, key, entry):
             if progress:
                 progress(name, entry.size)
             return None
@@ -253,41 +249,10 @@ def _send_files(
                 str(folder / PurePosixPath(name)),
                 bucket.name,
                 key,
-                ExtraArgs={"Metadata": {"sha256": entry.sha256}},
+                ExtraArgs=metadata_of(entry),
                 Callback=(lambda count: progress(name, count)) if progress else None,
             )
         return name
 
     with explained(bucket.name), ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         return tuple(name for name in pool.map(send, manifest.files.items()) if name is not None)
-
-
-def _has(bucket: Bucket, key: str, entry: FileEntry) -> bool:
-    """Whether the bucket has this content, by its size and the hash in its metadata. `verify` reads the bytes."""
-    from botocore.exceptions import ClientError
-
-    try:
-        head = bucket.client.head_object(Bucket=bucket.name, Key=key)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in ("404", "NoSuchKey"):
-            return False
-        raise
-    return head["ContentLength"] == entry.size and head["Metadata"].get("sha256") == entry.sha256
-
-
-def _put_manifest(bucket: Bucket, manifest: Manifest) -> None:
-    """Write the manifest, unless another command published the same content first. Then its manifest stays."""
-    from botocore.exceptions import ClientError
-
-    with explained(bucket.name):
-        try:
-            bucket.client.put_object(
-                Bucket=bucket.name,
-                Key=file_key(manifest.version, MANIFEST_NAME),
-                Body=format.dump(manifest),
-                ContentType="application/json",
-                IfNoneMatch="*",
-            )
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (409, 412):
-                raise

@@ -8,7 +8,7 @@ from lambda_torch import project
 from lambda_torch.errors import SamError
 from lambda_torch.sam import command, image_names, pip_settings
 from lambda_torch.sam.docker import has_image, host
-from lambda_torch.sam.runtime import PythonRuntime, template_for
+from lambda_torch.sam.runtime import PythonRuntime, architecture_of, template_for
 
 BUILT_TEMPLATE = Path(".aws-sam", "build", "template.yaml")
 
@@ -23,7 +23,7 @@ def build(runtime: PythonRuntime, say: Callable[[str], None], root: Path = proje
         DockerError: Docker cannot be used.
     """
     say(f"sam build --use-container for {runtime.name} (the layer takes some minutes the first time)")
-    image = image_names.build(runtime.version)
+    image = image_names.build(runtime.version, architecture_of(root / project.TEMPLATE.name))
     with pip_settings.for_containers(host(), image) as variables:
         options = [f"--container-env-var={name}={value}" for name, value in variables.items()]
         done = subprocess.run(

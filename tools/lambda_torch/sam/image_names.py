@@ -6,6 +6,6 @@ def runtime(version: str, architecture: str = "x86_64") -> str:
     return f"public.ecr.aws/lambda/python:{version}-{architecture}"
 
 
-def build(version: str) -> str:
+def build(version: str, architecture: str = "x86_64") -> str:
     """The image that `sam build --use-container` builds in (samcli/lib/build/app_builder.py)."""
-    return f"public.ecr.aws/sam/build-python{version}:latest-x86_64"
+    return f"public.ecr.aws/sam/build-python{version}:latest-{architecture}"

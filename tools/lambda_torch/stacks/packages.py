@@ -31,15 +31,43 @@ def packages_of(client: "CloudFormationClient", stack: str) -> set[UploadedPacka
         # botocore makes a dictionary of a template in JSON, and leaves one in YAML as it is.
         body: Any = client.get_template(StackName=stack, TemplateStage=stage)["TemplateBody"]
         text = body if isinstance(body, str) else json.dumps(body)
-        named = {UploadedPackage(*match) for match in _ADDRESS.findall(text)}
-        if isinstance(body, dict):
-            named |= set(_in_resources(body))
+        named = named_in(body)
         if stage == "Original":
             # SAM uploads the template beside the packages, under the MD5 of its text.
-            name = f"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}.template"
+            name = template_name(text)
             named |= {UploadedPackage(each.bucket, _beside(each.key, name)) for each in named}
         found |= named
     return found
+
+
+def named_in(body: Any) -> set[UploadedPackage]:
+    """The packages that a template names, as CloudFormation gives it: text, or a dictionary."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    named = {UploadedPackage(*match) for match in _ADDRESS.findall(text)}
+    return named | set(_in_resources(body)) if isinstance(body, dict) else named
+
+
+def moved_to(body: Any, bucket: str) -> str:
+    """The text of a template whose packages are in another bucket, under the same keys."""
+    if isinstance(body, dict):
+        return json.dumps(_moved(body, bucket))
+    return _ADDRESS.sub(lambda match: f"s3://{bucket}/{match[2]}", body)
+
+
+def template_name(text: str) -> str:
+    """The name under which SAM uploads a template: the MD5 of its text."""
+    return f"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}.template"
+
+
+def _moved(value: Any, bucket: str) -> Any:
+    if isinstance(value, str):
+        return _ADDRESS.sub(lambda match: f"s3://{bucket}/{match[2]}", value)
+    if isinstance(value, list):
+        return [_moved(each, bucket) for each in value]
+    if not isinstance(value, dict):
+        return value
+    pairs = {name for name, key in _PAIRS if isinstance(value.get(name), str) and isinstance(value.get(key), str)}
+    return {key: bucket if key in pairs else _moved(each, bucket) for key, each in value.items()}
 
 
 def removable(

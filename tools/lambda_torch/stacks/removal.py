@@ -64,11 +64,7 @@ class StackRemoval:
     """
 
     def __init__(self, session: "Session", region: str | None = None) -> None:
-        from botocore.config import Config
-
-        config = Config(retries={"mode": "standard", "max_attempts": 8})
-        self._cloudformation: CloudFormationClient = session.client("cloudformation", region_name=region, config=config)
-        self._s3: S3Client = session.client("s3", region_name=region, config=config)
+        self._cloudformation, self._s3 = clients_of(session, region)
 
     def look(self, name: str) -> StackContent:
         """What would go. Changes nothing.
@@ -76,7 +72,7 @@ class StackRemoval:
         Raises:
             StackError: there is no such stack, it is not one of this project, or it must not be removed now.
         """
-        stack = self._described(name)
+        stack = described(self._cloudformation, name)
         if stack is None:
             return self._deleted(name)
         status = stack["StackStatus"]
@@ -131,7 +127,7 @@ class StackRemoval:
             return
         self._cloudformation.delete_stack(StackName=content.id)
         while True:
-            stack = self._described(content.id)
+            stack = described(self._cloudformation, content.id)
             if stack is None or stack["StackStatus"] == "DELETE_COMPLETE":
                 progress(len(content.resources))
                 return
@@ -157,7 +153,7 @@ class StackRemoval:
 
     def left(self, content: StackContent) -> list[str]:
         """What still exists of the stack, in words; nothing if all is gone."""
-        stack = self._described(content.id)
+        stack = described(self._cloudformation, content.id)
         found = []
         if stack is not None and stack["StackStatus"] != "DELETE_COMPLETE":
             found.append(f"the stack {content.name} ({stack['StackStatus']})")
@@ -169,18 +165,6 @@ class StackRemoval:
             if not gone and kind not in GOES_WITH_ANOTHER:
                 found.append(f"{kind} {each.get('PhysicalResourceId')} ({status})")
         return found
-
-    def _described(self, name: str) -> "StackTypeDef | None":
-        from botocore.exceptions import ClientError
-
-        try:
-            (stack,) = self._cloudformation.describe_stacks(StackName=name)["Stacks"]
-        except ClientError as error:
-            # CloudFormation has no code of its own for this.
-            if error.response["Error"]["Code"] == "ValidationError" and "does not exist" in str(error):
-                return None
-            raise
-        return stack
 
     def _resources(self, stack_id: str) -> list["StackResourceSummaryTypeDef"]:
         pages = self._cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack_id)
@@ -196,6 +180,31 @@ class StackRemoval:
                 return False
             raise
         return True
+
+
+def clients_of(session: "Session", region: str | None) -> "tuple[CloudFormationClient, S3Client]":
+    """The clients for a stack and its buckets, which try again when AWS is busy."""
+    from botocore.config import Config
+
+    config = Config(retries={"mode": "standard", "max_attempts": 8})
+    return (
+        session.client("cloudformation", region_name=region, config=config),
+        session.client("s3", region_name=region, config=config),
+    )
+
+
+def described(client: "CloudFormationClient", name: str) -> "StackTypeDef | None":
+    """What CloudFormation says about a stack, by its name or ARN. None if there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        (stack,) = client.describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        # CloudFormation has no code of its own for this.
+        if error.response["Error"]["Code"] == "ValidationError" and "does not exist" in str(error):
+            return None
+        raise
+    return stack
 
 
 def facts_of(content: StackContent) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from typing import Any
 import yaml
 
 from lambda_torch.errors import StackError
-
-_NOTHING = object()
+from lambda_torch.stacks.evaluating import Resolver
 
 
 class _Loader(yaml.SafeLoader):
@@ -65,75 +64,22 @@ class StackTemplate:
             raise StackError(f"{path} has no parameter {', '.join(unknown)}. It has {', '.join(sorted(rules))}.")
         defaults = {name: rule["Default"] for name, rule in rules.items() if "Default" in rule}
         self.parameters = {name: str(value) for name, value in {**defaults, **(parameters or {})}.items()}
-        self._stack_name = stack_name
-        self._conditions: dict[str, Any] = document.get("Conditions", {})
-        self._mappings: dict[str, Any] = document.get("Mappings", {})
-        self.resources: dict[str, dict[str, Any]] = {
-            name: self._resolve(resource)
-            for name, resource in document["Resources"].items()
-            if "Condition" not in resource or self._holds(resource["Condition"])
-        }
+        resolver = _Deployed(document, self.parameters, stack_name)
+        self.resources: dict[str, dict[str, Any]] = resolver.existing(document["Resources"])
 
     def of_type(self, *kinds: str) -> dict[str, dict[str, Any]]:
         """Logical id to properties, of the resources of these types."""
         found = {name: each for name, each in self.resources.items() if each.get("Type") in kinds}
         return {name: each.get("Properties", {}) for name, each in found.items()}
 
-    def _holds(self, condition: str) -> bool:
-        return self._is_true(self._conditions[condition])
 
-    def _is_true(self, expression: Any) -> bool:
-        ((function, value),) = expression.items()
-        if function == "Condition":
-            return self._holds(value)
-        if function == "Fn::Equals":
-            one, other = (str(self._resolve(each)) for each in value)
-            return one == other
-        if function == "Fn::Not":
-            return not self._is_true(value[0])
-        if function in ("Fn::And", "Fn::Or"):
-            return (all if function == "Fn::And" else any)(self._is_true(each) for each in value)
-        raise StackError(f"The template uses {function} in a condition, which this command does not know.")
+class _Deployed(Resolver):
+    """Knows the stack's name. What only AWS knows stays as it is."""
 
-    def _resolve(self, value: Any) -> Any:
-        if isinstance(value, list):
-            return [each for item in value if (each := self._resolve(item)) is not _NOTHING]
-        if not isinstance(value, dict):
-            return value
-        if len(value) == 1:
-            ((function, argument),) = value.items()
-            if function == "Ref":
-                return self._refer(argument)
-            if function == "Fn::If":
-                condition, yes, no = argument
-                return self._resolve(yes if self._holds(condition) else no)
-            if function == "Fn::Sub":
-                return self._substitute(argument)
-            if function == "Fn::Split":
-                separator, text = argument
-                return str(self._resolve(text)).split(separator)
-            if function == "Fn::Join":
-                separator, items = argument
-                return separator.join(map(str, self._resolve(items)))
-            if function == "Fn::Select":
-                index, items = argument
-                return self._resolve(items)[int(index)]
-            if function == "Fn::FindInMap":
-                table, row, column = (self._resolve(each) for each in argument)
-                return self._mappings[table][row][column]
-            if function == "Fn::GetAtt":
-                return "${" + ".".join(map(str, argument)) + "}"
-        return {key: each for key, item in value.items() if (each := self._resolve(item)) is not _NOTHING}
+    def __init__(self, document: Mapping[str, Any], parameters: Mapping[str, str], stack_name: str) -> None:
+        super().__init__(document, parameters)
+        self._stack_name = stack_name
 
-    def _refer(self, name: str) -> Any:
-        if name == "AWS::NoValue":
-            return _NOTHING
-        if name == "AWS::StackName":
-            return self._stack_name
-        return self.parameters.get(name, "${" + name + "}")
-
-    def _substitute(self, argument: Any) -> str:
-        text: str = argument[0] if isinstance(argument, list) else argument
-        for name, value in {**self.parameters, "AWS::StackName": self._stack_name}.items():
-            text = text.replace("${" + name + "}", value)
-        return text
+    def refer(self, name: str) -> Any:
+        """The name of the stack; of a resource, the text ${Name}."""
+        return self._stack_name if name == "AWS::StackName" else super().refer(name)

@@ -7,6 +7,7 @@ from typing import Any
 
 from lambda_torch.stacks.template import StackTemplate
 from lambda_torch.tuning.price_table import PriceTable
+from serving.telemetry import emf
 
 HOURS = 730  # of a month, as AWS's own calculator counts
 SECONDS = HOURS * 3600
@@ -48,10 +49,10 @@ class BilledStack:
         has_queue: whether Lambda waits at a queue all the time.
         batch_items: the most items of a bulk file in one invocation.
         alarm_metrics: metrics that alarms look at.
+        metrics: series of metrics that the function writes.
         dashboards: how many there are.
         log_days: days that logs are kept.
         log_seconds: the least seconds between two lines of requests in an environment; 0 for a line of each.
-        streams: whether answers may come in pieces, which two of the metrics count.
         traced: whether X-Ray traces requests.
         snapshots: whether environments start from a snapshot.
     """
@@ -62,10 +63,10 @@ class BilledStack:
     has_queue: bool
     batch_items: int
     alarm_metrics: int
+    metrics: int
     dashboards: int
     log_days: int
     log_seconds: float
-    streams: bool
     traced: bool
     snapshots: bool
 
@@ -80,7 +81,6 @@ class MonthOfRequests:
         cold_share: the share of the requests that start an environment, from 0 to 1.
         cold_ms: billed milliseconds of a start, which come on top.
         release_mb: of all releases in the bucket, in megabytes.
-        metrics: metrics that the function writes.
     """
 
     requests: int
@@ -88,7 +88,6 @@ class MonthOfRequests:
     cold_share: float = 0.01
     cold_ms: float = 1000.0
     release_mb: float = 10.0
-    metrics: int = 11
 
     def seconds(self, starts: float) -> float:
         """Billed seconds of all of them, with so many starts."""
@@ -117,11 +116,11 @@ def billed_stack(template: StackTemplate) -> BilledStack:
         doors=tuple(door for door in DOORS if has[door]),
         has_queue=has["queue"],
         batch_items=int(template.parameters.get("BulkBatchSize", 1)),
-        alarm_metrics=sum(_metrics(alarm) for alarm in alarms),
+        alarm_metrics=sum(metrics_of_alarm(alarm) for alarm in alarms),
+        metrics=sum(metrics_written(template).values()),
         dashboards=len(template.of_type("AWS::CloudWatch::Dashboard")),
         log_days=int(template.parameters.get("LogRetentionDays", 30)),
         log_seconds=_log_seconds(template),
-        streams=template.parameters.get("ResponseStreaming", "off") != "off",
         traced=function.get("Tracing") == "Active",
         snapshots=function.get("SnapStart", {}).get("ApplyOn") == "PublishedVersions",
     )
@@ -132,9 +131,16 @@ def _log_seconds(template: StackTemplate) -> float:
     return 0.0 if parameters.get("LogRequests") == "on" else float(parameters.get("LogSeconds", 0))
 
 
-def _metrics(alarm: dict[str, Any]) -> int:
+def metrics_of_alarm(alarm: dict[str, Any]) -> int:
     """How many metrics an alarm looks at: one, or those of its expression."""
     return max(1, sum("MetricStat" in each for each in alarm.get("Metrics", [])))
+
+
+def metrics_written(template: StackTemplate) -> dict[str, int]:
+    """The metrics that the function writes, and how many series of each: by its parameters, and those of pieces if it streams."""
+    streams = template.parameters.get("ResponseStreaming", "off") != "off"
+    series = emf.series(template.parameters.get("Watching", "full"))
+    return {name: len(each) for name, each in series.items() if streams or name not in emf.OF_PIECES}
 
 
 @dataclass(frozen=True)
@@ -224,7 +230,7 @@ def month_bill(tally: Tally, stack: BilledStack, month: MonthOfRequests, door: s
         "invocations": tally.usd(lambda_request=invocations),
         "compute": compute.cost(seconds * memory, tally.free_tier),
         "logs": tally.usd(log_ingestion=log_gb, log_storage=log_gb * stack.log_days / 30),
-        "metrics": tally.usd(metric=month.metrics * min(invocations, HOURS) / HOURS),
+        "metrics": tally.usd(metric=stack.metrics * min(invocations, HOURS) / HOURS),
         "alarms": tally.usd(alarm=stack.alarm_metrics),
         "dashboard": tally.usd(dashboard=stack.dashboards),
         "releases": tally.usd(s3_storage=month.release_mb / 1000, s3_get=looks),

@@ -11,7 +11,7 @@ that differ in one library share the pages of all others.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -25,6 +25,7 @@ from builder.stage import install
 SCHEMA = 2
 # The distributions whose modules and libraries a profile is about.
 KEYED = ("torch", "numpy")
+_KEYS_IN_A_LINE = 100
 
 
 class Target(NamedTuple):
@@ -68,6 +69,9 @@ class Profile:
         held: Modules of torch that wait until they are touched. Only the shipped workload's profile has them.
         other_builds: Paths of libraries that the target has as another build than the recorded one, so that nobody knows
             which of their pages are hot. A file never has any; `on` says which there are.
+        functions: Keys of the functions on hot pages, by library: `builder.profile.functions`.
+        by_name: Paths of libraries that are another build, and whose hot pages are known by their functions. A file never
+            has any.
     """
 
     versions: dict[str, str]
@@ -81,6 +85,8 @@ class Profile:
     pages: PageSet
     held: HeldModules = field(default_factory=HeldModules)
     other_builds: frozenset[str] = frozenset()
+    functions: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    by_name: frozenset[str] = frozenset()
 
     def fits(self, target: Target) -> bool:
         """Whether it was recorded with these versions and for this architecture."""
@@ -108,6 +114,10 @@ class Profile:
             self.pages.union(other.pages),
             self.held if self.held.modules else other.held,
             (self.other_builds | other.other_builds).difference(libraries),
+            {
+                name: self.functions.get(name, frozenset()) | other.functions.get(name, frozenset())
+                for name in {*self.functions, *other.functions}
+            },
         )
 
     def save(self, path: Path) -> None:
@@ -120,6 +130,7 @@ class Profile:
             "libraries": dict(sorted(self.libraries.items())),
             "capabilities": list(self.capabilities),
             "pages": self.pages.to_json(),
+            "functions": {name: _lines(keys) for name, keys in sorted(self.functions.items())},
             "sources": sorted(self.sources),
             "held": self.held._asdict(),
             "hot": list(self.hot),
@@ -154,9 +165,20 @@ class Profile:
                 frozenset(value["sources"]),
                 PageSet.from_json(value["pages"]),
                 HeldModules(**{name: tuple(values) for name, values in value.get("held", {}).items()}),
+                functions={name: _keys(lines) for name, lines in value.get("functions", {}).items()},
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ProfileError(f"{path} is no recorded profile: {error!r}", "delete it and record again") from error
+
+
+def _lines(keys: Iterable[str]) -> list[str]:
+    """Keys of functions, as lines for a file."""
+    listed = sorted(keys)
+    return [" ".join(listed[at : at + _KEYS_IN_A_LINE]) for at in range(0, len(listed), _KEYS_IN_A_LINE)]
+
+
+def _keys(lines: Iterable[str]) -> frozenset[str]:
+    return frozenset(key for line in lines for key in line.split())
 
 
 def file_name(target: Target, what: str) -> str:
@@ -165,13 +187,14 @@ def file_name(target: Target, what: str) -> str:
 
 
 def held_elsewhere(folder: Path, target: Target) -> HeldModules:
-    """The held modules of a profile for the same versions and architecture on another Python; none if there is none."""
-    for path in sorted(folder.glob("*.json")):
-        profile = Profile.load(path)
-        same = (profile.versions, profile.machine) == (target.versions, target.machine)
-        if same and profile.held.modules:
-            return profile.held
-    return HeldModules()
+    """The held modules of a profile for the same versions on another Python or architecture; none if there is none.
+
+    The nearest is the one for the same architecture, then the one for the same Python.
+    """
+    found = [profile for path in sorted(folder.glob("*.json")) if (profile := Profile.load(path)).held.modules]
+    same = [profile for profile in found if profile.versions == target.versions]
+    same.sort(key=lambda profile: (profile.machine != target.machine, profile.python != target.python))
+    return same[0].held if same else HeldModules()
 
 
 def find(folder: Path, target: Target) -> Profile | None:

@@ -36,15 +36,26 @@ def wrap(tree: ast.Module, module: ModuleText, statements: Collection[str]) -> t
         if lines.count(line) != 1:
             raise ValueError(f"{module.name} has not one statement {line!r}")
         at = lines.index(line)
-        binds = BoundNames()
-        binds.visit(tree.body[at])
-        names = sorted(binds.names)
+        names = sorted(_left_by(tree.body[at]))
         bound.update(dict.fromkeys(names))
         none = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
         body = [ast.Global(names), tree.body[at]] if names else [tree.body[at]]
         function = ast.FunctionDef(_FUNCTION, none, body, [])
         tree.body[at] = ast.fix_missing_locations(ast.copy_location(function, tree.body[at]))
     return tuple(bound)
+
+
+def _left_by(statement: ast.stmt) -> set[str]:
+    """The names that a statement binds, and does not delete again. The others are the function's own."""
+    left: set[str] = set()
+    parts: list[ast.AST] = [statement]
+    if isinstance(statement, ast.If) and not statement.orelse:
+        parts = [statement.test, *statement.body]
+    for part in parts:
+        binds = BoundNames()
+        binds.visit(part)
+        left = left - binds.names if isinstance(part, ast.Delete) else left | binds.names
+    return left
 
 
 def is_wrapped(statement: ast.stmt) -> bool:

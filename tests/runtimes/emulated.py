@@ -1,0 +1,172 @@
+"""Runs the builder for other processors than this machine's: the builder here, and what it runs of the layer in an emulator.
+
+    python -m runtimes.emulated --interpreter /opt/cpython-3.13-aarch64/usr/bin/python3.13 --wheels FOLDER -- --output LAYER ...
+
+The words after `--` are the builder's own. What the builder computes does not depend on the processor, so it runs at this
+machine's speed: it unpacks, strips, compiles modules, splits and compresses. What it starts to see torch at work (the recording,
+the search, the verification) is the given interpreter, which the kernel hands to an emulator (Debian: qemu-user-static, and an
+entry for it in binfmt_misc). It must have the version of the Python that runs this.
+
+What runs in the emulator sees the files in /proc and /sys by which programs know a machine of Graviton2's kind. (With this
+machine's own files, torch's cpuinfo library crashes.) That takes root. An emulator is some twenty times slower than a processor,
+so no time limit holds.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+TOOLS = ("gcc", "strip")
+# What torch's and NumPy's wheels and their requirements name; pip takes a list of platforms as it is.
+PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_26", "manylinux_2_17", "manylinux2014")
+# Lambda's processors for arm64: Graviton2 is made of Neoverse N1. This is what Linux shows of one.
+EMULATED_CPU = {"QEMU_CPU": "neoverse-n1"}
+CPU_INFORMATION = """\
+processor\t: {number}
+BogoMIPS\t: 243.75
+Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x3
+CPU part\t: 0xd0c
+CPU revision\t: 1
+
+"""
+CLONE_NEWNS = 0x20000  # unshare(2)
+_run = subprocess.run
+
+
+class EmulationError(Exception):
+    """The emulator cannot be used; the message says why and what to do."""
+
+
+def machine_of(interpreter: Path) -> str:
+    """The processors that the interpreter is for.
+
+    Raises:
+        EmulationError: it does not run here, or is of another version than this Python.
+    """
+    program = "import platform, sys; print(platform.machine(), sys.implementation.cache_tag)"
+    try:
+        done = _run([interpreter, "-c", program], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise EmulationError(
+            f"{interpreter} does not run here: {error}\nNext: install qemu-user-static, and enter it in binfmt_misc"
+        ) from error
+    if done.returncode:
+        raise EmulationError(f"{interpreter} ends with status {done.returncode}: {done.stderr}\nNext: see why")
+    machine, tag = done.stdout.split()
+    if tag != sys.implementation.cache_tag:
+        raise EmulationError(
+            f"{interpreter} is {tag}, and this is {sys.implementation.cache_tag}.\nNext: run this with that version"
+        )
+    return str(machine)
+
+
+@contextlib.contextmanager
+def cross_tools(machine: str) -> Iterator[None]:
+    """The tools for other processors under their plain names, first on PATH.
+
+    Raises:
+        EmulationError: one is missing.
+    """
+    with tempfile.TemporaryDirectory(prefix="cross-") as folder:
+        for name in TOOLS:
+            found = shutil.which(f"{machine}-linux-gnu-{name}")
+            if found is None:
+                raise EmulationError(
+                    f"there is no {name} for {machine}.\nNext: apt-get install gcc-{machine}-linux-gnu"
+                )
+            Path(folder, name).symlink_to(found)
+            if name == "gcc":
+                Path(folder, "cc").symlink_to(found)
+        with mock.patch.dict(os.environ, {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}):
+            yield
+
+
+def pip_options(machine: str, wheels: Path) -> list[str]:
+    """pip's options by which it takes wheels for other processors. It reads markers as for this machine, so no requirements."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    options = ["--no-deps", "--implementation", "cp", "--python-version", version, "--find-links", str(wheels)]
+    return [*options, *(part for each in PLATFORMS for part in ("--platform", f"{each}_{machine}"))]
+
+
+def enter_sandbox(folder: Path) -> None:
+    """Show other processors to this process and its children: in a mount namespace of their own.
+
+    Raises:
+        EmulationError: the kernel does not allow it.
+    """
+    information = folder / "cpuinfo"
+    count = len(os.sched_getaffinity(0))
+    information.write_text("".join(CPU_INFORMATION.format(number=number) for number in range(count)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS):
+        reason = os.strerror(ctypes.get_errno())
+        raise EmulationError(f"this process gets no mount namespace: {reason}.\nNext: run this as root")
+    _run(["mount", "--make-rprivate", "/"], check=True)
+    _run(["mount", "-t", "tmpfs", "tmpfs", "/sys"], check=True)
+    _run(["mount", "--bind", str(information), "/proc/cpuinfo"], check=True)
+    processors = Path("/sys/devices/system/cpu")
+    processors.mkdir(parents=True)
+    for name in ("possible", "present"):
+        (processors / name).write_text(f"0-{count - 1}\n")
+
+
+@contextlib.contextmanager
+def emulated(interpreter: Path, machine: str, wheels: Path) -> Iterator[None]:
+    """The builder's modules see the other machine, and start the other interpreter for all but pip and the compilation."""
+    native = sys.executable
+
+    def start(command: Sequence[object], *arguments: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
+        parts = [str(part) for part in command]
+        options.pop("timeout", None)
+        if parts[0] == native and "pip" not in parts[:3] and "builder.python.bytecode" not in parts:
+            parts[0] = str(interpreter)
+            options["env"] = {**(options.get("env") or os.environ), **EMULATED_CPU}
+        elif parts[1:3] == ["-m", "pip"] and "install" in parts:
+            parts += pip_options(machine, wheels)
+        return _run(parts, *arguments, **options)
+
+    with (
+        cross_tools(machine),
+        mock.patch.object(platform, "machine", return_value=machine),
+        mock.patch.object(subprocess, "run", start),
+    ):
+        yield
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Build, and return the builder's own status."""
+    parser = argparse.ArgumentParser(prog="python -m runtimes.emulated", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--interpreter", type=Path, required=True, help="a CPython for the other processors")
+    parser.add_argument("--wheels", type=Path, required=True, help="folder with a CPU wheel of torch for them")
+    parser.add_argument("builder", nargs=argparse.REMAINDER, help="the builder's own options, after --")
+    arguments = parser.parse_args(argv)
+    try:
+        machine = machine_of(arguments.interpreter)
+        with (
+            tempfile.TemporaryDirectory(prefix="emulated-") as folder,
+            emulated(arguments.interpreter, machine, arguments.wheels.resolve()),
+        ):
+            enter_sandbox(Path(folder))
+            from builder.__main__ import main as build  # its modules ask for the machine when they are imported
+
+            return build(arguments.builder[1:])
+    except EmulationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
