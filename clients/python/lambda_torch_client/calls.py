@@ -1,6 +1,7 @@
 """What the sync and the async client do alike: requests as bytes, answers as values, failures as errors."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Call:
     accept: str = JSON
 
 
-class ServiceConnection(Generic[RequestT, ResponseT, PieceT]):
+class ServiceConnection(ABC, Generic[RequestT, ResponseT, PieceT]):
     """Where the service is, and how it is asked.
 
     Args:
@@ -74,9 +75,9 @@ class ServiceConnection(Generic[RequestT, ResponseT, PieceT]):
         self._budget = RetryBudget(retries or RetryRules())
         self._connect()
 
+    @abstractmethod
     def _connect(self) -> None:
         """Make the connections of httpx2, in each client's own way."""
-        raise NotImplementedError
 
     def _request(self, http: "httpx2.Client | httpx2.AsyncClient", call: Call) -> httpx2.Request:
         headers = {"accept": call.accept} | ({} if call.body is None else {"content-type": JSON})
