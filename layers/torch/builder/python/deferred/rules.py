@@ -440,7 +440,11 @@ COMPLETING = (
     CompletingGroup(
         "weight-norm", "parametrizations register themselves with torch.utils._pytree and all that it takes"
     ),
-    CompletingGroup("save-and-load", "it also makes a model on the meta device, whose kernels held modules register"),
+    CompletingGroup(
+        "save-and-load",
+        "it also makes a model on the meta device; META_OPERATORS were not tried with these versions",
+        Versions(since=(2, 14)),
+    ),
     CompletingGroup("torchscript", "it also traces a module, which takes TorchScript's compiler"),
     CompletingGroup(
         "data-loader", "no module is separable where that was not tried: see SEPARABLE", Versions(since=(2, 14))
