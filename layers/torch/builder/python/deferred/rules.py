@@ -113,12 +113,16 @@ PLAIN = (Pattern(r"torch", "it puts modules for devices into sys.modules, and le
 
 
 class ClassWithoutInstances(NamedTuple):
-    """A class of a held module whose instances only that module makes, and whose metaclass has no `__instancecheck__`."""
+    """A class of a held module whose instances only that module makes, and whose metaclass has no `__instancecheck__`.
+
+    In `library_rules` it may be a class of a later module too. `taken_from` are other modules from which it is imported.
+    """
 
     module: str
     name: str
     reason: str
     versions: Versions = EVERY
+    taken_from: tuple[str, ...] = ()
 
 
 CLASSES_WITHOUT_INSTANCES = (
