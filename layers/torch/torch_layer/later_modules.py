@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from torch_layer.completion import Completion
-from torch_layer.placeholders import OF_THE_CLASS, HoldingLoader, Placeholder, listen, plain
+from torch_layer.placeholders import OF_THE_CLASS, HoldingLoader, Placeholder, execute, listen, plain
 
 
 class LaterModules:
@@ -78,24 +78,13 @@ class LaterModules:
         if module is None:
             return  # another thread has run it meanwhile, or its package has
         namespace, spec = plain(module, "__dict__"), plain(module, "__spec__")
-        loader: HoldingLoader = spec.loader
         # In stock torch its submodules come after it, unless it imports them itself.
         children = {
             each.rpartition(".")[2]: each for each in self.waiting if each.rpartition(".")[0] == name
         }  # those that wait
         for child in children:
             namespace.pop(child, None)
-        spec.loader = loader.real
-        ModuleType.__setattr__(module, "__loader__", loader.real)
-        spec.__dict__["running"] = True
-        try:
-            loader.real.exec_module(module)
-        except BaseException:
-            spec.loader = loader
-            self.waiting[name] = module
-            raise
-        finally:
-            spec.__dict__["running"] = False
+        execute(module, self.waiting)
         ModuleType.__setattr__(module, "__class__", ModuleType)
         spec.__class__ = ModuleSpec
         for child, path in children.items():

@@ -109,19 +109,7 @@ class PlaceholderKeeper:
         module = self.waiting.pop(name, None)
         if module is None:
             return
-        spec = plain(module, "__spec__")
-        loader: HoldingLoader = spec.loader
-        spec.loader = loader.real
-        ModuleType.__setattr__(module, "__loader__", loader.real)
-        try:
-            spec.__dict__["running"] = True
-            loader.real.exec_module(module)
-        except BaseException:
-            spec.loader = loader
-            self.waiting[name] = module
-            raise
-        finally:
-            spec.__dict__["running"] = False
+        execute(module, self.waiting)
 
     def run_separately(self, name: str) -> bool:
         """Run a module and leave the others waiting. False if it is none for which the plan allows that.
@@ -213,6 +201,22 @@ class PlaceholderKeeper:
         for name in self.held:
             ModuleType.__setattr__(sys.modules[name], "__class__", ModuleType)
             sys.modules[name].__spec__.__class__ = ModuleSpec
+
+
+def execute(module: ModuleType, waiting: dict[str, ModuleType]) -> None:
+    """Run a module in its place, with its own loader. If it fails, it waits again."""
+    spec = plain(module, "__spec__")
+    loader: HoldingLoader = spec.loader
+    spec.loader, spec.__dict__["running"] = loader.real, True
+    ModuleType.__setattr__(module, "__loader__", loader.real)
+    try:
+        loader.real.exec_module(module)
+    except BaseException:
+        spec.loader = loader
+        waiting[spec.name] = module
+        raise
+    finally:
+        spec.__dict__["running"] = False
 
 
 class Placeholder(ModuleType):

@@ -1,6 +1,5 @@
 """Held modules run at the first touch, all of them, in stock order, each in its own object; and not before."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,8 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+
+from layer_kit.children import printed, write_modules
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -112,26 +113,14 @@ STOCK = [
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package."""
     folder = tmp_path_factory.mktemp("held")
-    for name, text in MODULES.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
+    write_modules(folder, MODULES)
     return folder
 
 
 def result(tree: Path, program: str, eager: bool = False) -> Any:
     """What the program prints as JSON on its last line, in a process where the package was imported."""
     text = PRELUDE.format(held=HELD, eager=eager) + dedent(program)
-    done = subprocess.run(
-        [sys.executable, "-c", text],
-        env={"PYTHONPATH": f"{tree}:{ROOT / 'layers' / 'torch'}", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return printed(text, tree)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_an_eager_statement_is_taken_from_the_sources(tmp_path: Path, tables: py
 
 def test_a_class_that_libraries_ask_for_must_be_there(tmp_path: Path, tables: pytest.MonkeyPatch) -> None:
     """A class of the libraries' table that a new torch makes elsewhere is named."""
-    row = library_rules.LibraryClass("torch.a", "C", ("torch",), "r")
+    row = rules.ClassWithoutInstances("torch.a", "C", "r", taken_from=("torch",))
     tables.setattr(library_rules, "LIBRARY_CLASSES", (row,))
     assert problems(tree(tmp_path, a="class D: 0")) == ["the module has no such class"]
 

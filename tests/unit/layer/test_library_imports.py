@@ -1,15 +1,13 @@
 """What added packages take from torch waits until it is used, and is then what it would be without the layer."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from layer_kit.children import printed, write_modules
+
 MODULES = {
     "torch/__init__.py": (
         "ORDER.append('torch')\nimport torch._C, torch._ops, torch.held\n"
@@ -90,7 +88,9 @@ from builder.python.deferred.module_text import ModuleText
 from torch_layer.imports import Imports
 from torch_layer.library_imports import LibraryImports
 from torch_layer.plan import Plan
-library_rules.LIBRARY_CLASSES = (library_rules.LibraryClass("torch.later.kinds", "Kind", ("torch.later",), "r"),)
+library_rules.LIBRARY_CLASSES = (
+    library_rules.ClassWithoutInstances("torch.later.kinds", "Kind", "r", taken_from=("torch.later",)),
+)
 library_rules.FILLED_OBJECTS = (library_rules.RegistryRule("lib.registry", "REGISTRY", "register", "r"),)
 library_rules.OPERATOR_CALLS = frozenset(["registry.define"])
 libraries._PUT_OFF = {{("lib.use", "registers")}}
@@ -126,27 +126,13 @@ import torch
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a torch, and a library that takes names from it."""
-    folder = tmp_path_factory.mktemp("libraries")
-    for name, text in MODULES.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dedent(text).strip("\n") + "\n")
-    return folder
+    return write_modules(tmp_path_factory.mktemp("libraries"), MODULES)
 
 
 def result(tree: Path, program: str, eager: bool = False) -> Any:
     """What a program gives for `answer`, in a process that has imported the library."""
     text = PRELUDE.format(tree=str(tree), eager=eager) + dedent(program)
-    done = subprocess.run(
-        [sys.executable, "-c", f"{text}\nprint(json.dumps(answer))"],
-        env={"PYTHONPATH": f"{tree}:{ROOT / 'layers' / 'torch'}", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return printed(f"{text}\nprint(json.dumps(answer))", tree)
 
 
 @pytest.mark.parametrize(

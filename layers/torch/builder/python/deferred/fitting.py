@@ -106,7 +106,7 @@ def _eager(rule: rules.EagerStatement | rules.CopiedFunction, sources: SourceTre
         yield error.cause
 
 
-def _class(rule: rules.ClassWithoutInstances | library_rules.LibraryClass, sources: SourceTree) -> Iterator[str]:
+def _class(rule: rules.ClassWithoutInstances, sources: SourceTree) -> Iterator[str]:
     if rule.module not in sources:
         yield "torch has no such module"
         return

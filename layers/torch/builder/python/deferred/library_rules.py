@@ -6,43 +6,32 @@ it cannot find. A row about a package that a layer does not have, or about anoth
 
 from typing import NamedTuple
 
-from builder.python.deferred.rules import EVERY, Versions
+from builder.python.deferred.rules import ClassWithoutInstances
 
-
-class LibraryClass(NamedTuple):
-    """A class of which packages that a user adds ask for instances; only its module makes them.
-
-    Its module waits, or is one that `import torch` does not run. `taken_from` are other modules from which it is imported.
-    """
-
-    module: str
-    name: str
-    taken_from: tuple[str, ...]
-    reason: str
-    versions: Versions = EVERY
-
-
+# Classes of which packages that a user adds ask for instances.
 LIBRARY_CLASSES = (
-    LibraryClass(
+    ClassWithoutInstances(
         "torch.distributed.tensor._api",
         "DTensor",
-        ("torch.distributed.tensor",),
         "transformers asks for it when it loads and calls a model: tensors on several machines",
+        taken_from=("torch.distributed.tensor",),
     ),
-    LibraryClass(
+    ClassWithoutInstances(
         "torch.distributed.fsdp.fully_sharded_data_parallel",
         "FullyShardedDataParallel",
-        ("torch.distributed.fsdp",),
         "transformers asks for it before it generates a text: a model on several machines",
+        taken_from=("torch.distributed.fsdp",),
     ),
-    LibraryClass(
-        "torch._subclasses.fake_tensor", "FakeTensor", ("torch._subclasses",), "the same: tensors without numbers"
+    ClassWithoutInstances(
+        "torch._subclasses.fake_tensor",
+        "FakeTensor",
+        "transformers asks for it at each call: tensors without numbers",
+        taken_from=("torch._subclasses",),
     ),
-    LibraryClass("torch.fx.proxy", "Proxy", ("torch.fx",), "transformers asks for it at each call: tensors of a graph"),
-    LibraryClass(
+    ClassWithoutInstances("torch.fx.proxy", "Proxy", "the same: tensors of a graph", taken_from=("torch.fx",)),
+    ClassWithoutInstances(
         "torch.nn.attention.flex_attention",
         "BlockMask",
-        (),
         "transformers asks for it when it makes a mask: attention that is compiled",
     ),
 )

@@ -113,12 +113,16 @@ PLAIN = (Pattern(r"torch", "it puts modules for devices into sys.modules, and le
 
 
 class ClassWithoutInstances(NamedTuple):
-    """A class of a held module whose instances only that module makes, and whose metaclass has no `__instancecheck__`."""
+    """A class of a held module whose instances only that module makes, and whose metaclass has no `__instancecheck__`.
+
+    In `library_rules` it may be a class of a later module too. `taken_from` are other modules from which it is imported.
+    """
 
     module: str
     name: str
     reason: str
     versions: Versions = EVERY
+    taken_from: tuple[str, ...] = ()
 
 
 CLASSES_WITHOUT_INSTANCES = (
@@ -440,7 +444,11 @@ COMPLETING = (
     CompletingGroup(
         "weight-norm", "parametrizations register themselves with torch.utils._pytree and all that it takes"
     ),
-    CompletingGroup("save-and-load", "it also makes a model on the meta device, whose kernels held modules register"),
+    CompletingGroup(
+        "save-and-load",
+        "it also makes a model on the meta device; META_OPERATORS were not tried with these versions",
+        Versions(since=(2, 14)),
+    ),
     CompletingGroup("torchscript", "it also traces a module, which takes TorchScript's compiler"),
     CompletingGroup(
         "data-loader", "no module is separable where that was not tried: see SEPARABLE", Versions(since=(2, 14))
