@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder import clean
+from builder import clean, paths
 from builder.account import ledger
 from builder.python import archive_writer, bundle, tiers
 from layer_kit.packages import FILES, PACKED, RECORDED, make_bundle, make_tree
@@ -284,3 +284,10 @@ def test_every_module_has_one_tier(
     assert [tiers.module_name(path) for path in found.hot] == [name for name in hot if name not in ("gone", "stranger")]
     assert found.deferred <= set(found.hot)
     assert {path.split("/")[0] for path in found.modules} == PACKED
+
+
+def test_a_layer_without_added_packages_lacks_what_only_these_need(bundled: Path) -> None:
+    """The run-time package is whole but for the modules that only packages of a user make it import."""
+    sources = {path.name for path in paths.RUN_TIME.glob("*.py")}
+    assert sources > bundle.FOR_LIBRARIES
+    assert {path.name for path in (bundled / "torch_layer").glob("*.py")} == sources - bundle.FOR_LIBRARIES

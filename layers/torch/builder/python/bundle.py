@@ -31,6 +31,8 @@ from torch_layer import ARCHIVE_FILE
 # import.
 DEPLOYED = "/opt/python"
 
+# Modules of the run-time package for what packages that a user adds take from torch. Without such packages nothing imports them.
+FOR_LIBRARIES = frozenset({"library_imports.py", "later_modules.py", "filled_objects.py"})
 _STUB = "__import__('torch_layer.finder').finder.enter(globals())\n"
 
 
@@ -87,7 +89,7 @@ def bundle(
         rewritings=deferral.rewritings(tiers),
         libraries=libraries,
     )
-    _copy_run_time(output, memo)
+    _copy_run_time(output, memo, with_libraries=bool(libraries))
     archive_bytes = archive_writer.write(
         output / "torch_layer" / ARCHIVE_FILE,
         {
@@ -239,9 +241,12 @@ def _write_bytecode_files(output: Path, texts: dict[str, bytes], memo: Memo) -> 
         cached.write_bytes(bytecode.pyc(texts[path], code))
 
 
-def _copy_run_time(output: Path, memo: Memo) -> None:
+def _copy_run_time(output: Path, memo: Memo, *, with_libraries: bool) -> None:
     """The run-time package; as files, since it cannot find itself."""
-    texts = {f"torch_layer/{path.name}": path.read_bytes() for path in sorted(paths.RUN_TIME.glob("*.py"))}
+    names = {path.name for path in paths.RUN_TIME.glob("*.py")}
+    if not with_libraries:
+        names -= FOR_LIBRARIES
+    texts = {f"torch_layer/{name}": (paths.RUN_TIME / name).read_bytes() for name in sorted(names)}
     for path, text in texts.items():
         (output / path).parent.mkdir(exist_ok=True)
         (output / path).write_bytes(text)
