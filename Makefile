@@ -203,4 +203,4 @@ clean: ## Remove what the other commands made, except .venv
 	@rm -rf build .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 .PHONY: help setup serve local images images-remove test test-matrix test-fast matrix-table torch-update check fuzz fuzz-operators upstream operators upstream-tables soak hooks dist audit audit-packages docs-tables infrastructure layer layer-record bench bench-layer \
-	bench-coldstart bench-everyday bench-releases bench-serving bench-local bench-joined bench-chat soak-streams bench-tables lock clean
+	bench-coldstart bench-everyday bench-libraries bench-releases bench-serving bench-local bench-joined bench-chat soak-streams bench-tables lock clean

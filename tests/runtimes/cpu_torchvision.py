@@ -103,13 +103,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder for the wheel")
     parser.add_argument("--downloads", type=Path, help="folder for PyPI's wheel (default: below the output)")
     arguments = parser.parse_args(argv)
-    try:
-        wheel = make(arguments.version, arguments.output, arguments.downloads or arguments.output / "downloads")
-    except cpu_wheel.WheelError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    sys.stdout.write(f"{wheel}\n")
-    return 0
+    downloads = arguments.downloads or arguments.output / "downloads"
+    return cpu_wheel.print_path(lambda: make(arguments.version, arguments.output, downloads))
 
 
 if __name__ == "__main__":

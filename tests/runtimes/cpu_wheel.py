@@ -245,10 +245,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--downloads", type=Path, help="folder for PyPI's wheels (default: below the output)")
     arguments = parser.parse_args(argv)
     downloads = arguments.downloads or arguments.output / "downloads"
+    wanted = (arguments.version, arguments.python, arguments.output, arguments.base, downloads, arguments.machine)
+    return print_path(lambda: make(*wanted))
+
+
+def print_path(make_wheel: Callable[[], Path]) -> int:
+    """Make a wheel and print its path; 1 with the reason if it cannot be made."""
     try:
-        wheel = make(
-            arguments.version, arguments.python, arguments.output, arguments.base, downloads, arguments.machine
-        )
+        wheel = make_wheel()
     except WheelError as error:
         sys.stderr.write(f"{error}\n")
         return 1

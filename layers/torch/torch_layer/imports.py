@@ -183,9 +183,8 @@ class Imports:
         origin, attribute = self._plan.deferred_names[module][name]
         if origin in self.placeholders.held and not self.placeholders.run_separately(origin):
             self.completion.touched(origin, attribute)
-        return (
-            namespace[name] if name in namespace else self._bind(module, name)
-        )  # its own modules ask while it completes
+        # While the import completes, its own modules ask too.
+        return namespace[name] if name in namespace else self._bind(module, name)
 
     def class_if_made(self, module: str, name: str) -> Any:
         """A class of a held module, for the question whether something is its instance; no class before the module runs.

@@ -82,7 +82,7 @@ def make(sources: SourceTree, held: HeldModules) -> Plan:
         eager_code=eager.eager_code(sources),
         copied_functions=_copied_functions(sources),
         factories=held.factories,
-        meta_operators=tuple(sorted(row.name for row in rules.META_OPERATORS)),
+        meta_operators=tuple(sorted(row.name for row in rules.applying(rules.META_OPERATORS, sources.torch))),
         namespaces=held.namespaces,
         native=held.native,
         rebound=_rebound(sources, held.modules),

@@ -459,11 +459,13 @@ COMPLETING = (
 class MetaOperator(NamedTuple):
     """An operator `aten::name.overload` that works on meta tensors without the Python kernels of held modules.
 
-    Its native kernel gives a tensor with the same sizes, strides and type. A test compares both.
+    Its native kernel gives a tensor with the same sizes, strides and type. A test compares both. With versions where that was not
+    tried, every factory completes the import.
     """
 
     name: str
     reason: str
+    versions: Versions = Versions(before=(2, 14))
 
 
 META_OPERATORS = tuple(
