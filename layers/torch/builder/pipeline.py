@@ -103,7 +103,7 @@ class Build:
                 step.note(record.what_it_takes(target))
                 known = profiles.held_elsewhere(self.options.profiles, target)
                 found = record.record_workload(staged, self.options.work, target, step.say, known)
-                path = self.options.profiles / profiles.file_name(target, "workload")
+                path = self.options.profiles / profiles.file_name(target, f"workload-{record.maker()}")
                 found = functions.named(found, installed.tree)
                 found.save(path)
                 # Profiles of users' own models on the same wheels count, too.

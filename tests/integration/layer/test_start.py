@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from importlib.metadata import version
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 
 from builder import clean
 from builder.native.elf import SharedLibrary, Tag
+from builder.profile import record
 from builder.python.deferred import rules
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ MODULE_BUDGET = 135
 NUMPY_BUDGET = 10
 # Memory that is not the libraries' own pages; stock torch takes 154 MB.
 ANONYMOUS_BUDGET = 112_000_000
+# Cold code that comes back for a few everyday layers, on a processor whose maker's kernels were recorded.
+PAGED_BUDGET = 3_000_000
 # What the kernel maps with a neighbour (fault-around).
 EDGE_PAGES = 32
 
@@ -51,6 +55,24 @@ def test_an_inference_runs_few_modules(layer: Layer) -> None:
     assert held_of_numpy > 70
     assert torch_count <= MODULE_BUDGET
     assert numpy_count <= NUMPY_BUDGET
+
+
+@pytest.mark.skipif(record.maker() == "other", reason="no profile was recorded on a processor of this maker")
+@pytest.mark.parametrize("capability", record.capabilities(platform.machine()), ids=lambda each: each.name)
+def test_everyday_layers_are_ready_on_this_processor(layer: Layer, capability: record.Capability) -> None:
+    """An LSTM, linear layers, products of matrices and a convolution page in little of what was cold."""
+    program = """
+    import json, torch
+    from torch_layer import pager
+    with torch.inference_mode():
+        torch.nn.LSTM(8, 8)(torch.zeros(2, 1, 8))
+        for rows in (1, 16):
+            torch.nn.Linear(64, 128)(torch.ones(rows, 64))
+        torch.mm(torch.ones(64, 64), torch.ones(64, 64))
+        torch.nn.Conv2d(3, 8, 3)(torch.ones(1, 3, 32, 32))
+    print(json.dumps(pager.stats().bytes))
+    """
+    assert answer(layer, program, **capability.environment) <= PAGED_BUDGET
 
 
 def test_a_start_takes_little_memory(layer: Layer) -> None:

@@ -18,7 +18,7 @@ from builder.native import compile_pager, selection, split
 from builder.native.page_set import PageSet
 from builder.options import BuildOptions
 from builder.pipeline import Build
-from builder.profile import profiles
+from builder.profile import profiles, record
 from builder.profile.profiles import Profile
 from builder.stage import policy
 from layer_kit.wheels import make_wheel
@@ -209,11 +209,11 @@ def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypat
     replace(found, versions={"torch": "2.12.0", "numpy": "0.2"}).save(options.profiles / "other.json")
     recorded: list[Path] = []
 
-    def record(staged: Path, *_: object) -> Profile:
+    def recording(staged: Path, *_: object) -> Profile:
         recorded.append(staged)
         return found
 
-    monkeypatch.setattr("builder.profile.record.record_workload", record)
+    monkeypatch.setattr("builder.profile.record.record_workload", recording)
     shown = StringIO()
     Build(options, Console(shown)).run()
     assert recorded == [options.work / "staged"]
@@ -221,7 +221,7 @@ def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypat
         r"no recorded profile fits .* torch \S+ and numpy \S+ on cpython-3\d+.* \d+ minutes", shown.getvalue()
     )
     target = profiles.Target(found.versions, found.python, found.machine, found.libraries)
-    assert (options.profiles / profiles.file_name(target, "workload")).is_file()
+    assert (options.profiles / profiles.file_name(target, f"workload-{record.maker()}")).is_file()
 
 
 def test_a_small_library_of_another_build_stays_whole(options: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,11 +248,11 @@ def test_large_libraries_of_another_build_are_recorded(options: BuildOptions, mo
     monkeypatch.setattr("builder.pipeline.MOST_WHOLE_BYTES", 10)
     recorded: list[Path] = []
 
-    def record(staged: Path, *_: object) -> Profile:
+    def recording(staged: Path, *_: object) -> Profile:
         recorded.append(staged)
         return found
 
-    monkeypatch.setattr("builder.profile.record.record_workload", record)
+    monkeypatch.setattr("builder.profile.record.record_workload", recording)
     Build(options, Console(StringIO())).run()
     assert recorded == [options.work / "staged"]
 

@@ -83,6 +83,24 @@ def test_all_profiles_that_fit_count_together(tmp_path: Path) -> None:
     assert found.pages.count() == 5
 
 
+def test_pages_that_another_python_touched_count_where_the_library_is_the_same(tmp_path: Path) -> None:
+    """Of a profile for another Python count the pages of libraries with the same bytes, and not its modules."""
+    PROFILE.save(tmp_path / "a.json")
+    elsewhere = replace(
+        PROFILE,
+        python="cpython-311",
+        hot=("torch.only_there",),
+        libraries={CPU: "a" * 64, BINDINGS: "e" * 64},
+        pages=PageSet({CPU: frozenset({7}), BINDINGS: frozenset({8})}),
+    )
+    elsewhere.save(tmp_path / "b.json")
+    found = profiles.find(tmp_path, TARGET)
+    assert found is not None
+    assert (found.hot, found.python) == (PROFILE.hot, TARGET.python)
+    assert (found.pages.of(CPU), found.pages.of(BINDINGS)) == (frozenset({1, 2, 7, 9}), frozenset({5}))
+    assert not found.other_builds
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", json.dumps({"schema": 1}), json.dumps({"schema": 2})])
 def test_a_file_that_is_no_profile_is_named(tmp_path: Path, text: str) -> None:
     """A damaged profile stops the build with its name and what to do."""

@@ -56,3 +56,19 @@ def test_capabilities_are_those_of_this_cpu() -> None:
     flags = Path("/proc/cpuinfo").read_text()
     assert names[-1] == "native"
     assert ("avx512" in names) == ("avx512f" in flags)
+
+
+@pytest.mark.parametrize(
+    ("information", "maker"),
+    [
+        ("processor\t: 0\nvendor_id\t: GenuineIntel\n", "intel"),
+        ("vendor_id\t: AuthenticAMD\n", "amd"),
+        ("vendor_id\t: CentaurHauls\n", "other"),
+        ("CPU implementer\t: 0x41\n", "other"),
+    ],
+)
+def test_a_processor_has_a_maker(information: str, maker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The maker comes from Linux's own words; one that has no paths of its own in MKL is "other"."""
+    (tmp_path / "cpuinfo").write_text(information)
+    monkeypatch.setattr(record, "PROCESSOR", tmp_path / "cpuinfo")
+    assert record.maker() == maker

@@ -88,9 +88,27 @@ class Profile:
     functions: Mapping[str, frozenset[str]] = field(default_factory=dict)
     by_name: frozenset[str] = frozenset()
 
+    def like(self, target: Target) -> bool:
+        """Whether it was recorded with these versions and for this architecture, on any Python."""
+        return (self.versions, self.machine) == (target.versions, target.machine)
+
     def fits(self, target: Target) -> bool:
-        """Whether it was recorded with these versions and for this architecture."""
-        return (self.versions, self.python, self.machine) == (target.versions, target.python, target.machine)
+        """Whether it was recorded with these versions, on this Python and for this architecture."""
+        return self.like(target) and self.python == target.python
+
+    def only_pages(self) -> "Profile":
+        """The profile without what depends on the Python."""
+        return Profile(
+            self.versions,
+            self.python,
+            self.machine,
+            self.libraries,
+            self.capabilities,
+            (),
+            frozenset(),
+            frozenset(),
+            self.pages,
+        )
 
     def on(self, target: Target) -> "Profile":
         """The profile without the pages of libraries that are another build in the target."""
@@ -198,6 +216,13 @@ def held_elsewhere(folder: Path, target: Target) -> HeldModules:
 
 
 def find(folder: Path, target: Target) -> Profile | None:
-    """The union of all profiles in the folder that fit; None if none does."""
-    fitting = [profile for path in sorted(folder.glob("*.json")) if (profile := Profile.load(path)).fits(target)]
-    return reduce(Profile.union, (profile.on(target) for profile in fitting)) if fitting else None
+    """The union of all profiles in the folder that fit; None if none does.
+
+    Profiles of the same versions on another Python add the pages of libraries whose bytes are the same.
+    """
+    known = [profile for path in sorted(folder.glob("*.json")) if (profile := Profile.load(path)).like(target)]
+    fitting = [profile.on(target) for profile in known if profile.fits(target)]
+    if not fitting:
+        return None
+    elsewhere = [profile.on(target).only_pages() for profile in known if not profile.fits(target)]
+    return reduce(Profile.union, [*fitting, *elsewhere])

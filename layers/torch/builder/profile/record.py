@@ -88,13 +88,24 @@ class Recorded(NamedTuple):
 # that begins from nothing takes longer.
 MINUTES = 10
 
+PROCESSOR = Path("/proc/cpuinfo")
+# What decides, beside its capabilities, which kernels of MKL run: Intel's processors have paths of their own. (`vendor_id` in
+# /proc/cpuinfo, arch/x86/kernel/cpu of Linux's sources.)
+MAKERS = {"GenuineIntel": "intel", "AuthenticAMD": "amd"}
+
 NOTHING = Recorded(PageSet(), (), frozenset())
 
 
 def capabilities(machine: str) -> list[Capability]:
     """The capabilities that this CPU has."""
-    flags = set(re.findall(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)[0].split())
+    flags = set(re.findall(r"^(?:flags|Features)\s*:(.*)$", PROCESSOR.read_text(), re.M)[0].split())
     return [capability for capability in CAPABILITIES[machine] if not capability.flag or capability.flag in flags]
+
+
+def maker() -> str:
+    """Who made this processor: a value of MAKERS, or "other"."""
+    found = re.search(r"^vendor_id\s*:\s*(\S+)$", PROCESSOR.read_text(), re.M)
+    return MAKERS.get(found[1], "other") if found else "other"
 
 
 class RecordingTree:
