@@ -101,7 +101,7 @@ def interpreter(version: str) -> Path:
     of_pyenv = sorted(root.glob(f"versions/{version}.*/bin/python{version}"), key=lambda path: _numbers(path.parts[-3]))
     candidates = [*reversed(of_pyenv), *([Path(found)] if found else [])]
     for candidate in candidates:
-        done = subprocess.run([candidate, "-c", "import ssl, venv"], capture_output=True, check=False)
+        done = subprocess.run([candidate, "-c", "import ensurepip, ssl, venv"], capture_output=True, check=False)
         if done.returncode == 0:
             return candidate
     raise MissingError(f"There is no CPython {version}. Next: install it (Debian: python{version}-venv; or pyenv)")
