@@ -373,7 +373,8 @@ def main(argv: list[str] | None = None) -> int:
         could_be_run = run(cell, budget=arguments.budget, **options)
         problems += cell.problem is not None and (could_be_run or not arguments.skip_missing)
         sys.stdout.write(f"  {'' if could_be_run else 'NOT RUN: '}{cell.problem or cell.tests or cell.verified}\n")
-        known = _keep(results, cell)
+        # What this machine lacks says nothing about the layer, so the last result of the cell stays.
+        known = _keep(results, cell) if could_be_run else _known(results)
     sys.stdout.write("\n".join(table(list(known.values()))) + "\n")
     return 1 if problems else 0
 
