@@ -13,7 +13,7 @@ if is_recent "$name"; then
   found=$name
 else
   # pyenv puts a `python3.13` on PATH that only runs where this version is chosen; the Python itself is here.
-  for each in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/"$name"; do
+  for each in "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/*/bin/"$name"; do
     if is_recent "$each"; then found=$each; fi
   done
 fi
