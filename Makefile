@@ -25,8 +25,8 @@ help: ## Show this list
 setup: $(VENV)/.ready ## Make .venv with all pinned packages (the other commands do this by themselves)
 
 # The environment is made in two parts, each with a stamp: `make serve` takes a minute less than what all the tests need.
-SETUP = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lambda-torch needs Python 3.11 or later, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Next: make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 1; }; \
-	PYTHONPATH=tools $(PYTHON) -m lambda_torch.setting_up --torch-index $(TORCH_INDEX) --for
+RUN_PYTHON = python=$$(tools/lambda_torch/setting_up/interpreter.sh "$(PYTHON)" "make $(MAKECMDGOALS)") && "$$python"
+SETUP = export PYTHONPATH=tools; $(RUN_PYTHON) -m lambda_torch.setting_up --torch-index $(TORCH_INDEX) --for
 
 $(VENV)/.serve-ready: requirements/serve.txt requirements/torch.txt pyproject.toml
 	@$(SETUP) "make serve" $(VENV) requirements/serve.txt requirements/torch.txt
@@ -84,7 +84,7 @@ dist: $(VENV)/.ready ## Build the wheels and the source distributions of the com
 AUDIT := build/audit
 $(AUDIT)/.ready: requirements/audit.txt
 	@echo "Making $(AUDIT): checkov and detect-secrets"
-	@$(PYTHON) -m venv --clear $(AUDIT)
+	@$(RUN_PYTHON) -m venv --clear $(AUDIT)
 	@$(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/audit.txt
 	@touch $@
 
@@ -99,7 +99,7 @@ INFRASTRUCTURE := build/infrastructure
 $(INFRASTRUCTURE)/.ready: requirements/infrastructure.txt requirements/generators.txt tests/infrastructure/package.json
 	@command -v npm >/dev/null || { echo "make infrastructure needs npm, and there is none. Next: install Node.js 20 or later" >&2; exit 1; }
 	@echo "Making $(INFRASTRUCTURE): the tools of CDK and Serverless Framework, and generators of clients"
-	@$(PYTHON) -m venv --clear $(INFRASTRUCTURE)
+	@$(RUN_PYTHON) -m venv --clear $(INFRASTRUCTURE)
 	@$(INFRASTRUCTURE)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/infrastructure.txt --requirement requirements/generators.txt
 	@cp tests/infrastructure/package.json $(INFRASTRUCTURE)/
 	@npm install --prefix $(INFRASTRUCTURE) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
@@ -108,7 +108,7 @@ $(INFRASTRUCTURE)/.ready: requirements/infrastructure.txt requirements/generator
 infrastructure: $(INFRASTRUCTURE)/.ready ## Install the tools with which tests/infrastructure tries examples/layer-only and makes clients (npm)
 
 audit-packages: $(VENV)/.ready ## Look for known vulnerabilities in the packages of the function and the layer (needs the network: PyPI's database)
-	@$(PYTHON) -m venv build/audit-packages && build/audit-packages/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
+	@$(RUN_PYTHON) -m venv build/audit-packages && build/audit-packages/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
 	@build/audit-packages/bin/pip-audit --disable-pip --no-deps --requirement src/requirements.txt
 	@build/audit-packages/bin/pip-audit --disable-pip --no-deps --requirement layers/torch/requirements.txt
 
@@ -179,7 +179,7 @@ soak-streams: $(VENV)/.ready ## Ten minutes of clients of streams that go away a
 LLAMA := build/llama-venv
 $(LLAMA)/.ready: benchmarks/chat/requirements-llama.txt benchmarks/chat/library_only.cmake
 	@echo "Compiling llama.cpp into $(LLAMA): some ten minutes; what pip says is in build/llama.log"
-	@$(PYTHON) -m venv --clear $(LLAMA)
+	@$(RUN_PYTHON) -m venv --clear $(LLAMA)
 	@CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/benchmarks/chat/library_only.cmake" CMAKE_BUILD_PARALLEL_LEVEL=2 $(LLAMA)/bin/python -m pip --disable-pip-version-check install --verbose \
 		--no-binary llama-cpp-python --requirement $< >build/llama.log 2>&1 \
 		|| { tail -20 build/llama.log >&2; echo "llama.cpp could not be compiled. Next: install gcc, g++ and make, and run this again" >&2; exit 1; }

@@ -101,7 +101,7 @@ def interpreter(version: str) -> Path:
     of_pyenv = sorted(root.glob(f"versions/{version}.*/bin/python{version}"), key=lambda path: _numbers(path.parts[-3]))
     candidates = [*reversed(of_pyenv), *([Path(found)] if found else [])]
     for candidate in candidates:
-        done = subprocess.run([candidate, "-c", "import ssl, venv"], capture_output=True, check=False)
+        done = subprocess.run([candidate, "-c", "import ensurepip, ssl, venv"], capture_output=True, check=False)
         if done.returncode == 0:
             return candidate
     raise MissingError(f"There is no CPython {version}. Next: install it (Debian: python{version}-venv; or pyenv)")
@@ -373,7 +373,8 @@ def main(argv: list[str] | None = None) -> int:
         could_be_run = run(cell, budget=arguments.budget, **options)
         problems += cell.problem is not None and (could_be_run or not arguments.skip_missing)
         sys.stdout.write(f"  {'' if could_be_run else 'NOT RUN: '}{cell.problem or cell.tests or cell.verified}\n")
-        known = _keep(results, cell)
+        # What this machine lacks says nothing about the layer, so the last result of the cell stays.
+        known = _keep(results, cell) if could_be_run else _known(results)
     sys.stdout.write("\n".join(table(list(known.values()))) + "\n")
     return 1 if problems else 0
 

@@ -81,3 +81,9 @@ def test_make_targets_in_the_documents_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {name for path in DOCUMENTS for name in re.findall(r"`make ([a-z-]+)", path.read_text())}
     assert named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tables_end_with_an_empty_line(document: Path) -> None:
+    """Text right below a table's last row would be a row of the table."""
+    assert re.findall(r"^\|.*\|\n(?![|\n]|<!--)(.+)", document.read_text(), re.MULTILINE) == []

@@ -70,6 +70,23 @@ def test_runs_side_by_side_keep_each_others_results(tmp_path: Path) -> None:
     assert matrix._known(results) == known
 
 
+def test_what_a_machine_lacks_replaces_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cell whose Python or wheel is not here is said to be not run, and its last result stays."""
+    monkeypatch.setattr(matrix, "FOLDER", tmp_path)
+    matrix._keep(tmp_path / "matrix.json", CELLS[1])
+
+    def lacks_it(cell: Cell, **_options: object) -> bool:
+        cell.problem = "There is no CPython"
+        return False
+
+    monkeypatch.setattr(matrix, "run", lacks_it)
+    assert matrix.main(["--python", CELLS[1].python, "--torch", CELLS[1].torch]) == 1
+    assert "NOT RUN: There is no CPython" in capsys.readouterr().out
+    assert list(matrix._known(tmp_path / "matrix.json").values()) == [CELLS[1]]
+
+
 @pytest.mark.parametrize(("text", "cells"), [("no table\n", CELLS), (f"{matrix.HEAD}\n", [])])
 def test_a_page_without_the_table_is_not_changed(tmp_path: Path, text: str, cells: list[Cell]) -> None:
     """A page without such a table, or a machine where nothing was run, is an error."""

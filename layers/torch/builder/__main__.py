@@ -108,6 +108,11 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write("\nStopped. The earlier layer, if there was one, is unchanged.\n")
         return 130
     sys.stdout.write(f"{table.text(report)}\n")
+    runtime = policy.running_runtime()
+    if not runtime.is_deployed:
+        sys.stdout.write(
+            f"This layer is for {runtime.name}: {runtime.reason}. To deploy: make layer PYTHON=python3.13\n"
+        )
     return 0
 
 

@@ -5,6 +5,7 @@ A release must give its own responses again before it may serve.
 
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -36,7 +37,13 @@ def check(model: ServedModel, request_class: type[BaseModel], examples: Sequence
             raise GoldenError(f"golden example {number} is not answered: {type(error).__name__}: {error}") from error
         difference = compare(response, example.response, example.tolerance)
         if difference is not None:
-            raise GoldenError(f"golden example {number}: {difference}")
+            raise GoldenError(f"golden example {number}: {difference}{_kernels()}")
+
+
+def _kernels() -> str:
+    """The kernels that PyTorch has chosen for this processor: others round otherwise. Empty without torch."""
+    chosen = getattr(getattr(sys.modules.get("torch"), "_C", None), "_get_cpu_capability", None)
+    return "" if chosen is None else f" (with PyTorch's {chosen()} kernels)"
 
 
 def answer(model: ServedModel, request_class: type[BaseModel], request: JsonValue) -> JsonValue:

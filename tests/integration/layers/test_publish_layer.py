@@ -315,6 +315,7 @@ def test_what_cannot_be_published_is_refused_before_anything_is_sent(
     ("change", "said"),
     [
         ({"tag": ""}, "no compiled module"),
+        ({"tag": "cpython-311-x86_64"}, "python3.11, where Lambda cannot load it"),
         ({"tag": "cpython-313-riscv64"}, "is for riscv64, and Lambda has x86_64 and arm64"),
         ({"packages": (("numpy", "2.4.6", "License: BSD"),)}, "has no torch in python/"),
         ({"content": bytes(262_144_001)}, "unpacks to 262,1"),

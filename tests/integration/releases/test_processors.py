@@ -101,6 +101,8 @@ def test_an_answer_of_another_processor_is_refused_by_its_name(folder: Path) -> 
     done = publish(folder, KERNELS, "default", "avx2")
     assert done.returncode != 0
     assert "'default' kernels (ATEN_CPU_CAPABILITY=default): golden example 1" in done.stderr
+    # As a function on such a host says it.
+    assert "(with PyTorch's DEFAULT kernels)" in done.stderr
     assert f'"tolerance" of that example in {folder / "m" / "golden.json"}' in done.stderr
 
 

@@ -1,5 +1,6 @@
 """Which torch the function gets, and what is said where that cannot be."""
 
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -40,11 +41,17 @@ def test_a_folder_without_torch_is_no_layer(tmp_path: Path) -> None:
         software.choose(str(tmp_path), ignore)
 
 
-def test_a_layer_of_another_python_is_refused(tmp_path: Path) -> None:
-    """A layer whose compiled modules are for another Python is told before anything is started."""
+@pytest.mark.parametrize(
+    ("environment", "command"), [(".venv", "make layer"), (".venv-python3.13", "make layer PYTHON=python3.13")]
+)
+def test_a_layer_of_another_python_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str, command: str
+) -> None:
+    """A layer whose compiled modules are for another Python is told before anything is started, with how to build one."""
     (tmp_path / "python" / "torch").mkdir(parents=True)
     (tmp_path / "python" / "torch" / "_C.cpython-27-x86_64-linux-gnu.so").touch()
-    with pytest.raises(EmulatorError, match=r"cpython-27.*this Python loads"):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / environment))
+    with pytest.raises(EmulatorError, match=rf"cpython-27.*this Python loads.*\({command}\)"):
         software.choose(str(tmp_path), ignore)
 
 

@@ -189,7 +189,9 @@ def test_a_version_that_pip_does_not_find_is_told_with_pips_words(
 
 
 def test_a_wheel_is_fetched_through_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wheel that pip finds for that Python is kept in the folder."""
+    """The wheel that pip finds for that Python is kept in the folder, whatever this machine constrains torch to."""
+    (tmp_path / "constraints.txt").write_text("torch<2\n")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints.txt"))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))

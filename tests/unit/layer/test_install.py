@@ -124,6 +124,47 @@ def test_a_torch_without_rules_is_refused_before_it_is_fetched(
             install.install(wanted, tmp_path / "work")
 
 
+@pytest.mark.parametrize("line", ["torch==2.9.0+cpu", "torch == 2.9.0 ; python_version > '3'", "Torch==2.9"])
+def test_a_pinned_torch_without_rules_is_refused_before_pip_looks_for_it(
+    index: Path, tmp_path: Path, line: str
+) -> None:
+    """A pin that no rules know is refused with the versions that are known, also where pip finds no such wheel."""
+    with pytest.raises(RequirementsError, match=r"bring torch 2\.9\S*, and .* 2\.13\.\*"):
+        install.install(requirements(tmp_path, "lake", line), tmp_path / "work")
+    with pytest.raises(RequirementsError, match="pip could not install"):
+        install.install(requirements(tmp_path, line), tmp_path / "work", any_torch=True)
+
+
+def test_requirements_that_contradict_each_other_are_named(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where two lines, or a line and a constraint in pip's configuration, do not go together, both are in the message."""
+    make_wheel(index, "lake", "1.0", {"lake.py": b""})
+    make_wheel(index, "lake", "2.0", {"lake.py": b""})
+    (tmp_path / "constraints.txt").write_text("lake<2\n")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints.txt"))
+    with pytest.raises(RequirementsError, match=r"(?s)lake==2\.0.*\(constraint\) lake<2") as caught:
+        install.install(requirements(tmp_path, "lake==2.0"), tmp_path / "work")
+    assert "PIP_CONSTRAINT" in caught.value.next_step
+
+
+@pytest.mark.parametrize("constraint", ["", "torch<99\n"])
+def test_an_index_that_cannot_be_reached_is_told(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, constraint: str
+) -> None:
+    """A missing CPU build is looked for in PyTorch's index, with or without a constraint; that it did not answer is said."""
+    make_wheel(index, "torch", "2.13.0", {"torch/__init__.py": b""})
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "empty").as_uri())
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.setattr(policy, "CPU_INDEX", "http://127.0.0.1:9/simple")
+    if constraint:
+        (tmp_path / "constraints.txt").write_text(constraint)
+        monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints.txt"))
+    with pytest.raises(RequirementsError, match=r"(?s)torch==2\.13\.0\+cpu.*an index could not be reached"):
+        install.install(requirements(tmp_path, "torch==2.13.0+cpu"), tmp_path / "work")
+
+
 @pytest.mark.parametrize("tag", ["cp27-cp27m-manylinux1_x86_64", f"{THIS}-{THIS}-manylinux2014_{OTHER_MACHINE}"])
 def test_a_wheel_for_another_python_or_processor_is_refused(index: Path, tmp_path: Path, tag: str) -> None:
     """A wheel that is named by path and is for another Python or processor is refused with what the layer is built for."""

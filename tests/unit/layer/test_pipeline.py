@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from builder import clean, paths
+from builder.__main__ import main as build
+from builder.account import table
 from builder.console import Console
 from builder.errors import BuildError, LayerSizeError
 from builder.native import compile_pager, selection, split
@@ -275,3 +277,18 @@ def test_a_large_extra_package_is_packed_and_tried_beside_the_staged_one(options
     assert (tree / "looking" / "__init__.py").is_file()
     done = clean.run(tree, "-c", "import large.rare, inspect; print(large.VALUE, len(inspect.getsource(large)))")
     assert done.stdout.split() == ["7", str(len(text) + 10)], done.stderr
+
+
+@pytest.mark.parametrize("runtime", policy.RUNTIMES, ids=lambda runtime: runtime.name)
+def test_a_layer_for_this_machine_only_is_said_to_be_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    runtime: policy.RuntimePolicy,
+) -> None:
+    """A build for a Python whose layer Lambda cannot load ends with the reason and the next step, and no other build does."""
+    monkeypatch.setattr(Build, "run", lambda _build: None)
+    monkeypatch.setattr(table, "text", lambda _report: "")
+    monkeypatch.setattr(policy, "running_runtime", lambda: runtime)
+    assert build(["--output", str(tmp_path / "layer")]) == 0
+    assert ("To deploy: make layer PYTHON=" in capsys.readouterr().out) is not runtime.is_deployed

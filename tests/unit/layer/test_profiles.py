@@ -1,17 +1,20 @@
 """Recorded profiles are stored with what they were recorded on, and are taken only where they fit."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from builder import paths
 from builder.errors import BuildError
 from builder.native.page_set import PageSet
 from builder.profile import profiles
 from builder.profile.profiles import Profile, Target
 from builder.python.deferred.planning import HeldModules
+from builder.stage import policy
 from builder.stage.install import Installed, Wheel
 
 CPU, BINDINGS = "torch/lib/libtorch_cpu.so", "torch/lib/libtorch_python.so"
@@ -147,3 +150,11 @@ def test_the_target_is_read_from_the_installed_tree(tmp_path: Path) -> None:
 def test_names_say_what_a_profile_is_of() -> None:
     """A profile's file name has the version of torch, the Python, the architecture and what was recorded."""
     assert profiles.file_name(TARGET, "resnet") == "torch-2.13.0+cpu-cpython-313-x86_64-resnet.json"
+
+
+@pytest.mark.parametrize("runtime", policy.RUNTIMES, ids=lambda runtime: runtime.name)
+def test_the_default_torch_is_recorded_on_every_runtime(runtime: policy.RuntimePolicy) -> None:
+    """The project brings a profile of the pinned versions for each Python, so that a build on x86_64 records nothing."""
+    pins = dict(re.findall(r"^(torch|numpy)==(\S+)", (paths.LAYER / "requirements.txt").read_text(), re.MULTILINE))
+    target = profiles.Target(pins, "cpython-{}{}".format(*runtime.python), "x86_64", {})
+    assert profiles.find(paths.PROFILES, target) is not None

@@ -96,16 +96,15 @@ def test_the_same_layer_makes_the_same_bytes(layer: Path, tmp_path: Path) -> Non
 
 def test_the_command_writes_a_context(layer: Path, tmp_path: Path) -> None:
     """The base is AWS's image of the layer's own Python, the function and its handler follow the layer."""
+    (compiled,) = (layer / "python" / "torch").glob("_C.*.so")
+    compiled.rename(compiled.with_name("_C.cpython-313-x86_64-linux-gnu.so"))
     function = tmp_path / "function"
     function.mkdir()
     (function / "app.py").touch()
     words = ["layer", "image", str(layer), "--output", str(tmp_path / "out"), "--json"]
     done = CliRunner().invoke(main, [*words, "--function", str(function), "--handler", "app.handler"])
     assert done.exit_code == 0, done.output
-    assert (
-        json.loads(done.stdout[done.stdout.index("{") :])["base"]
-        == f"public.ecr.aws/lambda/python:3.{sys.version_info[1]}-x86_64"
-    )
+    assert json.loads(done.stdout[done.stdout.index("{") :])["base"] == "public.ecr.aws/lambda/python:3.13-x86_64"
     lines = (tmp_path / "out" / "Dockerfile").read_text().splitlines()
     said = [line.partition(" ")[0] for line in lines if not line.startswith("#")]
     assert said == ["FROM", "ADD", "ADD", "COPY", "CMD"]
@@ -123,6 +122,18 @@ def test_a_layer_for_arm64_gets_such_a_base(layer: Path, tmp_path: Path) -> None
     done = CliRunner().invoke(main, ["layer", "image", str(layer), "--output", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert "FROM public.ecr.aws/lambda/python:3.13-arm64" in (tmp_path / "out" / "Dockerfile").read_text()
+
+
+def test_a_base_that_cannot_load_the_layer_is_refused(layer: Path, tmp_path: Path) -> None:
+    """A layer for CPython 3.11 gets none of AWS's images, whose C library is too old for torch; another base may be named."""
+    (compiled,) = (layer / "python" / "torch").glob("_C.*.so")
+    compiled.rename(compiled.with_name("_C.cpython-311-x86_64-linux-gnu.so"))
+    words = ["layer", "image", str(layer), "--output", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1
+    assert "Next: make layer PYTHON=python3.13" in done.output
+    assert not (tmp_path / "out").exists()
+    assert CliRunner().invoke(main, [*words, "--base", "own-image"]).exit_code == 0
 
 
 def test_what_does_not_fit_is_said_before_anything_is_written(layer: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`lambda-torch layer add`, `remove` and `list`: what a user adds to the layer, tried before it is written."""
 
 import json
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -89,7 +90,20 @@ def test_what_cannot_be_added_leaves_the_list_as_it_was(listed: Path, name: str,
     with pytest.raises(PackagesError, match=said) as caught:
         layer_list.add([name], lambda _text: None)
     assert "Next: " in str(caught.value)
+    # The list is tried as a copy, whose name nobody knows.
+    assert tempfile.gettempdir() not in str(caught.value).replace(str(listed), "")
     assert listed.read_text() == "# mine\noak==1.0\n"
+
+
+def test_a_package_that_contradicts_the_layers_is_told_with_both(listed: Path) -> None:
+    """Where a package wants another NumPy than the layer has, the message has both versions."""
+    wheel(listed.parent / "wheels", "ash", "1.0", "numpy<2")
+    with pytest.raises(
+        PackagesError, match=r"(?s)ash 1\.0 depends on numpy<2.*\(constraint\) numpy==\d.*Next: "
+    ) as caught:
+        layer_list.add(["ash"], lambda _text: None)
+    assert str(listed) in str(caught.value)
+    assert not listed.exists()
 
 
 def test_a_name_that_is_not_listed_cannot_be_removed(listed: Path) -> None:

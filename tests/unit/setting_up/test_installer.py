@@ -1,5 +1,6 @@
 """How the virtual environment is filled: uv as pip is configured, pip if uv cannot, and steps that show their time."""
 
+import importlib.util
 import io
 import stat
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lambda_torch.setting_up import __main__ as setting_up
 from lambda_torch.setting_up import installer
 from lambda_torch.setting_up.steps import Steps
 
@@ -108,3 +110,11 @@ def test_the_module_needs_the_standard_library_only() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_python_that_cannot_make_environments_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's Python without its package for environments is refused with the name of that package, and nothing is left."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(installer.InstallError, match=r"no ensurepip\.\nNext: .* apt-get install python3\.\d+-venv"):
+        setting_up.make(tmp_path / "venv", [], "https://torch.example", "make serve")
+    assert not (tmp_path / "venv").exists()

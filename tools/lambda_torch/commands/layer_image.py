@@ -68,7 +68,7 @@ def image(
     from rich.console import Console
 
     from lambda_torch.layers import image as images
-    from lambda_torch.layers.built import made_for
+    from lambda_torch.layers.built import made_for, require_deployed
     from lambda_torch.sam import docker, image_names
 
     console = Console(stderr=True, highlight=False)
@@ -81,6 +81,7 @@ def image(
         docker.require()
     if base is None:
         (runtime, *_), (architecture, *_) = made_for(path, [each.name for each in path.rglob("*.so")])
+        require_deployed(path, [runtime])
         base = image_names.runtime(runtime.removeprefix("python"), architecture)
     measured = _measured(path, interpreter, say) if measure else {}
     ours = measured.get("the layer")

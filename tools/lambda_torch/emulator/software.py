@@ -101,8 +101,14 @@ def _check_python(folder: Path) -> None:
     if modules and not any(module.name.endswith(wanted) for module in modules):
         raise EmulatorError(
             f"The layer in {folder.parent} has {modules[0].name}, but this Python loads *{wanted}. "
-            "Next: build the layer with this Python (make layer), or use --layer stock (LAYER=stock)."
+            f"Next: build the layer with this Python ({make_command('layer')}), or use --layer stock (LAYER=stock)."
         )
+
+
+def make_command(target: str) -> str:
+    """The `make` command that runs a target with this Python. Each Python but python3 has an environment `.venv-NAME`."""
+    name = Path(sys.prefix).name
+    return f"make {target}" + (f" PYTHON={name.removeprefix('.venv-')}" if name.startswith(".venv-") else "")
 
 
 def _installed(name: str, arguments: list[str], report: Report) -> Path:

@@ -4,7 +4,7 @@ import hashlib
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.parser import HeaderParser
@@ -111,6 +111,7 @@ def _read(path: Path) -> BuiltLayer:
                     "Next: `lambda-torch layer inspect` shows where the bytes are."
                 )
             runtimes, architectures = made_for(path, [item.filename for item in files])
+            require_deployed(path, runtimes)
             packages = {item.filename: archive.read(item) for item in files if _METADATA.search(item.filename)}
             tree = _tree_sha256(archive, files)
     except (zipfile.BadZipFile, zlib.error, OSError) as error:
@@ -148,6 +149,25 @@ def made_for(path: Path, names: list[str]) -> tuple[tuple[str, ...], tuple[str, 
     minors = sorted({minor for minor, _ in tags})
     machines = sorted({machine for _, machine in tags}, reverse=True)
     return tuple(f"python3.{minor}" for minor in minors), tuple(ARCHITECTURES[machine] for machine in machines)
+
+
+def require_deployed(path: Path, runtimes: Iterable[str]) -> None:
+    """Refuse a layer that only a developer's machine can load.
+
+    Raises:
+        LayerError: Lambda's runtime of that name cannot load it.
+    """
+    from lambda_torch import project
+
+    project.use_builder()
+    from builder.stage import policy
+
+    for known in policy.RUNTIMES:
+        if known.name in runtimes and not known.is_deployed:
+            raise LayerError(
+                f"{path} is for {known.name}, where Lambda cannot load it. It is {known.reason}.\n"
+                "Next: make layer PYTHON=python3.13"
+            )
 
 
 def _tree_sha256(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo]) -> str:

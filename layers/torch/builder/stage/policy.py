@@ -29,6 +29,7 @@ class RuntimePolicy(NamedTuple):
         tuple[str, tuple[int, ...]], ...
     ]  # the highest version of each symbol namespace that its libraries have
     reason: str
+    is_deployed: bool = True  # whether Lambda's own runtime of that name loads such a layer
 
 
 # Amazon Linux 2023: glibc 2.34; libstdc++ and libgcc of GCC 11.
@@ -43,6 +44,7 @@ RUNTIMES = (
         (3, 11),
         _AL2023,
         "to try a layer on a developer's machine: Lambda's own 3.11 has glibc 2.26, too old for torch's wheels",
+        is_deployed=False,
     ),
 )
 

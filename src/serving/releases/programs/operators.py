@@ -32,6 +32,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+# Said where a program calls an operator of these namespaces. People meet them by quantising a network.
+WHY_NOT: Final[Mapping[str, str]] = {
+    "quantized": "its weights are packed for one engine (x86, fbgemm, qnnpack), and other processors have other engines. "
+    "Next: publish the weights as they were before, as safetensors, and quantise the network in Model.load",
+}
+
 
 @dataclass(frozen=True)
 class OperatorGroup:

@@ -137,7 +137,7 @@ class _Values(ScriptReader):
 
     def _operator(self, first: str) -> None:
         self.take(".")
-        name = self.identifier()
+        name, why = self.identifier(), ""
         if first == "torch" and name in ("device", "inf", "nan"):
             allowed = True
         elif first == "ops":
@@ -145,10 +145,11 @@ class _Values(ScriptReader):
             self.take(".")
             name = self.identifier()
             allowed = {"aten": operators.is_allowed, "prim": operators.is_allowed_prim}.get(space, _never)(name)
+            why = f": {operators.WHY_NOT[space]}" if space in operators.WHY_NOT else ""
         else:
             allowed = operators.is_allowed(name)
         if not allowed:
-            raise self.refusal(f"the operator {name} is not let through")
+            raise self.refusal(f"the operator {name} is not let through{why}")
         if name in ("inf", "nan"):
             return
         self.take("(")
