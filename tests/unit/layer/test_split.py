@@ -199,12 +199,32 @@ def test_what_patchelf_has_overwritten_is_dropped(patched: Tree, tmp_path: Path)
     assert {bool(segment.flags & Protection.WRITE) for segment, _ in filled} == {True, False}
     assert sum(run.end - run.start for _, run in filled) > 2 * NAMES * 40
     for _, run in filled:
-        assert not [each for each in before.sections if each.address < run.end and each.end > run.start]
+        # No section has a byte of it, and none ends so near that a vector load could reach it.
+        assert not [each for each in before.sections if each.address < run.end and each.end + 64 > run.start]
     whole = patched.copy(tmp_path / "whole")
     whole.add_pager()
     patched.split({PLAIN: LibraryPlan()})
     call = f"print(json.dumps(call_all(load({PLAIN!r}))))"
     assert patched.result(call) == whole.result(call)
+
+
+def test_what_strip_has_emptied_is_dropped(tmp_path: Path) -> None:
+    """strip makes zeros of what patchelf has overwritten, and these pages are left out as well."""
+    if shutil.which("patchelf") is None:
+        pytest.skip("needs patchelf")
+    text = "".join(f"int a_name_that_takes_room_in_the_table_of_names_{number};\n" for number in range(NAMES))
+    path = compile_library(text, tmp_path / "named.so")
+    subprocess.run(["patchelf", "--set-rpath", "$ORIGIN/" + "0" * 300, path], check=True)
+    subprocess.run(["strip", path], check=True)
+    library = SharedLibrary.read(path)
+    dropped = [
+        run
+        for _, runs in plan_layout(library, frozenset(), 2).runs
+        for run in runs
+        if len(runs) > 1 and run.state is PageState.DEAD
+    ]
+    assert {bytes(set(library.at(run.start, run.end - run.start))) for run in dropped} == {b"\0"}
+    assert sum(run.end - run.start for run in dropped) > NAMES * 40
 
 
 def test_filled_pages_of_a_section_stay(tmp_path: Path) -> None:

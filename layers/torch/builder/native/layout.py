@@ -150,8 +150,10 @@ def _old_strings(library: SharedLibrary, segment: Segment) -> Iterator[PageRun]:
         yield PageRun(start, end, PageState.DEAD)
 
 
-# patchelf fills the old place of a section that it moves with one of these letters.
-_FILLER_PAGES = tuple(letter * PAGE_BYTES for letter in (b"X", b"Z"))
+# patchelf fills the old place of a section that it moves with one of these letters, and strip makes zeros of them.
+_FILLER_PAGES = tuple(filler * PAGE_BYTES for filler in (b"X", b"Z", b"\0"))
+# A vector load of code that knows what it does with the rest may read so many bytes after the end of its data.
+_READ_AFTER_END = 64
 
 
 def _overwritten(library: SharedLibrary, segment: Segment, min_pages: int) -> Iterator[PageRun]:
@@ -160,7 +162,7 @@ def _overwritten(library: SharedLibrary, segment: Segment, min_pages: int) -> It
     A linker puts nothing but padding outside of sections, so no code has an address there.
     """
     for start, end in _gaps(library, segment):
-        pages = range(page_ceil(start), page_floor(end), PAGE_BYTES)
+        pages = range(page_ceil(start + _READ_AFTER_END), page_floor(end), PAGE_BYTES)
         for is_filler, run in groupby(pages, lambda address: library.at(address, PAGE_BYTES) in _FILLER_PAGES):
             addresses = list(run)
             if is_filler and len(addresses) >= min_pages:
