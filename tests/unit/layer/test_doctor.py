@@ -156,6 +156,15 @@ def test_prune_rules_tell_what_they_match(tmp_path: Path) -> None:
     assert next(each.text for each in found if each.row == "headers").startswith("1 files")
 
 
+@pytest.mark.parametrize(("package", "status"), [("lake", SKIPPED), ("transformers", MISFIT)])
+def test_changes_of_packages_that_are_not_named_are_not_checked(tmp_path: Path, package: str, status: str) -> None:
+    """A rule about a package that a user may add is held against the wheel of that package, and not against torch's alone."""
+    found = checks.sources(tmp_path, ["torch/__init__.py", f"{package}/__init__.py"])
+    changes = {each.row: each.status for each in found if each.part == "changed sources"}
+    assert changes["CHANGES, torch/_inductor/codecache.py"] == MISFIT
+    assert changes["CHANGES, transformers/utils/import_utils.py"] == status
+
+
 def test_a_size_over_the_budget_is_a_misfit(tmp_path: Path) -> None:
     """The forecast of the wheel and the other packages of the last build together are held against the budget."""
     (tmp_path / "torch").mkdir()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from builder.errors import RequirementsError
 from builder.stage import loadable, policy
 from builder.stage.needs import Needs
+from lambda_torch.project import ROOT
 from layer_kit.libraries import compiled, compiled_with_need
 
 MACHINE = policy.running_machine()
@@ -164,3 +165,12 @@ def test_rules_are_for_versions_of_torch(version: str, known: bool) -> None:
     with pytest.raises(RequirementsError, match=r"written for 2\.13\.\*") as caught:
         policy.require_known_torch(version)
     assert "torch==2.13.0+cpu" in caught.value.next_step
+
+
+def test_the_page_names_what_is_supported() -> None:
+    """The user's page has the versions of torch that rules know, and the Pythons of Lambda that these can be loaded on."""
+    page = (ROOT / "docs" / "deploying.md").read_text()
+    torches = ", ".join(known.version for known in policy.KNOWN_TORCH)
+    pythons = ", ".join(runtime.name.removeprefix("python") for runtime in policy.RUNTIMES if runtime.python > (3, 11))
+    assert f"\n| torch | {torches} | " in page
+    assert f"\n| Python | {pythons} | " in page

@@ -1,5 +1,7 @@
 """Splitting: what is cut where, what the report says, and what is refused before anything changes."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from builder.native.layout import COLD_RULES, PageState, plan_layout
 from builder.native.page_set import PAGE_BYTES
 from builder.native.side_file import read_index
 from builder.native.split import LibraryPlan, SplitReport, thin
-from paging.kit import PLAIN, THROWING, Tree, unsplit
+from paging.kit import LAYOUTS, PLAIN, THROWING, Tree, compile_library, plain_source, unsplit
+
+NAMES = 2000
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +171,68 @@ def test_nothing_changes_when_one_library_is_bad(whole: Tree, tmp_path: Path, da
     with pytest.raises(ElfError, match=r"libthrowing\.so"):
         thin(plans, tree.root, tree.side_file, 16384, 3)
     assert {path: path.read_bytes() for path in tree.root.rglob("*") if path.is_file()} == before
+
+
+@pytest.fixture
+def patched(tmp_path: Path) -> Tree:
+    """A library with many names, of which patchelf has moved the tables twice."""
+    if shutil.which("patchelf") is None:
+        pytest.skip("needs patchelf")
+    tree = Tree(tmp_path / "patched")
+    names = "".join(f"int a_name_that_takes_room_in_the_table_of_names_{number};\n" for number in range(NAMES))
+    library = compile_library(plain_source() + "\n" + names, tree.root / PLAIN, *LAYOUTS["four segments"])
+    for length in (300, 600):
+        subprocess.run(["patchelf", "--set-rpath", "$ORIGIN/" + "0" * length, library], check=True)
+    return tree
+
+
+def test_what_patchelf_has_overwritten_is_dropped(patched: Tree, tmp_path: Path) -> None:
+    """Filled pages that no section has are left out, of writable segments as well, and the library works as before."""
+    before = SharedLibrary.read(patched.root / PLAIN)
+    filled = [
+        (segment, run)
+        for segment, runs in plan_layout(before, frozenset(), 2).runs
+        for run in runs
+        if len(runs) > 1 and set(before.at(run.start, run.end - run.start)) in ({ord("X")}, {ord("Z")})
+    ]
+    assert {run.state for _, run in filled} == {PageState.DEAD}
+    assert {bool(segment.flags & Protection.WRITE) for segment, _ in filled} == {True, False}
+    assert sum(run.end - run.start for _, run in filled) > 2 * NAMES * 40
+    for _, run in filled:
+        # No section has a byte of it, and none ends so near that a vector load could reach it.
+        assert not [each for each in before.sections if each.address < run.end and each.end + 64 > run.start]
+    whole = patched.copy(tmp_path / "whole")
+    whole.add_pager()
+    patched.split({PLAIN: LibraryPlan()})
+    call = f"print(json.dumps(call_all(load({PLAIN!r}))))"
+    assert patched.result(call) == whole.result(call)
+
+
+def test_what_strip_has_emptied_is_dropped(tmp_path: Path) -> None:
+    """strip makes zeros of what patchelf has overwritten, and these pages are left out as well."""
+    if shutil.which("patchelf") is None:
+        pytest.skip("needs patchelf")
+    text = "".join(f"int a_name_that_takes_room_in_the_table_of_names_{number};\n" for number in range(NAMES))
+    path = compile_library(text, tmp_path / "named.so")
+    subprocess.run(["patchelf", "--set-rpath", "$ORIGIN/" + "0" * 300, path], check=True)
+    subprocess.run(["strip", path], check=True)
+    library = SharedLibrary.read(path)
+    dropped = [
+        run
+        for _, runs in plan_layout(library, frozenset(), 2).runs
+        for run in runs
+        if len(runs) > 1 and run.state is PageState.DEAD
+    ]
+    assert {bytes(set(library.at(run.start, run.end - run.start))) for run in dropped} == {b"\0"}
+    assert sum(run.end - run.start for run in dropped) > NAMES * 40
+
+
+def test_filled_pages_of_a_section_stay(tmp_path: Path) -> None:
+    """Data that looks as if patchelf had overwritten it is in a section, and stays."""
+    text = f"const char filled[] = {{ [0 ... {5 * PAGE_BYTES}] = 'X' }};"
+    library = SharedLibrary.read(compile_library(text, tmp_path / "filled.so"))
+    states = {run.state for _, runs in plan_layout(library, frozenset(), 1).runs for run in runs}
+    assert PageState.DEAD not in states
 
 
 def test_the_pager_must_be_there(whole: Tree, tmp_path: Path) -> None:

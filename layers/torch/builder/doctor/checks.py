@@ -122,10 +122,20 @@ def numpy_modules(folder: Path | None) -> Iterator[Finding]:
 
 
 def sources(tree: Path, names: Iterable[str]) -> Iterator[Finding]:
-    """Sources that are changed, and sources that stay files."""
+    """Sources that are changed, and sources that stay files.
+
+    Args:
+        tree: The wheels' files without what is left out.
+        names: Paths of the files of all wheels.
+    """
     files = list(names)
+    packages = {name.partition("/")[0] for name in files}
     for change in source_changes.CHANGES:
-        file = tree / change.path
+        file, package = tree / change.path, change.path.partition("/")[0]
+        if package not in packages:
+            text = f"about {package}, which is not among these wheels"
+            yield Finding("changed sources", "python/source_changes.py", f"CHANGES, {change.path}", SKIPPED, text)
+            continue
         try:
             if not file.is_file():
                 raise BuildError(f"there is no {change.path}")

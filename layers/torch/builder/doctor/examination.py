@@ -46,7 +46,7 @@ def examine(
         progress("hold the rules about modules against the sources")
         found += checks.modules(SourceTree(tree))
         found += checks.numpy_modules(tree if numpy else None)
-        found += checks.sources(tree, torch.sizes)
+        found += checks.sources(tree, [name for wheel in examined for name in wheel.sizes])
         progress("read the libraries")
         found += checks.libraries(tree, checks.machine_of(torch))
         pinned = numpy.version if numpy else checks.pinned_version("numpy", requirements)

@@ -5,9 +5,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import groupby
 from typing import NamedTuple
 
-from builder.native.elf import Protection, Segment, SharedLibrary, Tag, page_ceil, page_floor
+from builder.native.elf import Protection, Segment, SegmentType, SharedLibrary, Tag, page_ceil, page_floor
 from builder.native.number_tables import table_runs
 from builder.native.page_set import PAGE_BYTES
 
@@ -82,21 +83,18 @@ def plan_layout(library: SharedLibrary, hot: frozenset[int], min_cold_pages: int
     for segment in library.loads:
         if _is_dead(library, segment):
             layout.append((segment, (PageRun(segment.address, segment.end, PageState.DEAD),)))
-        elif segment.flags & Protection.WRITE or segment.file_bytes != segment.memory_bytes:
-            layout.append((segment, (PageRun(segment.address, segment.end, PageState.HOT),)))
-        else:
-            layout.append((segment, tuple(_runs(library, segment, intervals, keep, min_cold_pages))))
+            continue
+        removed: list[PageRun] = []
+        if segment.file_bytes == segment.memory_bytes:
+            removed += _overwritten(library, segment, min_cold_pages)
+            if not segment.flags & Protection.WRITE:
+                removed += [*_cold_runs(segment, intervals, keep, min_cold_pages), *_old_strings(library, segment)]
+        layout.append((segment, tuple(_runs(segment, removed))))
     return Layout(tuple(layout))
 
 
-def _runs(
-    library: SharedLibrary,
-    segment: Segment,
-    intervals: list[tuple[int, int, bool]],
-    keep: set[int],
-    min_cold_pages: int,
-) -> Iterator[PageRun]:
-    removed = [*_cold_runs(segment, intervals, keep, min_cold_pages), *_old_strings(library, segment)]
+def _runs(segment: Segment, removed: list[PageRun]) -> Iterator[PageRun]:
+    """What is removed, and between that what stays."""
     position = segment.address
     for run in sorted(removed):
         if run.start > position:
@@ -150,6 +148,39 @@ def _old_strings(library: SharedLibrary, segment: Segment) -> Iterator[PageRun]:
     start, end = page_ceil(table), page_floor(table + size)
     if end > start:
         yield PageRun(start, end, PageState.DEAD)
+
+
+# patchelf fills the old place of a section that it moves with one of these letters, and strip makes zeros of them.
+_FILLER_PAGES = tuple(filler * PAGE_BYTES for filler in (b"X", b"Z", b"\0"))
+# A vector load of code that knows what it does with the rest may read so many bytes after the end of its data.
+_READ_AFTER_END = 64
+
+
+def _overwritten(library: SharedLibrary, segment: Segment, min_pages: int) -> Iterator[PageRun]:
+    """Runs of pages that patchelf has overwritten. No section, and no program header but the PT_LOAD's, has a byte of them.
+
+    A linker puts nothing but padding outside of sections, so no code has an address there.
+    """
+    for start, end in _gaps(library, segment):
+        pages = range(page_ceil(start + _READ_AFTER_END), page_floor(end), PAGE_BYTES)
+        for is_filler, run in groupby(pages, lambda address: library.at(address, PAGE_BYTES) in _FILLER_PAGES):
+            addresses = list(run)
+            if is_filler and len(addresses) >= min_pages:
+                yield PageRun(addresses[0], addresses[-1] + PAGE_BYTES, PageState.DEAD)
+
+
+def _gaps(library: SharedLibrary, segment: Segment) -> Iterator[tuple[int, int]]:
+    """Addresses of a PT_LOAD that belong to no section and to no other kind of program header, as half-open ranges."""
+    if not library.sections:
+        return
+    headers = [each for each in library.segments if each.type != SegmentType.LOAD and each.memory_bytes]
+    position = segment.address
+    for start, end in sorted((part.address, part.end) for part in (*library.sections, *headers)):
+        if position < start and position < segment.end:
+            yield position, min(start, segment.end)
+        position = max(position, end)
+    if position < segment.end:
+        yield position, segment.end
 
 
 def _is_dead(library: SharedLibrary, segment: Segment) -> bool:
