@@ -11,6 +11,10 @@ Debian's packages.
 Bytecode does not depend on the processor either. So this machine compiles the modules of a tree before the emulator first imports
 from it. To compile torch in the emulator would take longer than to import it.
 
+A recording takes an hour in an emulator. With `--known PROFILE`, a profile for the same versions on other processors, only the pages
+and the modules that the workload touches are recorded. Which modules wait, and which only the checks import, is the same on all
+processors: torch's Python files are. Where they differ all the same, the verification fails.
+
 What runs in the emulator sees the files in /proc and /sys by which programs know a machine of Graviton2's kind. (With this
 machine's own files, torch's cpuinfo library crashes.) That takes root. An emulator is some twenty times slower than a processor,
 so no time limit holds.
@@ -230,11 +234,32 @@ def emulated(interpreter: Path, machine: str, wheels: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def knowing(path: Path) -> Iterator[None]:
+    """A recording takes from this profile which modules wait, and which only the checks import."""
+    from builder.profile import profiles, record
+
+    known = profiles.Profile.load(path)
+    run_in_tree = record.RecordingTree.run
+
+    def run(tree: Any, command: Sequence[str], *arguments: Any, **options: Any) -> Any:
+        if command[1] == "builder.cold_checks":
+            return record.NOTHING._replace(modules=tuple(sorted(known.warm)))
+        return run_in_tree(tree, command, *arguments, **options)
+
+    with (
+        mock.patch.object(record.RecordingTree, "run", run),
+        mock.patch.object(record, "search", return_value=known.held),
+    ):
+        yield
+
+
 def main(argv: list[str] | None = None) -> int:
     """Build, and return the builder's own status."""
     parser = argparse.ArgumentParser(prog="python -m runtimes.emulated", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--interpreter", type=Path, required=True, help="a CPython for the other processors")
     parser.add_argument("--wheels", type=Path, required=True, help="folder with a CPU wheel of torch for them")
+    parser.add_argument("--known", type=Path, help="profile for other processors: record only what the workload touches")
     parser.add_argument("builder", nargs=argparse.REMAINDER, help="the builder's own options, after --")
     arguments = parser.parse_args(argv)
     try:
@@ -246,7 +271,8 @@ def main(argv: list[str] | None = None) -> int:
             enter_sandbox(Path(folder))
             from builder.__main__ import main as build  # its modules ask for the machine when they are imported
 
-            return build(arguments.builder[1:])
+            with knowing(arguments.known) if arguments.known else contextlib.nullcontext():
+                return build(arguments.builder[1:])
     except EmulationError as error:
         sys.stderr.write(f"{error}\n")
         return 1
