@@ -11,9 +11,9 @@ Debian's packages.
 Bytecode does not depend on the processor either. So this machine compiles the modules of a tree before the emulator first imports
 from it. To compile torch in the emulator would take longer than to import it.
 
-A recording takes an hour in an emulator. With `--known PROFILE`, a profile for the same versions on other processors, only the pages
-and the modules that the workload touches are recorded. Which modules wait, and which only the checks import, is the same on all
-processors: torch's Python files are. Where they differ all the same, the verification fails.
+A recording takes long in an emulator. With `--known PROFILE`, a profile for the same versions on other processors, only what the
+workload touches is recorded. Which modules wait, and which only the checks import, is the same on all processors: torch's Python
+files are. Where they differ all the same, the verification fails.
 
 What runs in the emulator sees the files in /proc and /sys by which programs know a machine of Graviton2's kind. (With this
 machine's own files, torch's cpuinfo library crashes.) That takes root. An emulator is some twenty times slower than a processor,
@@ -259,7 +259,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m runtimes.emulated", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--interpreter", type=Path, required=True, help="a CPython for the other processors")
     parser.add_argument("--wheels", type=Path, required=True, help="folder with a CPU wheel of torch for them")
-    parser.add_argument("--known", type=Path, help="profile for other processors: record only what the workload touches")
+    parser.add_argument(
+        "--known", type=Path, help="profile for other processors: record only what the workload touches"
+    )
     parser.add_argument("builder", nargs=argparse.REMAINDER, help="the builder's own options, after --")
     arguments = parser.parse_args(argv)
     try:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from builder import paths
 from builder.stage import policy
 from lambda_torch.project import BUILD, ROOT
 from layer_kit.page_tables import PageError, put_rows, rule_of
@@ -269,7 +270,10 @@ def emulator_of(cell: Cell) -> list[object]:
         path = foreign_python.have(cell.python, cell.machine, folder)
     except EmulationError as error:
         raise MissingError(str(error)) from error
-    return ["--interpreter", path, "--wheels", FOLDER / "wheels"]
+    tag = f"cpython-{cell.python.replace('.', '')}-{platform.machine()}"
+    known = paths.PROFILES / f"torch-{cell.torch}+cpu-{tag}-workload.json"
+    options = ["--interpreter", path, "--wheels", FOLDER / "wheels"]
+    return [*options, "--known", known] if known.is_file() else options
 
 
 def read_build(cell: Cell) -> None:

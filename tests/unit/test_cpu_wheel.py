@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from builder import paths
+from builder.profile import profiles, record
 from builder.stage.policy import MACHINES
 from runtimes import cpu_wheel, emulated, foreign_python, stub
 from runtimes.cpu_wheel import WheelError
@@ -147,7 +149,7 @@ def test_an_interpreter_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_interpreter_brings_its_own_libraries(tmp_path: Path) -> None:
-    """With the loader that it names below its own root, it is looked for there; else it is this machine's; a script needs none."""
+    """A loader below the interpreter's own root is its loader; without one it is this machine's; a script needs none."""
     interpreter = tmp_path / "root" / "usr" / "bin" / "python3.13"
     interpreter.parent.mkdir(parents=True)
     interpreter.write_text("#!/bin/sh\n")
@@ -181,6 +183,18 @@ def test_bytecode_is_compiled_before_the_emulator_imports(tmp_path: Path) -> Non
         assert bytecode.of(given) == str(tmp_path / "given")
         assert list((tmp_path / "given").rglob("module.*.pyc"))
     assert not folder.exists()
+
+
+def test_a_known_profile_takes_the_place_of_checks_and_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a recording only the workload runs; what waits, and what only the checks import, comes from the known profile."""
+    (path,) = paths.PROFILES.glob("torch-2.13.0+cpu-cpython-313-x86_64-workload.json")
+    known = profiles.Profile.load(path)
+    monkeypatch.setattr(record.RecordingTree, "run", lambda _tree, command, _variables: command)
+    tree = record.RecordingTree(Path(), Path())
+    with emulated.knowing(path):
+        assert tree.run(["-m", "builder.workload"], {}) == ["-m", "builder.workload"]
+        assert set(tree.run(["-m", "builder.cold_checks", "--output", "x"], {}).modules) == known.warm
+        assert record.search(Path(), Path()) == known.held
 
 
 def test_what_debian_does_not_have_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from builder import paths
 from layer_kit.page_tables import rule_of
 from runtimes import foreign_python, matrix
 from runtimes.emulated import EmulationError
@@ -110,14 +111,18 @@ def test_other_processors_are_emulated_and_the_tests_are_not(started: list[list[
     ((python, _, program, *options),) = started
     assert (python, program) == ("python-False", "runtimes.emulated")
     own, builders = options[: options.index("--")], options[options.index("--") + 1 :]
-    assert own == ["--interpreter", f"{OTHER}-python3.13", "--wheels", str(tmp_path / "wheels")]
+    assert own[:4] == ["--interpreter", f"{OTHER}-python3.13", "--wheels", str(tmp_path / "wheels")]
+    (known,) = paths.PROFILES.glob(f"torch-2.13.0+cpu-cpython-313-{MACHINE}-workload.json")
+    assert own[4:] == ["--known", str(known)]
     assert builders[builders.index("--budget") + 1] == "7"
     started.clear()
     assert matrix.run(Cell("2.13.0", "3.13"), with_tests=True, budget=7)
     assert [command[:3] for command in started] == [["python-True", "-m", "builder"], ["tests"]]
 
 
-def test_a_machine_without_an_emulator_lacks_the_cell(started: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_an_emulator_lacks_the_cell(
+    started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the interpreter cannot be had or run, the cell says what to install, and nothing is fetched or built."""
 
     def missing(*_: object) -> Path:

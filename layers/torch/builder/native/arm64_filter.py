@@ -1,8 +1,8 @@
 """The encoder of the branch filter for AArch64 code (pager/filter.c has the decoder). Code is a sixth smaller when compressed.
 
 As in `branch_filter`, zstd finds repeated targets but not repeated distances. Two instructions are changed: BL (a call) and ADRP
-(the page of a constant or a variable). B, a jump, is left alone: nearly all jumps stay inside of their function, and there the
-same distances repeat. With B, code was 2 % larger.
+(the page of a constant or a variable). B, a jump, is left alone: nearly all jumps stay inside of their function, where the same
+distances repeat, and code was larger with B changed.
 
 An instruction is a word of four bytes, and the bits that say which one it is stay. So both directions change the same words.
 """
