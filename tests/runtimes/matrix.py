@@ -2,6 +2,7 @@
 
     python -m runtimes.matrix                                  # CPython 3.12 to 3.14, torch 2.13.0
     python -m runtimes.matrix --python 3.13 --torch 2.13.0     # one cell
+    python -m runtimes.matrix --machine aarch64 --python 3.13  # for other processors than this machine's, in an emulator
     python -m runtimes.matrix --document                       # run nothing, write the table into docs/testing.md
 
 Each cell has a folder of its own in build/runtimes: an environment, the layer, the logs. What is there already is used again.
@@ -26,10 +27,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from builder import paths
 from builder.stage import policy
 from lambda_torch.project import BUILD, ROOT
 from layer_kit.page_tables import PageError, put_rows, rule_of
-from runtimes import cpu_wheel
+from runtimes import cpu_wheel, foreign_python
+from runtimes.emulated import PLATFORMS, EmulationError
 
 PYTHONS = ("3.12", "3.13", "3.14")
 TORCHES = ("2.13.0",)
@@ -62,7 +65,7 @@ class MissingError(CellError):
 
 @dataclass
 class Cell:
-    """One pair of versions, and what was seen.
+    """One pair of versions on one kind of processors, and what was seen.
 
     Attributes:
         torch: torch's version, without a local part.
@@ -73,6 +76,7 @@ class Cell:
         verified: What the build compared with stock PyTorch.
         tests: pytest's last line; empty where the tests were not run.
         problem: Why there is no result; None where there is one.
+        machine: The processors, as `uname -m` says. The tests do not run on others than this machine's.
     """
 
     torch: str
@@ -83,11 +87,18 @@ class Cell:
     verified: str = ""
     tests: str = ""
     problem: str | None = None
+    machine: str = platform.machine()
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether the cell is for other processors than this machine's."""
+        return self.machine != platform.machine()
 
     @property
     def folder(self) -> Path:
         """Where everything of this cell is."""
-        return FOLDER / f"torch-{self.torch}-python{self.python}"
+        name = f"torch-{self.torch}-python{self.python}"
+        return FOLDER / (f"{name}-{self.machine}" if self.is_emulated else name)
 
 
 def interpreter(version: str) -> Path:
@@ -163,7 +174,8 @@ def pip_variables(cell: Cell, requirements: Path) -> dict[str, str]:
     if not _torch_can_be_had(cell, requirements, variables):
         wheels = FOLDER / "wheels"
         try:
-            cpu_wheel.make(cell.torch, cell.python, wheels, _base_wheel(cell.torch), wheels / "downloads")
+            base = None if cell.is_emulated else _base_wheel(cell.torch)
+            cpu_wheel.make(cell.torch, cell.python, wheels, base, wheels / "downloads", cell.machine)
         except cpu_wheel.WheelError as error:
             raise MissingError(str(error)) from error
         variables["PIP_FIND_LINKS"] = f"{wheels} {variables.get('PIP_FIND_LINKS', '')}".strip()
@@ -175,6 +187,8 @@ def _torch_can_be_had(cell: Cell, requirements: Path, variables: Mapping[str, st
     line = next(line for line in requirements.read_text().splitlines() if line.startswith("torch=="))
     with_options = ["--dry-run", "--ignore-installed", "--no-deps", "--only-binary", ":all:", "--quiet"]
     target = ["--python-version", cell.python, "--target", str(cell.folder / "nowhere"), line]
+    if cell.is_emulated:
+        target += ["--platform", f"{PLATFORMS[0]}_{cell.machine}"]
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", *with_options, *target]
     return subprocess.run(command, env=variables, capture_output=True, check=False).returncode == 0
 
@@ -209,17 +223,24 @@ def _run(command: Sequence[object], log: Path, variables: Mapping[str, str], fol
         raise CellError(f"{Path(str(command[0])).name} failed:\n  {last}\nNext: see {log}")
 
 
-def build(cell: Cell, python: Path, variables: Mapping[str, str], budget: int) -> None:
+def build(cell: Cell, python: Path, variables: Mapping[str, str], budget: int, emulator: Sequence[object] = ()) -> None:
     """Build and verify the layer, with the committed profiles, or with those that this records.
+
+    Args:
+        cell: Which versions.
+        python: This machine's interpreter, with what the builder needs.
+        variables: The environment.
+        budget: How many bytes the layer may have.
+        emulator: What `emulator_of` gives.
 
     Raises:
         CellError: the builder refuses; the message is its own.
     """
     log = cell.folder / "build.log"
     log.unlink(missing_ok=True)
-    options = ["--output", cell.folder / "layer", "--zip", cell.folder / "layer.zip", "--work", cell.folder / "cache"]
-    options += ["--report", cell.folder / "report.json", "--requirements", requirements_of(cell)]
-    options += ["--budget", budget]
+    options: list[object] = ["--output", cell.folder / "layer", "--zip", cell.folder / "layer.zip"]
+    options += ["--work", cell.folder / "cache", "--report", cell.folder / "report.json"]
+    options += ["--requirements", requirements_of(cell), "--budget", budget]
     # Much of a layer is the same for every Python: compressed sources, and libtorch_cpu.so's kernels.
     caches = [
         BUILD / "cache" / "layer",
@@ -227,9 +248,32 @@ def build(cell: Cell, python: Path, variables: Mapping[str, str], budget: int) -
     ]
     options += [part for cache in caches if cache.is_dir() for part in ("--results-of", cache)]
     started = time.monotonic()
-    _run([python, "-m", "builder", *options], log, variables, ROOT / "layers" / "torch")
+    if emulator:
+        options = [*emulator, "--", *options]
+        variables = {**variables, "PYTHONPATH": str(ROOT / "tests")}
+    program = "runtimes.emulated" if emulator else "builder"
+    _run([python, "-m", program, *options], log, variables, ROOT / "layers" / "torch")
     read_build(cell)
     cell.build_seconds = round(time.monotonic() - started, 1)
+
+
+def emulator_of(cell: Cell) -> list[object]:
+    """The options of `runtimes.emulated` for the cell's processors; none if they are this machine's.
+
+    Raises:
+        MissingError: this machine has no emulator, or no such interpreter.
+    """
+    if not cell.is_emulated:
+        return []
+    try:
+        folder = FOLDER / f"cpython-{cell.python}-{cell.machine}"
+        path = foreign_python.have(cell.python, cell.machine, folder)
+    except EmulationError as error:
+        raise MissingError(str(error)) from error
+    tag = f"cpython-{cell.python.replace('.', '')}-{platform.machine()}"
+    known = paths.PROFILES / f"torch-{cell.torch}+cpu-{tag}-workload.json"
+    options = ["--interpreter", path, "--wheels", FOLDER / "wheels"]
+    return [*options, "--known", known] if known.is_file() else options
 
 
 def read_build(cell: Cell) -> None:
@@ -277,8 +321,10 @@ def run(cell: Cell, *, with_tests: bool, budget: int, last_build: bool = False) 
             return True
         cell.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(cell.folder / "lock"):
+            with_tests = with_tests and not cell.is_emulated
+            emulator = emulator_of(cell)  # before gigabytes are fetched
             python, variables = environment_of(cell, with_tests=with_tests)
-            build(cell, python, variables, budget)
+            build(cell, python, variables, budget, emulator)
             if with_tests:
                 run_tests(cell, python, variables)
     except CellError as error:
@@ -297,7 +343,7 @@ def table(cells: Sequence[Cell]) -> Iterator[str]:
 def _row(cell: Cell) -> str:
     size, seconds = f"{cell.unzipped_bytes / 1e6:.1f} MB", f"{cell.build_seconds:.0f} s"
     said = (cell.tests or "not run") if cell.problem is None else cell.problem.partition("\n")[0]
-    versions = f"{cell.torch} | {cell.python} | {platform.machine()} | {cell.date}"
+    versions = f"{cell.torch} | {cell.python} | {cell.machine} | {cell.date}"
     return f"| {versions} | {size} | {seconds} | {cell.verified or 'no'} | {said} |"
 
 
@@ -334,6 +380,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m runtimes.matrix", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--python", action="append", help=f"a Python's version (default: {' '.join(PYTHONS)})")
     parser.add_argument("--torch", action="append", help=f"a version of torch (default: {' '.join(TORCHES)})")
+    parser.add_argument(
+        "--machine",
+        action="append",
+        choices=sorted(policy.MACHINES),
+        help="the processors (default: this machine's). For others it builds and verifies in an emulator, without the tests",
+    )
     parser.add_argument("--skip-missing", action="store_true", help="what this machine lacks is no failure")
     parser.add_argument("--build-only", action="store_true", help="build and verify the layer, without the tests")
     parser.add_argument(
@@ -353,7 +405,12 @@ def main(argv: list[str] | None = None) -> int:
         help="only have the wheels of torch, and print the folders in which pip finds them: a value for PIP_FIND_LINKS",
     )
     arguments = parser.parse_args(argv)
-    cells = [Cell(torch, python) for torch in arguments.torch or TORCHES for python in arguments.python or PYTHONS]
+    cells = [
+        Cell(torch, python, machine=machine)
+        for torch in arguments.torch or TORCHES
+        for python in arguments.python or PYTHONS
+        for machine in arguments.machine or [platform.machine()]
+    ]
     if arguments.find_links:
         return print_find_links(cells)
     results = FOLDER / "matrix.json"
@@ -367,7 +424,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     problems = 0
     for cell in cells:
-        sys.stdout.write(f"torch {cell.torch} on CPython {cell.python}: in {cell.folder}\n")
+        sys.stdout.write(f"torch {cell.torch} on CPython {cell.python}, {cell.machine}: in {cell.folder}\n")
         sys.stdout.flush()
         options = {"with_tests": not arguments.build_only, "last_build": arguments.last_build}
         could_be_run = run(cell, budget=arguments.budget, **options)
@@ -393,18 +450,18 @@ def print_find_links(cells: Iterable[Cell]) -> int:
     return 0
 
 
-def _known(results: Path) -> dict[tuple[str, str], Cell]:
+def _known(results: Path) -> dict[tuple[str, str, str], Cell]:
     """The last result of each cell."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     found = [Cell(**value) for value in json.loads(results.read_text())] if results.is_file() else []
-    return {(cell.torch, cell.python): cell for cell in found}
+    return {(cell.torch, cell.python, cell.machine): cell for cell in found}
 
 
-def _keep(results: Path, cell: Cell) -> dict[tuple[str, str], Cell]:
+def _keep(results: Path, cell: Cell) -> dict[tuple[str, str, str], Cell]:
     """Put a result beside the others, of which another run may have written some in the meantime."""
     with FileLock(f"{results}.lock"):
         known = _known(results)
-        known[cell.torch, cell.python] = cell
+        known[cell.torch, cell.python, cell.machine] = cell
         partial = results.with_suffix(".partial")
         partial.write_text(json.dumps([asdict(each) for each in known.values()], indent=1) + "\n")
         partial.replace(results)

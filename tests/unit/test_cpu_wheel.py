@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from builder import paths
+from builder.profile import profiles, record
 from builder.stage.policy import MACHINES
-from runtimes import cpu_wheel, emulated, stub
+from runtimes import cpu_wheel, emulated, foreign_python, stub
 from runtimes.cpu_wheel import WheelError
 from runtimes.emulated import EmulationError
 
@@ -143,6 +145,78 @@ def test_an_interpreter_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     other.chmod(0o755)
     with pytest.raises(EmulationError, match="is cpython-299"):
         emulated.machine_of(other)
+    assert emulated.machine_of(other, "cpython-299") == "aarch64"
+
+
+def test_an_interpreter_brings_its_own_libraries(tmp_path: Path) -> None:
+    """A loader below the interpreter's own root is its loader; without one it is this machine's; a script needs none."""
+    interpreter = tmp_path / "root" / "usr" / "bin" / "python3.13"
+    interpreter.parent.mkdir(parents=True)
+    interpreter.write_text("#!/bin/sh\n")
+    assert emulated.libraries_of(interpreter) == {}
+    subprocess.run(["gcc", "-x", "c", "-", "-o", str(interpreter)], input=PROGRAM, text=True, check=True)
+    ours = emulated.libraries_of(interpreter)
+    assert list(ours) == ["LD_LIBRARY_PATH"]
+    loader = next(Path("/").glob("lib*/ld-linux-*.so.*"))
+    inside = tmp_path / "root" / loader.relative_to("/")
+    inside.parent.mkdir()
+    inside.touch()
+    assert emulated.libraries_of(interpreter) == {
+        "QEMU_LD_PREFIX": str(tmp_path / "root"),
+        "LD_LIBRARY_PATH": str(inside.parent),
+    }
+
+
+def test_bytecode_is_compiled_before_the_emulator_imports(tmp_path: Path) -> None:
+    """The modules of a tree have their bytecode in the folder that the process is told, made once, by this machine's Python."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "module.py").write_text("x = 1\n")
+    interpreter = tmp_path / "usr" / "bin" / "python3.13"
+    with emulated.Bytecode(sys.executable, interpreter) as bytecode:
+        folder = Path(bytecode.of({"PYTHONPATH": f"{tree}:{tmp_path}"}))
+        (compiled,) = folder.rglob("module.*.pyc")
+        compiled.unlink()
+        assert Path(bytecode.of({"PYTHONPATH": str(tree)})) == folder
+        assert not list(folder.rglob("*.pyc"))
+        given = {"PYTHONPATH": str(tree), "PYTHONPYCACHEPREFIX": str(tmp_path / "given")}
+        assert bytecode.of(given) == str(tmp_path / "given")
+        assert list((tmp_path / "given").rglob("module.*.pyc"))
+    assert not folder.exists()
+
+
+def test_a_known_profile_takes_the_place_of_checks_and_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a recording only the workload runs; what waits, and what only the checks import, comes from the known profile."""
+    (path,) = paths.PROFILES.glob("torch-2.13.0+cpu-cpython-313-x86_64-workload.json")
+    known = profiles.Profile.load(path)
+    monkeypatch.setattr(record.RecordingTree, "run", lambda _tree, command, _variables: command)
+    tree = record.RecordingTree(Path(), Path())
+    with emulated.knowing(path):
+        assert tree.run(["-m", "builder.workload"], {}) == ["-m", "builder.workload"]
+        assert set(tree.run(["-m", "builder.cold_checks", "--output", "x"], {}).modules) == known.warm
+        assert record.search(Path(), Path()) == known.held
+
+
+def test_what_debian_does_not_have_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version or processors that no Debian release has, and a machine without mmdebstrap, are errors that say what to do."""
+    for version, machine in (("3.12", "aarch64"), ("3.13", "riscv64")):
+        with pytest.raises(EmulationError, match="No Debian release is known"):
+            foreign_python.have(version, machine, tmp_path / "root")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EmulationError, match="apt-get install mmdebstrap"):
+        foreign_python.have("3.13", "aarch64", tmp_path / "root")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unpacked_interpreter_is_used_again(tmp_path: Path) -> None:
+    """One that is in the folder is not fetched; it must be for the processors that are wanted."""
+    interpreter = tmp_path / "usr" / "bin" / "python3.13"
+    interpreter.parent.mkdir(parents=True)
+    interpreter.write_text("#!/bin/sh\necho aarch64 cpython-313\n")
+    interpreter.chmod(0o755)
+    assert foreign_python.have("3.13", "aarch64", tmp_path) == interpreter
+    with pytest.raises(EmulationError, match="is for aarch64"):
+        foreign_python.have("3.13", "x86_64", tmp_path)
 
 
 @pytest.mark.skipif(shutil.which("aarch64-linux-gnu-gcc") is None, reason="needs the compiler for aarch64")

@@ -103,7 +103,7 @@ static void check_index(void) {
         uint64_t bytes = 0;
         if ((uint64_t)b->first_fragment + b->fragments > n->fragments || b->offset > h->file_bytes ||
             b->stored > h->file_bytes - b->offset || b->protection & ~(uint32_t)(PROT_READ | PROT_EXEC) ||
-            b->filter > FILTER_X86)
+            (b->filter != FILTER_NONE && b->filter != FILTER_HERE))
             damaged("has an index that contradicts itself (blocks)");
         for (uint32_t f = b->first_fragment; f < b->first_fragment + b->fragments; f++) {
             bytes += cold.fragments[f].bytes;

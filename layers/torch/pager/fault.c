@@ -70,8 +70,8 @@ static void bring(const struct attached *where, const struct cold_block *b, void
     uint8_t *buffer = memory(b->bytes, MAP_POPULATE), *piece = buffer;
     decompress(b, buffer, workspace);
     for (uint32_t f = b->first_fragment; f < b->first_fragment + b->fragments; f++) {
-        if (b->filter == FILTER_X86)
-            filter_x86_decode(piece, cold.fragments[f].bytes, (uint32_t)cold.fragments[f].address);
+        if (b->filter == FILTER_HERE)
+            filter_decode(piece, cold.fragments[f].bytes, (uint32_t)cold.fragments[f].address);
         piece += cold.fragments[f].bytes;
     }
     if (b->protection & PROT_EXEC)

@@ -1,7 +1,8 @@
-/* The branch filter: builder/native/branch_filter.py turns the relative displacements of x86-64 code into absolute
- * addresses, since zstd finds repeated targets but not repeated distances; this turns them back.
+/* The branch filters: builder/native/branch_filter.py turns the relative displacements of x86-64 code into absolute
+ * addresses, since zstd finds repeated targets but not repeated distances; this turns them back. arm64_filter.py does
+ * the same to AArch64 code. A pager calls one of them, and the linker drops the other.
  *
- * Two forms are met: CALL/JMP rel32 (E8, E9), and common opcodes with a RIP-relative operand (ModRM mod=00, rm=101).
+ * In x86-64 code two forms are met: CALL/JMP rel32 (E8, E9), and common opcodes with a RIP-relative operand (ModRM mod=00, rm=101).
  * Only displacements within +-2^29 are converted, modulo 2^30, which keeps the three top bits equal; and a form is
  * stepped over whole, converted or not. So every byte that decides is the same in both directions, and the filter
  * undoes itself exactly whatever the bytes mean. The idea is that of the BCJ filter of xz and 7-Zip.
@@ -64,5 +65,22 @@ void filter_x86_decode(uint8_t *bytes, size_t count, uint32_t address) {
         } else {
             i++;
         }
+    }
+}
+
+/* BL has a distance of 26 bits in words, and ADRP one of 21 bits in pages, of which the two lowest stand apart. */
+void filter_arm64_decode(uint8_t *bytes, size_t count, uint32_t address) {
+    for (size_t i = 0; i + 4 <= count; i += 4) {
+        uint32_t word, here = address + (uint32_t)i;
+        memcpy(&word, bytes + i, 4);
+        if (word >> 26 == 0x25) {
+            word = (word & 0xfc000000) | ((word - here / 4) & 0x03ffffff);
+        } else if ((word & 0x9f000000) == 0x90000000) {
+            uint32_t pages = ((word >> 29 & 3) | (word >> 3 & 0x1ffffc)) - here / 4096;
+            word = (word & 0x9f00001f) | (pages & 3) << 29 | (pages & 0x1ffffc) << 3;
+        } else {
+            continue;
+        }
+        memcpy(bytes + i, &word, 4);
     }
 }

@@ -83,7 +83,14 @@ struct cold_fragment {
     uint32_t bytes, block;
 };
 
-enum { FILTER_NONE = 0, FILTER_X86 = 1 };
+enum { FILTER_NONE = 0, FILTER_X86 = 1, FILTER_ARM64 = 2 };
+#if defined __x86_64__
+enum { FILTER_HERE = FILTER_X86 };
+#define filter_decode filter_x86_decode
+#else
+enum { FILTER_HERE = FILTER_ARM64 };
+#define filter_decode filter_arm64_decode
+#endif
 
 /* The side file in memory. Its index is checked once, at load, so that the fault path can rely on it. */
 struct cold_file {
@@ -150,6 +157,7 @@ void fault_counts(struct torch_layer_pager_stats *to); /* fills in the first fiv
 
 /* filter.c: undo the branch filter in place; `address` is the library address of the first byte. */
 void filter_x86_decode(uint8_t *bytes, size_t count, uint32_t address);
+void filter_arm64_decode(uint8_t *bytes, size_t count, uint32_t address);
 
 /* ---- signals ---- */
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from builder.workload import engines
+
 
 def training() -> dict[str, Tensor]:
     """A small network with convolution, norm, recurrence and dropout fits sixteen samples."""
@@ -120,9 +122,7 @@ def quantization() -> dict[str, Tensor]:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4)).eval()
     images = torch.rand(8, 3, 8, 8)
     outputs = {}
-    for engine in ("x86", "qnnpack", "onednn"):
-        if engine not in torch.backends.quantized.supported_engines:
-            continue
+    for engine in engines.usable("x86", "qnnpack", "onednn"):
         torch.backends.quantized.engine = engine
         mapping: QConfigMapping = get_default_qconfig_mapping(engine)
         prepared = prepare_fx(copy.deepcopy(model), mapping, (images,))

@@ -48,7 +48,7 @@ class Block:
 
     fragments: tuple[Fragment, ...]
     protection: int  # PROT_READ 1, PROT_EXEC 4 (mman-linux.h)
-    filter: int  # builder.native.branch_filter.NONE or X86
+    filter: int  # branch_filter.NONE or X86, or arm64_filter.ARM64 (builder.native)
     stored: int = 0  # bytes of the zstd frame; 0: in the library itself
     offset: int = 0  # of the frame in the side file
 

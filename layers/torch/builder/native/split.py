@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import zstandard
 
 from builder.errors import BuildError
 from builder.memo import NOTHING_KEPT, Memo
-from builder.native import branch_filter
+from builder.native import arm64_filter, branch_filter
 from builder.native.compile_pager import COMPANION_NAME
 from builder.native.elf import Protection, Segment, SharedLibrary
 from builder.native.layout import Layout, PageRun, PageState, plan_layout
@@ -217,10 +218,7 @@ def _cut(library: SharedLibrary, layout: Layout, block_bytes: int) -> Iterator[B
     room, kind = block_bytes, None
     for segment, run in layout.cold():
         factor = next((factor for length, factor in FAR_RUNS if run.end - run.start >= length), 1)
-        rights = (
-            _protection(segment),
-            branch_filter.X86 if run.is_code and library.machine == "x86_64" else branch_filter.NONE,
-        )
+        rights = (_protection(segment), _FILTERS[library.machine].number if run.is_code else branch_filter.NONE)
         this = (*rights, block_bytes * factor)
         if this != kind:
             if pending and kind is not None:
@@ -246,25 +244,35 @@ def _protection(segment: Segment) -> int:
 _thread = threading.local()
 
 
-# What a frame depends on, beside its block: the version of zstd, and the code of the filter.
-_MADE_BY = f"{zstandard.__version__} {zstandard.ZSTD_VERSION}".encode() + Path(branch_filter.__file__).read_bytes()
+class _Filter(NamedTuple):
+    """A branch filter: its number in the side file, and the source of its encoder."""
+
+    number: int
+    encode: Callable[[bytes, int], bytes]
+    source: bytes
+
+
+_FILTERS = {
+    "x86_64": _Filter(branch_filter.X86, branch_filter.encode_x86, Path(branch_filter.__file__).read_bytes()),
+    "aarch64": _Filter(arm64_filter.ARM64, arm64_filter.encode_arm64, Path(arm64_filter.__file__).read_bytes()),
+}
+# What a frame depends on, beside its block and the code of the filter.
+_ZSTD = f"{zstandard.__version__} {zstandard.ZSTD_VERSION}".encode()
 
 
 def _frame(library: SharedLibrary, block: Block, level: int, memo: Memo) -> bytes:
     parts = [library.at(fragment.address, fragment.bytes) for fragment in block.fragments]
     addresses = repr([(fragment.address, fragment.bytes) for fragment in block.fragments]) if block.filter else ""
     parameters = f"frame {level} {block.filter} {addresses}".encode()
-    return memo.result([_MADE_BY, parameters, *parts], lambda: _compress(parts, block, level))
+    branches = _FILTERS[library.machine]
+    made_by = _ZSTD + branches.source
+    return memo.result([made_by, parameters, *parts], lambda: _compress(parts, block, level, branches))
 
 
-def _compress(parts: list[bytes], block: Block, level: int) -> bytes:
-    if block.filter == branch_filter.X86:
-        content = b"".join(
-            branch_filter.encode_x86(part, fragment.address)
-            for part, fragment in zip(parts, block.fragments, strict=True)
-        )
-    else:
-        content = b"".join(parts)
+def _compress(parts: list[bytes], block: Block, level: int, branches: _Filter) -> bytes:
+    if block.filter != branch_filter.NONE:
+        parts = [branches.encode(part, fragment.address) for part, fragment in zip(parts, block.fragments, strict=True)]
+    content = b"".join(parts)
     tools: dict[int, zstandard.ZstdCompressor] = _thread.__dict__.setdefault("tools", {})
     if level not in tools:
         tools[level] = compressor(level)  # one for each thread: a compressor must not be shared

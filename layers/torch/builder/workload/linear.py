@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from builder.workload import engines
+
 
 def linear() -> dict[str, Tensor]:
     """A perceptron at batch 1, 8 and 64: one row, a few rows and blocked matrix products take different kernels."""
@@ -79,19 +81,21 @@ def dynamic_quantized() -> dict[str, Tensor]:
     """Dynamic int8 (and float16) quantization of a recurrent tagger and a perceptron, and their state dicts."""
     tokens = torch.randn(9, 2, 32)
     quantize: Callable[..., nn.Module] = torch.ao.quantization.quantize_dynamic
-    tagger = quantize(_Tagger().eval(), {nn.LSTM, nn.Linear}, dtype=torch.qint8)
-    half = quantize(_Tagger().eval(), {nn.LSTM, nn.Linear}, dtype=torch.float16)
-    perceptron = quantize(_model(), {nn.Linear}, dtype=torch.qint8)
-    again = quantize(_model(), {nn.Linear}, dtype=torch.qint8)
-    again.load_state_dict(perceptron.state_dict())
-    rows = torch.randn(16, 128)
-    whole = torch.quantize_per_tensor(rows, 0.05, 10, torch.quint8)
-    return {
-        "tagger": tagger(tokens),
-        "tagger-float16": half(tokens),
-        "perceptron": perceptron(rows),
-        "perceptron-one-row": perceptron(rows[:1]),
-        "reloaded": again(rows),
-        "per-tensor": whole.int_repr(),
-        "dequantized": whole.dequantize(),
-    }
+    with engines.usable_default() as engine:
+        tagger = quantize(_Tagger().eval(), {nn.LSTM, nn.Linear}, dtype=torch.qint8)
+        # QNNPACK has no float16.
+        half = None if engine == "qnnpack" else quantize(_Tagger().eval(), {nn.LSTM, nn.Linear}, dtype=torch.float16)
+        perceptron = quantize(_model(), {nn.Linear}, dtype=torch.qint8)
+        again = quantize(_model(), {nn.Linear}, dtype=torch.qint8)
+        again.load_state_dict(perceptron.state_dict())
+        rows = torch.randn(16, 128)
+        whole = torch.quantize_per_tensor(rows, 0.05, 10, torch.quint8)
+        return {
+            "tagger": tagger(tokens),
+            **({} if half is None else {"tagger-float16": half(tokens)}),
+            "perceptron": perceptron(rows),
+            "perceptron-one-row": perceptron(rows[:1]),
+            "reloaded": again(rows),
+            "per-tensor": whole.int_repr(),
+            "dequantized": whole.dequantize(),
+        }
