@@ -196,6 +196,12 @@ class Imports:
             return ()
         return getattr(import_module(module), name)
 
+    def class_if_run(self, module: str, name: str) -> Any:
+        """The same, of a module that nothing imports for the question."""
+        if module not in sys.modules or module in self.placeholders.waiting:
+            return ()
+        return plain(sys.modules[module], "__dict__").get(name, ())
+
     # -- completing --------------------------------------------------------------------------------------------------------
 
     def _set_ready(self) -> None:

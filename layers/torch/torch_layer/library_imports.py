@@ -103,21 +103,53 @@ class LibraryImports:
 
     def puts_off(self, module: str, function: str, *arguments: Any) -> bool:
         """Whether a call of a function waits until torch's import is complete. It is made then."""
-        if self.ready or self._torch.completion.ready or self._torch.completion.is_completing():
+        if self._runs_at_once():
             return False
         self._calls.append(lambda: getattr(sys.modules[module], function)(*arguments))
         return True
 
-    def defer_operators(self, statement: Callable[[], None], *namespaces: str) -> None:
-        """Stands for statements that define operators in these namespaces: they run when the import is complete.
+    def defer_operators(self, statement: Callable[[], None], *operators: str) -> None:
+        """Stands for statements that define these operators, `namespace::name`: they run when the import is complete.
 
-        To look up an operator there that is not defined completes it.
+        To look up an operator of their namespaces that is not defined completes it. So none of them may be there already.
         """
-        if self.ready or self._torch.completion.ready or self._torch.completion.is_completing():
+        is_there = sys.modules["torch._C"].__dict__["_dispatch_has_kernel"]
+        if self._runs_at_once() or any(map(is_there, operators)):
             statement()
             return
-        self._torch.operator_namespaces.update(namespaces)
+        self._torch.operator_namespaces.update(each.partition("::")[0] for each in operators)
         self._calls.append(statement)
+
+    def defer_statement(self, module: str, after: str, statement: Callable[[], None], *names: str) -> None:
+        """Stands for a statement of a module that waits until another one has run; it binds these names."""
+        if self.ready:
+            statement()
+        else:
+            self._announced.setdefault(module, []).extend(names)
+            self.later.call_after(after, statement)
+
+    def note_in_body(self, module: str, path: str, name: str = "") -> Any:
+        """Stands for a call of a function in a module's body with the name of a function, or without one for the decorator."""
+
+        def note(function: Any) -> Any:
+            self.note_in_body(module, path, function.__name__)
+            return function
+
+        if not name:
+            return note
+
+        def call() -> None:
+            # Code of this kind is a module's body for who asks.
+            exec(f"{path}({name!r})", sys.modules[module].__dict__)  # noqa: S102 -- the builder took it from there
+
+        if self._runs_at_once():
+            call()
+        else:
+            self._calls.append(call)
+        return None
+
+    def _runs_at_once(self) -> bool:
+        return self.ready or self._torch.completion.ready or self._torch.completion.is_completing()
 
     def _call_all(self) -> None:
         while self._calls:
@@ -215,8 +247,13 @@ class LibraryImports:
 
     def _bind(self, module: str, name: str) -> Any:
         origin, attribute = self._names[module][name]
+        namespace = sys.modules[module].__dict__
+        if not attribute:  # a statement binds it that waits for the module
+            if name not in namespace:
+                self.later.run(origin, f"{module}.{name}")
+            return namespace[name]
         value = getattr(import_module(origin), attribute)
-        sys.modules[module].__dict__.setdefault(name, value)
+        namespace.setdefault(name, value)
         return value
 
 

@@ -114,7 +114,6 @@ class Rewriter(ScopeWalker):
         self.answered = 0
         self._module, self.origins, self._classes = module, names, frozenset(classes)
         self.homes = {each: each[0] for each in classes}  # a class as it is imported -> the module that makes it
-        self._paths = {f"{origin}.{name}" for origin, name in self._classes}
 
     def use(self, node: ast.Name) -> ast.expr:
         question = ast.Call(helper("resolve"), [ast.Name("__name__", ast.Load()), ast.Constant(node.id)], [])
@@ -135,16 +134,21 @@ class Rewriter(ScopeWalker):
         """What takes the place of a class, or of several, in a question for its instances."""
         if isinstance(node, ast.Tuple):
             node.elts = [self.answer(each) for each in node.elts]
-        elif dotted_path(node) in self._paths or (
-            isinstance(node, ast.Name)
-            and self.origins.get(node.id) in self._classes
-            and self.functions
-            and not any(node.id in names for names in self.local)
-        ):
+        elif origin := self._class_asked_for(node):
             self.answered += 1
             # The class itself is behind `ready`, so it need not be asked for once more.
-            return located(_AnsweredQuestion(helper("ready"), node, ast.Tuple([], ast.Load())), node)
+            made = ast.Call(helper("class_if_run"), [*map(ast.Constant, origin)], [])
+            return located(_AnsweredQuestion(helper("ready"), node, made), node)
         return node
+
+    def _class_asked_for(self, node: ast.expr) -> Origin | None:
+        if isinstance(node, ast.Name):
+            is_own = self.functions and not any(node.id in names for names in self.local)
+            origin = self.origins.get(node.id) if is_own else None
+        else:
+            source, _, name = (dotted_path(node) or "").rpartition(".")
+            origin = source, name
+        return origin if origin in self._classes else None
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         return node if isinstance(node, _AnsweredQuestion) else super().generic_visit(node)

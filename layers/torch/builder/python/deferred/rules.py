@@ -115,7 +115,7 @@ PLAIN = (Pattern(r"torch", "it puts modules for devices into sys.modules, and le
 class ClassWithoutInstances(NamedTuple):
     """A class of a held module whose instances only that module makes, and whose metaclass has no `__instancecheck__`.
 
-    In `library_rules` it may be a class of a later module too. `taken_from` are other modules from which it is imported.
+    In `library_rules` it may be a class of a later module too. `taken_from` are other modules that have it.
     """
 
     module: str
@@ -141,6 +141,12 @@ CLASSES_WITHOUT_INSTANCES = (
     ),
     ClassWithoutInstances(
         "torch.nested._internal.nested_tensor", "NestedTensor", "backward asks whether its roots are nested"
+    ),
+    ClassWithoutInstances(
+        "torch.ao.quantization.stubs",
+        "QuantWrapper",
+        "TorchScript asks whether a module is one",
+        taken_from=("torch.ao.quantization",),
     ),
 )
 
@@ -414,7 +420,20 @@ SEPARABLE = (
         r"torch\.jit\.(_serialization|_recursive|_check|_state|frontend|_dataclass_impls|_monkeytype_config|_script)",
         "torch.jit.load",
     ),
+    SeparableModules(
+        r"torch\._awaits|torch\.jit\._await|torch\._library\.fake_class_registry",
+        "TorchScript asks whether the attributes of a module are of their classes",
+    ),
     SeparableModules(r"torch\._sources|torch\.package(\..*)?", "torch.jit.load takes them"),
+    SeparableModules(
+        r"torch\.jit\.(_trace|annotations)|torch\.testing(\._(comparison|creation|utils))?",
+        "torchvision has functions that TorchScript compiles when they are traced; a trace is compared with its function",
+    ),
+    SeparableModules(r"torch\.hub", "torchvision asks it for the folder of downloads when it is imported"),
+    SeparableModules(
+        r"torch\._library\.(autograd|fake_impl|simple_registry)",
+        "libraries tell torch the gradients and the sizes of their operators in C++ when they are imported",
+    ),
 )
 
 
