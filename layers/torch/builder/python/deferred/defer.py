@@ -66,11 +66,11 @@ def rewrite(
     put_off = deferred_statements.wrap(tree, module, statements)
     rewriter = Rewriter(module, names, classes, has_future_annotations(tree), put_off)
     rewriter.visit(tree)
-    functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
     for name, stub in stubs.items():
-        if name not in functions:
+        function = function_at(tree, name)
+        if function is None:
             raise ValueError(f"{module.name} has no function {name}")
-        _answer_first(functions[name], stub)
+        _answer_first(function, stub)
     body: list[ast.stmt] = []
     for statement in tree.body:
         body.extend(rewriter.split(statement) if isinstance(statement, ast.ImportFrom) else [statement])
@@ -79,6 +79,17 @@ def rewrite(
     tree.body = body
     ast.fix_missing_locations(tree)
     return tree
+
+
+def function_at(tree: ast.Module, path: str) -> ast.FunctionDef | None:
+    """A function of a module's body by its name, or `outer.inner`, one that such a function makes; None if there is none."""
+    outer, _, inner = path.partition(".")
+    # Of several with this name, declarations with @overload come first.
+    found = [each for each in tree.body if isinstance(each, ast.FunctionDef) and each.name == outer][-1:]
+    if inner:
+        within = [each for function in found for each in ast.walk(function)]
+        found = [each for each in within if isinstance(each, ast.FunctionDef) and each.name == inner]
+    return found[-1] if found else None
 
 
 def _answer_first(function: ast.FunctionDef, stub: Stub) -> None:
