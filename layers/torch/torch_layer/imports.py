@@ -53,7 +53,7 @@ class Imports:
         self.ready = self.completion.ready
         self.completion.undo.append(self._set_ready)
         self.placeholders = PlaceholderKeeper(
-            self.completion, held, plan.native, plan.rebound, plan.constants, plan.separable
+            self.completion, held, plan.native, plan.rebound, plan.constants, plan.separable, plan.separable_after
         )
         self.completion.steps.append(self._bind_everything)
         self._plan, self._before, self.operator_namespaces = plan, before, set(plan.namespaces)

@@ -34,6 +34,7 @@ class PlaceholderKeeper:
         rebound: held modules that are no attributes of their packages.
         constants: held module -> names in it and their values, which can be read without a touch.
         separable: held modules that run by themselves when they are touched.
+        separable_after: separable module -> another one that must begin to run before it.
 
     Attributes:
         held: names of the held modules.
@@ -49,6 +50,7 @@ class PlaceholderKeeper:
         rebound: Iterable[str] = (),
         constants: Mapping[str, Mapping[str, str]] = {},
         separable: Iterable[str] = (),
+        separable_after: Mapping[str, str] = {},
     ) -> None:
         self.completion = completion
         self.held = dict.fromkeys(held)
@@ -56,7 +58,7 @@ class PlaceholderKeeper:
         self.is_lent = False
         self._present: set[str] = set()
         self._native, self._rebound, self._constants = native, frozenset(rebound), constants
-        self._separable = frozenset(separable)
+        self._separable, self._separable_after = frozenset(separable), separable_after
         completion.steps.append(self._run_all)
         completion.undo.append(self._release)
 
@@ -119,6 +121,8 @@ class PlaceholderKeeper:
         if name not in self._separable or self.completion.ready:
             return False
         with self.completion.lock:
+            if name in self.waiting and (first := self._separable_after.get(name)) in self.waiting:
+                self.run_separately(first)
             if name in self.waiting:
                 module = self.waiting[name]
                 self.run_alone(name)

@@ -27,6 +27,7 @@ class Plan(NamedTuple):
         at_fork: modules of Python's own library that held modules import, and that register handlers for forks.
         constants: held module -> names in it and their values, which can be read without a touch.
         separable: held modules that run by themselves when something touches them, while the others go on waiting.
+        separable_after: separable module -> another one that must begin to run before it.
     """
 
     root: str
@@ -44,3 +45,4 @@ class Plan(NamedTuple):
     at_fork: tuple[str, ...] = ()
     constants: dict[str, dict[str, str]] = {}  # noqa: RUF012
     separable: tuple[str, ...] = ()
+    separable_after: dict[str, str] = {}  # noqa: RUF012

@@ -404,12 +404,13 @@ class SeparableModules(NamedTuple):
     """Held modules, by name, that run by themselves when something touches them, while the others go on waiting.
 
     Each must do with the modules that run and with those of this table. A build fails if one of them completes the import, or if
-    the order shows afterwards. So `versions` are those with which that was seen.
+    the order shows afterwards. So `versions` are those with which that was seen. `after` is one of them that must begin before.
     """
 
     pattern: str
     reason: str
     versions: Versions = Versions((2, 13), (2, 14))
+    after: str = ""
 
 
 SEPARABLE = (
@@ -449,6 +450,14 @@ SEPARABLE = (
         "torchvision has functions that TorchScript compiles when they are traced; a trace is compared with its function",
     ),
     SeparableModules(r"torch\.optim(\..*)?", "training of a small model, or of a last layer"),
+    SeparableModules(r"torch\.utils\._pytree", "transforms of torchvision take their arguments apart"),
+    SeparableModules(
+        r"torch\._library\.opaque_object",
+        "torch.utils._pytree asks it about every class, and it asks the other about its first one",
+        after="torch.utils._pytree",
+    ),
+    SeparableModules(r"torch\.backends\.cpu", "resizing of torchvision asks for the instruction set"),
+    SeparableModules(r"torch\.nn\.utils\.parametriz.*", "weight"),
     SeparableModules(r"torch\.hub", "torchvision asks it for the folder of downloads when it is imported"),
     SeparableModules(
         r"torch\._library\.(autograd|fake_impl|simple_registry)",
@@ -562,6 +571,12 @@ def is_left_alone(name: str, source: bytes) -> bool:
 def is_separable(name: str, torch: tuple[int, int]) -> bool:
     """Whether a held module of this version of torch runs by itself when something touches it."""
     return any(re.fullmatch(rule.pattern, name) for rule in applying(SEPARABLE, torch))
+
+
+def separable_after(name: str, torch: tuple[int, int]) -> str:
+    """The separable module that must begin to run before this one; empty if there is none."""
+    rows = (rule.after for rule in applying(SEPARABLE, torch) if re.fullmatch(rule.pattern, name))
+    return next(filter(None, rows), "")
 
 
 def is_never_held(name: str, source: bytes) -> bool:
