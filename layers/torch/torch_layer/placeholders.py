@@ -33,8 +33,7 @@ class PlaceholderKeeper:
         native: modules written in C of which any use is a touch, from `hold_native` on.
         rebound: held modules that are no attributes of their packages.
         constants: held module -> names in it and their values, which can be read without a touch.
-        separable: held modules that run by themselves when they are touched.
-        separable_after: separable module -> another one that must begin to run before it.
+        separable, separable_after: as in the plan.
 
     Attributes:
         held: names of the held modules.
@@ -121,10 +120,9 @@ class PlaceholderKeeper:
         if name not in self._separable or self.completion.ready:
             return False
         with self.completion.lock:
-            if name in self.waiting and (first := self._separable_after.get(name)) in self.waiting:
-                self.run_separately(first)
             if name in self.waiting:
-                module = self.waiting[name]
+                self.run_separately(self._separable_after.get(name, ""))
+            if module := self.waiting.get(name):
                 self.run_alone(name)
                 ModuleType.__setattr__(module, "__class__", ModuleType)
         return True

@@ -148,7 +148,7 @@ def _put_off_statements(body: list[ast.stmt]) -> list[ast.stmt]:
             continue
         none = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
         function = located(ast.FunctionDef(_FUNCTION, none, statements, []), statements[0])
-        function_name, target = what
+        function_name, target, _operator = what
         keys = dict.fromkeys(_first_argument(each) for each in statements)
         first = [ast.Name(target, ast.Load())] if target else []
         given = [*first, ast.Name(_FUNCTION, ast.Load()), *map(ast.Constant, keys)]
@@ -171,16 +171,19 @@ def _note_in_body(path: ast.expr, *name: ast.expr) -> ast.Call:
     return ast.Call(helper("note_in_body"), given, [])
 
 
-def _waits_for(statement: ast.stmt) -> tuple[str, str] | None:
-    """The helper's function that lets a statement wait, and the object that it fills: it is one call with a text first."""
+def _waits_for(statement: ast.stmt) -> tuple[str, str, str] | None:
+    """The helper's function that lets a statement wait, the object that it fills, and the operator that it defines.
+
+    It is one call with a text first.
+    """
     match statement:
-        case ast.Expr(ast.Call(func=ast.Attribute() as function, args=[ast.Constant(value=str()), *_])):
+        case ast.Expr(ast.Call(func=ast.Attribute() as function, args=[ast.Constant(value=str() as text), *_])):
             path = ast.unparse(function)
             if path in library_rules.OPERATOR_CALLS:
-                return "defer_operators", ""
+                return "defer_operators", "", text
             name, _, method = path.rpartition(".")
             if (name, method) in {(row.name, row.method) for row in library_rules.FILLED_OBJECTS}:
-                return "defer_filling", name
+                return "defer_filling", name, ""
     return None
 
 

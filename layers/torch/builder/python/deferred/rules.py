@@ -142,12 +142,6 @@ CLASSES_WITHOUT_INSTANCES = (
     ClassWithoutInstances(
         "torch.nested._internal.nested_tensor", "NestedTensor", "backward asks whether its roots are nested"
     ),
-    ClassWithoutInstances(
-        "torch.ao.quantization.stubs",
-        "QuantWrapper",
-        "TorchScript asks whether a module is one",
-        taken_from=("torch.ao.quantization",),
-    ),
 )
 
 
@@ -440,28 +434,23 @@ SEPARABLE = (
         r"torch\.jit\.(_serialization|_recursive|_check|_state|frontend|_dataclass_impls|_monkeytype_config|_script)",
         "torch.jit.load",
     ),
-    SeparableModules(
-        r"torch\._awaits|torch\.jit\._await|torch\._library\.fake_class_registry",
-        "TorchScript asks whether the attributes of a module are of their classes",
-    ),
     SeparableModules(r"torch\._sources|torch\.package(\..*)?", "torch.jit.load takes them"),
-    SeparableModules(
-        r"torch\.jit\.(_trace|annotations)|torch\.testing(\._(comparison|creation|utils))?",
-        "torchvision has functions that TorchScript compiles when they are traced; a trace is compared with its function",
-    ),
-    SeparableModules(r"torch\.optim(\..*)?", "training of a small model, or of a last layer"),
-    SeparableModules(r"torch\.utils\._pytree", "transforms of torchvision take their arguments apart"),
-    SeparableModules(
-        r"torch\._library\.opaque_object",
-        "torch.utils._pytree asks it about every class, and it asks the other about its first one",
-        after="torch.utils._pytree",
-    ),
-    SeparableModules(r"torch\.backends\.cpu", "resizing of torchvision asks for the instruction set"),
-    SeparableModules(r"torch\.nn\.utils\.parametriz.*", "weight"),
+    SeparableModules(r"torch\.jit\._trace", "torchvision has functions that TorchScript compiles when they are traced"),
     SeparableModules(r"torch\.hub", "torchvision asks it for the folder of downloads when it is imported"),
     SeparableModules(
         r"torch\._library\.(autograd|fake_impl|simple_registry)",
         "libraries tell torch the gradients and the sizes of their operators in C++ when they are imported",
+    ),
+    SeparableModules(r"torch\.backends\.cpu", "torchvision asks for the instruction set before it resizes a picture"),
+    SeparableModules(r"torch\.optim(\..*)?", "training of a small model, or of a last layer"),
+    SeparableModules(
+        r"torch\.utils\._pytree|torch\._library\.fake_class_registry|torch\.nn\.utils\.parametriz.*",
+        "transforms of torchvision take their arguments apart; weight normalisation of audio models",
+    ),
+    SeparableModules(
+        r"torch\._library\.opaque_object",
+        "torch.utils._pytree asks it about every class, and it asks that about its first one",
+        after="torch.utils._pytree",
     ),
 )
 
@@ -490,7 +479,9 @@ COMPLETING = (
         "quantizing a model imports torch.ao.quantization, which is graph rewriting for its larger part",
     ),
     CompletingGroup(
-        "weight-norm", "parametrizations register themselves with torch.utils._pytree and all that it takes"
+        "weight-norm",
+        "parametrizations register themselves with torch.utils._pytree and all that it takes",
+        Versions(since=(2, 14)),
     ),
     CompletingGroup(
         "save-and-load",
