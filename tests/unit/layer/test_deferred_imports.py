@@ -17,6 +17,7 @@ MODULES = {
     "torch/__init__.py": (
         "ORDER.append('torch')\nimport logging\nimport torch._C, torch._ops\n"
         "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.same, torch.pack, torch.apart\n"
+        "import torch.first, torch.second\n"
         "import torch.user"
     ),
     # Fills a module inside the extension module, or makes it, as PyImport_AddModule does.
@@ -50,6 +51,9 @@ MODULES = {
         "ORDER.append('half')\nimport torch.apart\nfailing = vars(torch).get('failing')\n"
         "if failing: raise ValueError(failing)\nnumber = 3\ndef back(): return torch.apart.number"
     ),
+    # Two modules in a circle that comes undone only if the first one begins.
+    "torch/first.py": "ORDER.append('first')\nnodes = 1\nfrom torch.second import ask\nasked = ask()",
+    "torch/second.py": "ORDER.append('second')\nfrom torch.first import nodes as seen\ndef ask(): return seen",
     "torch/user.py": (
         "ORDER.append('user')\n_torch_layer.defer_names(__name__, 'torch.b', 'early')\n"
         "def use():\n    return (early if _torch_layer.ready else _torch_layer.resolve(__name__, 'early'))()\n"
@@ -68,7 +72,7 @@ MODULES = {
 HELD = (
     *("torch.a", "torch.lone", "torch.b", "torch.c", "torch.deep", "torch.deep.other", "torch.deep.inner"),
     *("torch.same.twin", "torch.pack", "torch.pack.pair", "torch.pack.gone"),
-    *("torch.apart", "torch.apart.half"),
+    *("torch.apart", "torch.apart.half", "torch.first", "torch.second"),
 )
 PRELUDE = """
 import builtins, importlib, json, os, sys, threading
@@ -91,7 +95,8 @@ plan = Plan(
     submodules={{"torch": ("a", "b", "c", "lone")}},
     rebound=("torch.same.twin", "torch.pack.pair", "torch.pack.gone"),
     constants={{"torch.a": {{"version": "7"}}}},
-    separable=("torch.apart", "torch.apart.half"),
+    separable=("torch.apart", "torch.apart.half", "torch.first", "torch.second"),
+    separable_after={{"torch.second": "torch.first"}},
 )
 imports = Imports(plan, eager={eager})
 class Finder:
@@ -105,7 +110,7 @@ import torch
 """
 STOCK = [
     *("torch", "a", "lone", "b", "c", "deep", "other", "inner", "twin", "pack", "pair", "gone", "apart", "half"),
-    *("user", "later"),
+    *("first", "second", "user", "later"),
 ]
 
 
@@ -225,6 +230,13 @@ def test_a_separable_module_runs_by_itself(tree: Path, touch: str, order: list[s
     assert result(tree, program) == [["torch", "user", *order], True, kinds, sorted(STOCK)]
 
 
+@pytest.mark.parametrize("touch", ["torch.first.asked", "torch.second.seen", "torch.second.ask()"])
+def test_a_separable_module_may_need_another_one_to_begin(tree: Path, touch: str) -> None:
+    """Of two modules that import each other, the one that the plan names begins, whichever of them is touched."""
+    program = f"print(json.dumps([{touch}, ORDER, imports.completion.stats().complete]))"
+    assert result(tree, program) == [1, ["torch", "user", "first", "second"], False]
+
+
 def test_a_separable_module_completes_the_import_where_it_needs_the_rest(tree: Path) -> None:
     """A function of a separable module that uses a name of a held one completes the import, and has the stock value."""
     program = """
@@ -238,11 +250,13 @@ def test_a_separable_module_completes_the_import_where_it_needs_the_rest(tree: P
 def test_a_class_of_a_separable_module_has_instances_once_it_ran(tree: Path) -> None:
     """The question for a class is answered without it before its module ran, and by the class itself afterwards."""
     program = """
-    before = imports.class_if_made("torch.apart", "Kind")
+    asked = imports.class_if_made, imports.class_if_run
+    before = [ask("torch.apart", "Kind") for ask in asked]
     kind = torch.apart.Kind
-    print(json.dumps([before, imports.class_if_made("torch.apart", "Kind") is kind, imports.completion.stats().complete]))
+    after = [ask("torch.apart", "Kind") is kind for ask in asked]
+    print(json.dumps([before, after, imports.class_if_run("torch.none", "Kind"), imports.completion.stats().complete]))
     """
-    assert result(tree, program) == [[], True, False]
+    assert result(tree, program) == [[[], []], [True, True], [], False]
 
 
 def test_threads_that_touch_a_separable_module_see_it_complete(tree: Path) -> None:

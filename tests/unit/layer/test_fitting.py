@@ -75,6 +75,7 @@ def test_a_class_that_libraries_ask_for_must_be_there(tmp_path: Path, tables: py
         ("COPIED_FUNCTIONS", rules.CopiedFunction("torch.gone", "f", (), "r"), "", "no such module"),
         ("COPIED_FUNCTIONS", rules.CopiedFunction("torch.a", "f", (), "r", answer="1"), "f = 1", "no function f"),
         ("STUBBED_ANSWERS", rules.StubbedAnswer("torch.a", "f", "None", "r"), "f = 1", "no such function"),
+        ("STUBBED_ANSWERS", rules.StubbedAnswer("torch.a", "f.g", "None", "r"), "def f(): pass", "no such function"),
         ("STUBBED_ANSWERS", rules.StubbedAnswer("torch.gone", "f", "None", "r"), "", "no such module"),
         ("CLASSES_WITHOUT_INSTANCES", rules.ClassWithoutInstances("torch.a", "C", "r"), "class D: 0", "no such class"),
         ("CLASSES_WITHOUT_INSTANCES", rules.ClassWithoutInstances("torch.gone", "C", "r"), "", "no such module"),
@@ -98,6 +99,12 @@ def test_a_class_that_libraries_ask_for_must_be_there(tmp_path: Path, tables: py
         ),
         ("DEFERRED_STATEMENTS", rules.DeferredStatement("torch.gone", "import b", "r"), "", "no such module"),
         ("NEVER", rules.Pattern(r"torch\.(b|c)", "r"), "", "no module has such a name"),
+        (
+            "SEPARABLE",
+            rules.SeparableModules(r"torch\.a", "r", rules.EVERY, after="torch.gone"),
+            "",
+            "torch.gone, which must begin before, is no separable module",
+        ),
         ("AT_FORK", rules.AtFork("asyncio.gone", "r"), "", "Python has no such module"),
     ],
 )
