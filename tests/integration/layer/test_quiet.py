@@ -20,13 +20,13 @@ where_they_are_separable = pytest.mark.skipif(
     not rules.is_separable("torch.optim", TORCH), reason="no module is separable with this version of torch"
 )
 TRAINED = """
-    torch.manual_seed(1)
-    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
-    def loss():
-        optimizer.zero_grad()
-        lost = (network(torch.ones(2, 3)) - 1).square().sum()
-        lost.backward()
-        return lost
+        torch.manual_seed(1)
+        network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+        def loss():
+            optimizer.zero_grad()
+            lost = (network(torch.ones(2, 3)) - 1).square().sum()
+            lost.backward()
+            return lost
 """
 PROGRAMS = {
     "AdamW with a schedule": f"""{TRAINED}
