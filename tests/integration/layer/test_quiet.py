@@ -1,4 +1,4 @@
-"""Training, weight normalisation and libraries' operators: they leave the held modules waiting, and answer as stock torch does."""
+"""Training, weight normalisation and operators of libraries leave the held modules waiting, and answer as in stock torch."""
 
 from __future__ import annotations
 

@@ -86,7 +86,9 @@ MODULES = {
             @torch.notes.note
             def noted(self): return 'noted'
     """,
-    "lib/exporting.py": "ORDER.append('exporting')\nfrom torch.later.apart import THING\ndef tell(): ORDER.append('told ' + THING)",
+    "lib/exporting.py": (
+        "ORDER.append('exporting')\nfrom torch.later.apart import THING\ndef tell(): ORDER.append('told ' + THING)"
+    ),
     "lib/tells.py": "is_there = True\nfrom lib.exporting import tell\nif is_there:\n    tell()\ndef again(): tell()",
     "lib/again.py": "from lib.use import Kind\ndef kind(): return Kind",
 }
