@@ -18,12 +18,13 @@ from torch_layer.filled_objects import FilledObjects
 from torch_layer.imports import Imports, ModuleHooks, RunningLoader
 from torch_layer.later_modules import LaterModules
 from torch_layer.placeholders import plain
+from torch_layer.waiting_calls import WaitingCalls
 
 Names = Mapping[str, Mapping[str, tuple[str, str]]]
 """Module of an added package -> names in it that wait -> the module that has the value, and the attribute there."""
 
 
-class LibraryImports:
+class LibraryImports(WaitingCalls):
     """How the modules of added packages are imported.
 
     Args:
@@ -37,16 +38,13 @@ class LibraryImports:
     """
 
     def __init__(self, names: Names, torch: Imports, *, eager: bool = False) -> None:
-        self.ready = eager
+        super().__init__(torch, eager=eager)
         self.later = LaterModules(torch.completion)
-        self._names, self._torch = names, torch
+        self._names = names
         self._filled = FilledObjects(torch.completion.lock)
         self._announced: dict[str, list[str]] = {}  # module -> names of which it has run the import
         self._annotated: list[tuple[Any, tuple[str, ...]]] = []  # functions, and which of their annotations are texts
-        self._calls: list[Callable[[], Any]] = []  # for when torch's import is complete
         self._undo: list[Callable[[], None]] = []
-        if not eager:
-            torch.completion.undo.append(self._call_all)
 
     def prepare(self, spec: Any) -> Any:
         """The spec of a module that is to be imported, with another loader where names of it wait or where it waits itself."""
@@ -101,25 +99,6 @@ class LibraryImports:
             return ()
         return plain(made, "__dict__").get(name, ())
 
-    def puts_off(self, module: str, function: str, *arguments: Any) -> bool:
-        """Whether a call of a function waits until torch's import is complete. It is made then."""
-        if self._runs_at_once():
-            return False
-        self._calls.append(lambda: getattr(sys.modules[module], function)(*arguments))
-        return True
-
-    def defer_operators(self, statement: Callable[[], None], *operators: str) -> None:
-        """Stands for statements that define these operators, `namespace::name`: they run when the import is complete.
-
-        To look up an operator of their namespaces that is not defined completes it. So none of them may be there already.
-        """
-        is_there = sys.modules["torch._C"].__dict__["_dispatch_has_kernel"]
-        if self._runs_at_once() or any(map(is_there, operators)):
-            statement()
-            return
-        self._torch.operator_namespaces.update(each.partition("::")[0] for each in operators)
-        self._calls.append(statement)
-
     def defer_statement(self, module: str, after: str, statement: Callable[[], None], *names: str) -> None:
         """Stands for a statement of a module that waits until another one has run; it binds these names."""
         if self.ready:
@@ -127,33 +106,6 @@ class LibraryImports:
         else:
             self._announced.setdefault(module, []).extend(names)
             self.later.call_after(after, statement)
-
-    def note_in_body(self, module: str, path: str, name: str = "") -> Any:
-        """Stands for a call of a function in a module's body with the name of a function, or without one for the decorator."""
-
-        def note(function: Any) -> Any:
-            self.note_in_body(module, path, function.__name__)
-            return function
-
-        if not name:
-            return note
-
-        def call() -> None:
-            # Code of this kind is a module's body for who asks.
-            exec(f"{path}({name!r})", sys.modules[module].__dict__)  # noqa: S102 -- the builder took it from there
-
-        if self._runs_at_once():
-            call()
-        else:
-            self._calls.append(call)
-        return None
-
-    def _runs_at_once(self) -> bool:
-        return self.ready or self._torch.completion.ready or self._torch.completion.is_completing()
-
-    def _call_all(self) -> None:
-        while self._calls:
-            self._calls.pop(0)()
 
     def annotated(self, *parameters: str) -> Callable[[Any], Any]:
         """A decorator of a function whose annotations of these parameters (or of `return`) are texts: they name what waits."""

@@ -95,8 +95,7 @@ plan = Plan(
     submodules={{"torch": ("a", "b", "c", "lone")}},
     rebound=("torch.same.twin", "torch.pack.pair", "torch.pack.gone"),
     constants={{"torch.a": {{"version": "7"}}}},
-    separable=("torch.apart", "torch.apart.half", "torch.first", "torch.second"),
-    separable_after={{"torch.second": "torch.first"}},
+    separable={{"torch.apart": "", "torch.apart.half": "", "torch.first": "", "torch.second": "torch.first"}},
 )
 imports = Imports(plan, eager={eager})
 class Finder:

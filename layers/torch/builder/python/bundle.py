@@ -32,7 +32,7 @@ from torch_layer import ARCHIVE_FILE
 DEPLOYED = "/opt/python"
 
 # Modules of the run-time package for what packages that a user adds take from torch. Without such packages nothing imports them.
-FOR_LIBRARIES = frozenset({"library_imports.py", "later_modules.py", "filled_objects.py"})
+FOR_LIBRARIES = frozenset({"library_imports.py", "later_modules.py", "filled_objects.py", "waiting_calls.py"})
 _STUB = "__import__('torch_layer.finder').finder.enter(globals())\n"
 
 

@@ -193,7 +193,7 @@ def _first_argument(statement: ast.stmt) -> str:
     return str(first.value) if isinstance(first, ast.Constant) else ""
 
 
-def _put_off_calls(function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+def _waiting_calls(function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
     """Let calls of a function wait, as long as `_torch_layer.puts_off` says so."""
     given = function.args
     own = [ast.Name(each.arg, ast.Load()) for each in (*given.posonlyargs, *given.args)]
@@ -268,7 +268,7 @@ class _BodyUses(ScopeWalker):
             return super()._function(node)
         node.decorator_list = [self._waiting_decorator(each) for each in node.decorator_list]
         if (self.module, node.name) in _PUT_OFF and not self.classes:
-            _put_off_calls(node)
+            _waiting_calls(node)
             self.decorators += 1
         self.texts = []
         if (text := self._as_text(node.returns)) is not None:

@@ -88,10 +88,7 @@ def make(sources: SourceTree, held: HeldModules) -> Plan:
         rebound=_rebound(sources, held.modules),
         submodules=_submodules(sources, held.modules, held.running),
         at_fork=tuple(rule.module for rule in rules.AT_FORK),
-        separable=separable,
-        separable_after={
-            name: after for name in separable if (after := rules.separable_after(name, sources.torch)) in separable
-        },
+        separable={name: rules.separable_after(name, sources.torch) for name in separable},
     )
 
 

@@ -311,6 +311,7 @@ STUBBED_ANSWERS = (
         "fn(*args, **kwargs)",
         "optimizers call it; it imports torch._dynamo to keep that from compiling, which nothing does that is not imported",
         when=_WITHOUT_DYNAMO,
+        versions=Versions((2, 13), (2, 14)),
     ),
     StubbedAnswer(
         "torch.optim.optimizer",
