@@ -99,12 +99,13 @@ class LibraryImports(WaitingCalls):
             return ()
         return plain(made, "__dict__").get(name, ())
 
-    def defer_statement(self, module: str, after: str, statement: Callable[[], None], *names: str) -> None:
-        """Stands for a statement of a module that waits until another one has run; it binds these names."""
+    def defer_statement(self, module: str, after: str, statement: Callable[[], None], *_bound: str) -> None:
+        """Stands for a statement of a module that waits until another one has run."""
         if self.ready:
             statement()
         else:
-            self._announced.setdefault(module, []).extend(names)
+            left = [name for name, origin in self._names[module].items() if origin == (after, "")]
+            self._announced.setdefault(module, []).extend(left)
             self.later.call_after(after, statement)
 
     def annotated(self, *parameters: str) -> Callable[[Any], Any]:

@@ -33,7 +33,7 @@ class PlaceholderKeeper:
         native: modules written in C of which any use is a touch, from `hold_native` on.
         rebound: held modules that are no attributes of their packages.
         constants: held module -> names in it and their values, which can be read without a touch.
-        separable: held modules that run by themselves when they are touched -> one that must begin before, or nothing.
+        separable: held modules that run by themselves when they are touched.
 
     Attributes:
         held: names of the held modules.
@@ -48,7 +48,7 @@ class PlaceholderKeeper:
         native: Iterable[str] = (),
         rebound: Iterable[str] = (),
         constants: Mapping[str, Mapping[str, str]] = {},
-        separable: Mapping[str, str] = {},
+        separable: Iterable[str] = (),
     ) -> None:
         self.completion = completion
         self.held = dict.fromkeys(held)
@@ -56,7 +56,7 @@ class PlaceholderKeeper:
         self.is_lent = False
         self._present: set[str] = set()
         self._native, self._rebound, self._constants = native, frozenset(rebound), constants
-        self._separable = separable
+        self._separable = frozenset(separable)
         completion.steps.append(self._run_all)
         completion.undo.append(self._release)
 
@@ -119,8 +119,8 @@ class PlaceholderKeeper:
         if name not in self._separable or self.completion.ready:
             return False
         with self.completion.lock:
-            self.run_separately(self._separable[name])
-            if module := self.waiting.get(name):
+            if name in self.waiting:
+                module = self.waiting[name]
                 self.run_alone(name)
                 ModuleType.__setattr__(module, "__class__", ModuleType)
         return True

@@ -26,8 +26,7 @@ class Plan(NamedTuple):
             as attributes.
         at_fork: modules of Python's own library that held modules import, and that register handlers for forks.
         constants: held module -> names in it and their values, which can be read without a touch.
-        separable: held modules that run by themselves when something touches them, while the others go on waiting -> another
-            one of them that must begin to run before, or nothing.
+        separable: held modules that run by themselves when something touches them, while the others go on waiting.
     """
 
     root: str
@@ -44,4 +43,4 @@ class Plan(NamedTuple):
     submodules: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
     at_fork: tuple[str, ...] = ()
     constants: dict[str, dict[str, str]] = {}  # noqa: RUF012
-    separable: dict[str, str] = {}  # noqa: RUF012
+    separable: tuple[str, ...] = ()

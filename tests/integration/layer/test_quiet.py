@@ -1,4 +1,4 @@
-"""Training, weight normalisation and operators of libraries leave the held modules waiting, and answer as in stock torch."""
+"""Training and operators of libraries leave the held modules waiting, and answer as in stock torch."""
 
 from __future__ import annotations
 
@@ -77,20 +77,6 @@ PROGRAMS = {
         mean = torch.optim.swa_utils.AveragedModel(network)
         mean.update_parameters(network)
         answer = mean.n_averaged.item()
-    """,
-    "weight normalisation": """
-        torch.manual_seed(1)
-        layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2))
-        answer = [layer(torch.ones(1, 3)).tolist(), sorted(layer.state_dict())]
-        torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")
-        answer += [layer(torch.ones(1, 3)).tolist(), sorted(layer.state_dict())]
-    """,
-    "trees of arguments": """
-        import collections
-        from torch.utils import _pytree as trees
-        Pair = collections.namedtuple("Pair", "one two")
-        leaves, spec = trees.tree_flatten({"a": [1, Pair(2, (3,))], "b": collections.OrderedDict(c=4)})
-        answer = leaves, str(spec), repr(trees.tree_unflatten(leaves, spec)), len(trees.SUPPORTED_NODES) > 5
     """,
     "the folder of downloads": "answer = torch.hub.get_dir().endswith('hub')",
     "gradients of a library's operator": """

@@ -17,7 +17,6 @@ MODULES = {
     "torch/__init__.py": (
         "ORDER.append('torch')\nimport logging\nimport torch._C, torch._ops\n"
         "import torch.a\nimport torch.b\nfrom torch.deep import inner\nimport torch.same, torch.pack, torch.apart\n"
-        "import torch.first, torch.second\n"
         "import torch.user"
     ),
     # Fills a module inside the extension module, or makes it, as PyImport_AddModule does.
@@ -51,9 +50,6 @@ MODULES = {
         "ORDER.append('half')\nimport torch.apart\nfailing = vars(torch).get('failing')\n"
         "if failing: raise ValueError(failing)\nnumber = 3\ndef back(): return torch.apart.number"
     ),
-    # Two modules in a circle that comes undone only if the first one begins.
-    "torch/first.py": "ORDER.append('first')\nnodes = 1\nfrom torch.second import ask\nasked = ask()",
-    "torch/second.py": "ORDER.append('second')\nfrom torch.first import nodes as seen\ndef ask(): return seen",
     "torch/user.py": (
         "ORDER.append('user')\n_torch_layer.defer_names(__name__, 'torch.b', 'early')\n"
         "def use():\n    return (early if _torch_layer.ready else _torch_layer.resolve(__name__, 'early'))()\n"
@@ -72,7 +68,7 @@ MODULES = {
 HELD = (
     *("torch.a", "torch.lone", "torch.b", "torch.c", "torch.deep", "torch.deep.other", "torch.deep.inner"),
     *("torch.same.twin", "torch.pack", "torch.pack.pair", "torch.pack.gone"),
-    *("torch.apart", "torch.apart.half", "torch.first", "torch.second"),
+    *("torch.apart", "torch.apart.half"),
 )
 PRELUDE = """
 import builtins, importlib, json, os, sys, threading
@@ -95,7 +91,7 @@ plan = Plan(
     submodules={{"torch": ("a", "b", "c", "lone")}},
     rebound=("torch.same.twin", "torch.pack.pair", "torch.pack.gone"),
     constants={{"torch.a": {{"version": "7"}}}},
-    separable={{"torch.apart": "", "torch.apart.half": "", "torch.first": "", "torch.second": "torch.first"}},
+    separable=("torch.apart", "torch.apart.half"),
 )
 imports = Imports(plan, eager={eager})
 class Finder:
@@ -109,7 +105,7 @@ import torch
 """
 STOCK = [
     *("torch", "a", "lone", "b", "c", "deep", "other", "inner", "twin", "pack", "pair", "gone", "apart", "half"),
-    *("first", "second", "user", "later"),
+    *("user", "later"),
 ]
 
 
@@ -227,13 +223,6 @@ def test_a_separable_module_runs_by_itself(tree: Path, touch: str, order: list[s
     """
     kinds = ["module"] if order else []
     assert result(tree, program) == [["torch", "user", *order], True, kinds, sorted(STOCK)]
-
-
-@pytest.mark.parametrize("touch", ["torch.first.asked", "torch.second.seen", "torch.second.ask()"])
-def test_a_separable_module_may_need_another_one_to_begin(tree: Path, touch: str) -> None:
-    """Of two modules that import each other, the one that the plan names begins, whichever of them is touched."""
-    program = f"print(json.dumps([{touch}, ORDER, imports.completion.stats().complete]))"
-    assert result(tree, program) == [1, ["torch", "user", "first", "second"], False]
 
 
 def test_a_separable_module_completes_the_import_where_it_needs_the_rest(tree: Path) -> None:

@@ -99,12 +99,6 @@ def test_a_class_that_libraries_ask_for_must_be_there(tmp_path: Path, tables: py
         ),
         ("DEFERRED_STATEMENTS", rules.DeferredStatement("torch.gone", "import b", "r"), "", "no such module"),
         ("NEVER", rules.Pattern(r"torch\.(b|c)", "r"), "", "no module has such a name"),
-        (
-            "SEPARABLE",
-            rules.SeparableModules(r"torch\.a", "r", rules.EVERY, after="torch.gone"),
-            "",
-            "torch.gone, which must begin before, is no separable module",
-        ),
         ("AT_FORK", rules.AtFork("asyncio.gone", "r"), "", "Python has no such module"),
     ],
 )

@@ -86,10 +86,10 @@ MODULES = {
             @torch.notes.note
             def noted(self): return 'noted'
     """,
-    "lib/exporting.py": (
+    "lib/tells/exporting.py": (
         "ORDER.append('exporting')\nfrom torch.later.apart import THING\ndef tell(): ORDER.append('told ' + THING)"
     ),
-    "lib/tells.py": "is_there = True\nfrom lib.exporting import tell\nif is_there:\n    tell()\ndef again(): tell()",
+    "lib/tells/__init__.py": "is_there = True\nfrom .exporting import tell\nif is_there:\n    tell()\ndef again(): tell()",
     "lib/again.py": "from lib.use import Kind\ndef kind(): return Kind",
 }
 PRELUDE = """
@@ -109,7 +109,7 @@ library_rules.FILLED_OBJECTS = (library_rules.RegistryRule("lib.registry", "REGI
 library_rules.OPERATOR_CALLS = frozenset(["registry.define"])
 library_rules.LIBRARY_STATEMENTS = (
     library_rules.LibraryStatements(
-        "lib.tells", ("from lib.exporting import tell", "if is_there:"), "torch.later.apart", "r"
+        "lib.tells", ("from .exporting import tell", "if is_there:"), "torch.later.apart", "r"
     ),
 )
 libraries._BODY_NOTES = frozenset(["torch.held.wrap"])
@@ -118,8 +118,11 @@ libraries._DECORATORS = {{
     "torch.notes.disable": library_rules.WaitingDecorator("torch.notes.disable", "torch.notes", True, "r"),
     "torch.notes.note": library_rules.WaitingDecorator("torch.notes.note", "torch.notes", False, "r"),
 }}
-texts = {{name: ModuleText(name, False, Path({tree!r}, name.replace(".", "/") + ".py").read_bytes())
-    for name in ("lib.use", "lib.again", "lib.tells")}}
+files = {{name: Path({tree!r}, name.replace(".", "/")) for name in ("lib.use", "lib.again", "lib.tells")}}
+texts = {{
+    name: ModuleText(name, path.is_dir(), (path / "__init__.py" if path.is_dir() else Path(f"{{path}}.py")).read_bytes())
+    for name, path in files.items()
+}}
 assert libraries.is_concerned(texts["lib.tells"]) and not libraries.is_concerned(texts["lib.again"])
 names = libraries.waiting_names(texts, lambda origin: origin[0].startswith("torch."))
 imports = Imports(Plan(root="torch", held=("torch.held",), submodules={{"torch": ("held",)}}), eager={eager})
@@ -168,7 +171,7 @@ def result(tree: Path, program: str, eager: bool = False) -> Any:
             "(thing: 'int | Kind', other: int = 2) -> 'Kind'", ["torch"]]),
         ("answer = 'torch.later' in sys.modules, torch.later.__name__, ORDER", [True, "torch.later", ["torch"]]),
         ("answer = registry.DEFINED, ORDER", [["native::scale"], ["torch"]]),
-        ("answer = use.whole(), 'lib.exporting' in sys.modules, ORDER", ["whole", False, ["torch"]]),
+        ("answer = use.whole(), 'lib.tells.exporting' in sys.modules, ORDER", ["whole", False, ["torch"]]),
         ("answer = 'Kind' in dir(use), ORDER", [True, ["torch"]]),
     ],
 )  # fmt: skip
@@ -259,11 +262,13 @@ def test_notes_about_functions_are_made_in_the_body_of_their_module(tree: Path) 
     assert held == eager == [["lib.use", "whole"], ["lib.use", "add"]]
 
 
-@pytest.mark.parametrize("use", ["import torch.later.apart", "tells.tell", "tells.again()", "waiting.complete()"])
+@pytest.mark.parametrize(
+    "use", ["import torch.later.apart", "tells.tell", "tells.exporting", "tells.again()", "waiting.complete()"]
+)
 def test_statements_wait_for_the_module_that_they_are_for(tree: Path, use: str) -> None:
     """Statements that wait for a later module run once it has run, in their order, or when a name of theirs is wanted."""
     program = f"""
-    before = hasattr(sys.modules["lib"], "exporting"), "tell" in vars(tells), "tell" in dir(tells)
+    before = "exporting" in vars(tells), "tell" in vars(tells), not {{"tell", "exporting"}} - set(dir(tells))
     {use}
     answer = before, [each for each in ORDER if "apart" in each or each == "exporting"], tells.tell.__name__
     """
@@ -271,7 +276,7 @@ def test_statements_wait_for_the_module_that_they_are_for(tree: Path, use: str) 
     assert (before, order[:3], name) == ([False, False, True], ["apart", "exporting", "told apart"], "tell")
 
 
-@pytest.mark.parametrize("text", ["from lib.exporting import other", "from lib.exporting import tell\nif tell: tell()"])
+@pytest.mark.parametrize("text", ["from .exporting import other", "from .exporting import tell\nif tell: tell()"])
 def test_statements_of_another_version_do_not_wait(tree: Path, text: str) -> None:
     """Where a module does not have the lines of a row, or needs what they bind, it is left as it is."""
     program = f"""

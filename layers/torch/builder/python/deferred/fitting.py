@@ -94,9 +94,6 @@ def _title(rule: object) -> str:
 def _pattern(rule: rules.Pattern | rules.SeparableModules, sources: SourceTree) -> Iterator[str]:
     if not any(re.fullmatch(rule.pattern, name) for name in sources):
         yield "no module has such a name"
-    after = getattr(rule, "after", "")
-    if after and not (after in sources and rules.is_separable(after, sources.torch)):
-        yield f"{after}, which must begin before, is no separable module"
 
 
 def _eager(rule: rules.EagerStatement | rules.CopiedFunction, sources: SourceTree) -> Iterator[str]:

@@ -17,8 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import groupby
 from typing import NamedTuple
 
-from builder.python.deferred import candidates, library_rules, rules
-from builder.python.deferred import statements as deferred_statements
+from builder.python.deferred import library_rules, library_statements, rules
 from builder.python.deferred.defer import Rewriter, dotted_path
 from builder.python.deferred.module_text import ModuleText, Origin, has_future_annotations
 from builder.python.deferred.scopes import BoundNames, Function, ScopeWalker
@@ -70,7 +69,8 @@ def is_concerned(module: ModuleText) -> bool:
 
 def rewrite(module: ModuleText, names: Mapping[str, Origin]) -> ast.Module:
     """The module's tree, with these names deferred."""
-    tree = _with_waiting_statements(module)
+    tree = library_statements.parsed(module)
+    tree.body = _put_off_statements(tree.body)
     rewriter = _LibraryRewriter(module, names, has_future_annotations(tree))
     rewriter.visit(tree)
     ast.fix_missing_locations(tree)
@@ -79,7 +79,8 @@ def rewrite(module: ModuleText, names: Mapping[str, Origin]) -> ast.Module:
 
 def _could_wait(module: ModuleText) -> _Waiting:
     """The names that a module's body binds by `from ... import` and does not need itself, and the decorators that wait."""
-    tree = _with_waiting_statements(module)
+    tree = library_statements.parsed(module)
+    tree.body = _put_off_statements(tree.body)
     put_off = sum(isinstance(each, ast.Name) and each.id == HELPER for each in ast.walk(tree))
     origins: dict[str, set[Origin]] = {}
     for node in _body_imports(tree.body):
@@ -90,8 +91,7 @@ def _could_wait(module: ModuleText) -> _Waiting:
     if rules.is_left_alone(module.name, module.source):
         origins = {}  # others may have another object in its place
     names = {name: next(iter(found)) for name, found in origins.items() if len(found) == 1 and most[name] == 1}
-    row = _statements_of(module)
-    left = dict.fromkeys(candidates.names_bound(module, row.lines), (row.after, "")) if row else {}
+    left = library_statements.names_left(module)
     uses = _BodyUses(module.name, names, has_future_annotations(tree))
     uses.visit(tree)
     asks = _LibraryRewriter(module, {}, has_future_annotations(tree))
@@ -104,33 +104,6 @@ _DECORATORS = {row.path: row for row in library_rules.WAITING_DECORATORS}
 _BODY_NOTES = frozenset(row.path for row in library_rules.BODY_NOTES)
 _PUT_OFF = {(row.module, row.function) for row in library_rules.PUT_OFF_CALLS}
 _FUNCTION = "_torch_layer_deferred"
-
-
-def _statements_of(module: ModuleText) -> library_rules.LibraryStatements | None:
-    """The row about a module's statements; None where this version of it is another."""
-    for row in library_rules.LIBRARY_STATEMENTS:
-        if row.module == module.name:
-            try:
-                candidates.names_bound(module, row.lines)
-            except ValueError:
-                return None
-            return row
-    return None
-
-
-def _with_waiting_statements(module: ModuleText) -> ast.Module:
-    """A new tree of a module, in which statements that wait are functions, and go to the helper."""
-    tree = module.parse()
-    if row := _statements_of(module):
-        deferred_statements.wrap(tree, module, row.lines)
-        body: list[ast.stmt] = []
-        for statement in tree.body:
-            body.append(statement)
-            if isinstance(statement, ast.FunctionDef) and deferred_statements.is_wrapped(statement):
-                body.extend(deferred_statements.hand_over(statement, row.after))
-        tree.body = body
-    tree.body = _put_off_statements(tree.body)
-    return tree
 
 
 def _put_off_statements(body: list[ast.stmt]) -> list[ast.stmt]:

@@ -88,7 +88,7 @@ def make(sources: SourceTree, held: HeldModules) -> Plan:
         rebound=_rebound(sources, held.modules),
         submodules=_submodules(sources, held.modules, held.running),
         at_fork=tuple(rule.module for rule in rules.AT_FORK),
-        separable={name: rules.separable_after(name, sources.torch) for name in separable},
+        separable=separable,
     )
 
 

@@ -115,7 +115,7 @@ PLAIN = (Pattern(r"torch", "it puts modules for devices into sys.modules, and le
 class ClassWithoutInstances(NamedTuple):
     """A class of a held module whose instances only that module makes, and whose metaclass has no `__instancecheck__`.
 
-    In `library_rules` it may be a class of a later module too. `taken_from` are other modules that have it.
+    In `library_rules` it may be a class of a later module too. `taken_from` are other modules from which it is imported.
     """
 
     module: str
@@ -399,13 +399,12 @@ class SeparableModules(NamedTuple):
     """Held modules, by name, that run by themselves when something touches them, while the others go on waiting.
 
     Each must do with the modules that run and with those of this table. A build fails if one of them completes the import, or if
-    the order shows afterwards. So `versions` are those with which that was seen. `after` is one of them that must begin before.
+    the order shows afterwards. So `versions` are those with which that was seen.
     """
 
     pattern: str
     reason: str
     versions: Versions = Versions((2, 13), (2, 14))
-    after: str = ""
 
 
 SEPARABLE = (
@@ -444,15 +443,6 @@ SEPARABLE = (
     ),
     SeparableModules(r"torch\.backends\.cpu", "torchvision asks for the instruction set before it resizes a picture"),
     SeparableModules(r"torch\.optim(\..*)?", "training of a small model, or of a last layer"),
-    SeparableModules(
-        r"torch\.utils\._pytree|torch\._library\.fake_class_registry|torch\.nn\.utils\.parametriz.*",
-        "transforms of torchvision take their arguments apart; weight normalisation of audio models",
-    ),
-    SeparableModules(
-        r"torch\._library\.opaque_object",
-        "torch.utils._pytree asks it about every class, and it asks that about its first one",
-        after="torch.utils._pytree",
-    ),
 )
 
 
@@ -480,9 +470,7 @@ COMPLETING = (
         "quantizing a model imports torch.ao.quantization, which is graph rewriting for its larger part",
     ),
     CompletingGroup(
-        "weight-norm",
-        "parametrizations register themselves with torch.utils._pytree and all that it takes",
-        Versions(since=(2, 14)),
+        "weight-norm", "parametrizations register themselves with torch.utils._pytree and all that it takes"
     ),
     CompletingGroup(
         "save-and-load",
@@ -563,12 +551,6 @@ def is_left_alone(name: str, source: bytes) -> bool:
 def is_separable(name: str, torch: tuple[int, int]) -> bool:
     """Whether a held module of this version of torch runs by itself when something touches it."""
     return any(re.fullmatch(rule.pattern, name) for rule in applying(SEPARABLE, torch))
-
-
-def separable_after(name: str, torch: tuple[int, int]) -> str:
-    """The separable module that must begin to run before this one; empty if there is none."""
-    rows = (rule.after for rule in applying(SEPARABLE, torch) if re.fullmatch(rule.pattern, name))
-    return next(filter(None, rows), "")
 
 
 def is_never_held(name: str, source: bytes) -> bool:

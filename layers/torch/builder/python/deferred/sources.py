@@ -7,9 +7,7 @@ from pathlib import Path
 from builder.python.deferred import candidates, defer, rules
 from builder.python.deferred.module_text import ModuleText, Origin
 
-CLASSES = frozenset(
-    (module, rule.name) for rule in rules.CLASSES_WITHOUT_INSTANCES for module in (rule.module, *rule.taken_from)
-)
+CLASSES = frozenset((rule.module, rule.name) for rule in rules.CLASSES_WITHOUT_INSTANCES)
 
 
 class SourceTree:

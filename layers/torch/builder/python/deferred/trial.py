@@ -271,7 +271,7 @@ def _read(path: str) -> Plan:
     statements = {module: tuple(names) for module, names in value["deferred_statements"].items()}
     submodules = {package: tuple(names) for package, names in value["submodules"].items()}
     functions = tuple(tuple(each) for each in value["copied_functions"])
-    listed = ("held", "factories", "meta_operators", "namespaces", "native", "rebound", "at_fork")
+    listed = ("held", "factories", "meta_operators", "namespaces", "native", "rebound", "at_fork", "separable")
     lists = {name: tuple(value[name]) for name in listed}
     changed = {
         "deferred_names": names,
