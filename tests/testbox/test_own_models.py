@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from builder import clean
 from integration.own.conftest import run
 from lambda_torch import testbox
 from lambda_torch.emulator import sandbox_variables, software
@@ -17,7 +18,7 @@ from lambda_torch.emulator.processes import Processes
 from lambda_torch.emulator.storage import CREDENTIALS, Storage
 from lambda_torch.packages import resolving
 from lambda_torch.project import BUILD, EVENTS, LAYER
-from layer_kit import extra_layer, user_models
+from layer_kit import extra_layer, torchvision_programs, user_models
 from layer_kit.extra_layer import ExtraLayer
 
 BUCKET = "models"
@@ -105,3 +106,18 @@ def test_a_network_of_torchvision_goes_to_an_answer_under_lambdas_limits(
         assert box.limits.peak_bytes() < MEMORY_MB * 1024 * 1024
     assert [answer["label"] for answer in answers] == [label for label, _ in wanted]
     assert [answer["score"] for answer in answers] == [pytest.approx(score, abs=1e-4) for _, score in wanted]
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", [*torchvision_programs.QUIET, *torchvision_programs.OTHERS])
+def test_torchvision_answers_as_beside_stock_torch(layer: ExtraLayer, name: str) -> None:
+    """A program with torchvision gives what it gives beside stock PyTorch, and those of the first table complete no import."""
+    program = (torchvision_programs.QUIET | torchvision_programs.OTHERS)[name]
+    answers = []
+    for tree in (layer.root / "python", layer.stock):
+        done = clean.run(tree, "-c", torchvision_programs.whole(program))
+        assert done.returncode == 0, done.stderr
+        answers.append(json.loads(done.stdout.splitlines()[-1]))
+    (ours, completed_by), (theirs, _) = answers
+    assert ours == theirs
+    assert not (name in torchvision_programs.QUIET and completed_by)

@@ -51,7 +51,7 @@ class Imports:
         first = None if before is None else before.completion
         self.completion: Completion = Completion(plan.root, len(held), first, plan.at_fork)
         self.ready = self.completion.ready
-        self.completion.undo.append(self._set_ready)
+        self.completion.undo.append(lambda: setattr(self, "ready", True))
         self.placeholders = PlaceholderKeeper(
             self.completion, held, plan.native, plan.rebound, plan.constants, plan.separable
         )
@@ -191,15 +191,14 @@ class Imports:
 
         `isinstance(x, ())` is false, and so is what it stands for: of a class that was never made there are no instances.
         """
-        has_run = module in sys.modules and module not in self.placeholders.waiting  # it is separable
-        if self.completion.is_idle() and not has_run:
-            return ()
-        return getattr(import_module(module), name)
+        return self.class_if_run(module, name) if self.completion.is_idle() else getattr(import_module(module), name)
+
+    def class_if_run(self, module: str, name: str) -> Any:
+        """The same, of a module that is not imported for the question. A separable one may have run."""
+        has_run = module in sys.modules and module not in self.placeholders.waiting
+        return plain(sys.modules[module], "__dict__").get(name, ()) if has_run else ()
 
     # -- completing --------------------------------------------------------------------------------------------------------
-
-    def _set_ready(self) -> None:
-        self.ready = True
 
     def _bind_everything(self) -> None:
         while self._copies:

@@ -18,12 +18,13 @@ from torch_layer.filled_objects import FilledObjects
 from torch_layer.imports import Imports, ModuleHooks, RunningLoader
 from torch_layer.later_modules import LaterModules
 from torch_layer.placeholders import plain
+from torch_layer.waiting_calls import WaitingCalls
 
 Names = Mapping[str, Mapping[str, tuple[str, str]]]
 """Module of an added package -> names in it that wait -> the module that has the value, and the attribute there."""
 
 
-class LibraryImports:
+class LibraryImports(WaitingCalls):
     """How the modules of added packages are imported.
 
     Args:
@@ -37,16 +38,13 @@ class LibraryImports:
     """
 
     def __init__(self, names: Names, torch: Imports, *, eager: bool = False) -> None:
-        self.ready = eager
+        super().__init__(torch, eager=eager)
         self.later = LaterModules(torch.completion)
-        self._names, self._torch = names, torch
+        self._names = names
         self._filled = FilledObjects(torch.completion.lock)
         self._announced: dict[str, list[str]] = {}  # module -> names of which it has run the import
         self._annotated: list[tuple[Any, tuple[str, ...]]] = []  # functions, and which of their annotations are texts
-        self._calls: list[Callable[[], Any]] = []  # for when torch's import is complete
         self._undo: list[Callable[[], None]] = []
-        if not eager:
-            torch.completion.undo.append(self._call_all)
 
     def prepare(self, spec: Any) -> Any:
         """The spec of a module that is to be imported, with another loader where names of it wait or where it waits itself."""
@@ -101,27 +99,14 @@ class LibraryImports:
             return ()
         return plain(made, "__dict__").get(name, ())
 
-    def puts_off(self, module: str, function: str, *arguments: Any) -> bool:
-        """Whether a call of a function waits until torch's import is complete. It is made then."""
-        if self.ready or self._torch.completion.ready or self._torch.completion.is_completing():
-            return False
-        self._calls.append(lambda: getattr(sys.modules[module], function)(*arguments))
-        return True
-
-    def defer_operators(self, statement: Callable[[], None], *namespaces: str) -> None:
-        """Stands for statements that define operators in these namespaces: they run when the import is complete.
-
-        To look up an operator there that is not defined completes it.
-        """
-        if self.ready or self._torch.completion.ready or self._torch.completion.is_completing():
+    def defer_statement(self, module: str, after: str, statement: Callable[[], None], *_bound: str) -> None:
+        """Stands for a statement of a module that waits until another one has run."""
+        if self.ready:
             statement()
-            return
-        self._torch.operator_namespaces.update(namespaces)
-        self._calls.append(statement)
-
-    def _call_all(self) -> None:
-        while self._calls:
-            self._calls.pop(0)()
+        else:
+            left = [name for name, origin in self._names[module].items() if origin == (after, "")]
+            self._announced.setdefault(module, []).extend(left)
+            self.later.call_after(after, statement)
 
     def annotated(self, *parameters: str) -> Callable[[Any], Any]:
         """A decorator of a function whose annotations of these parameters (or of `return`) are texts: they name what waits."""
@@ -215,8 +200,13 @@ class LibraryImports:
 
     def _bind(self, module: str, name: str) -> Any:
         origin, attribute = self._names[module][name]
+        namespace = sys.modules[module].__dict__
+        if not attribute:  # a statement binds it that waits for the module
+            if name not in namespace:
+                self.later.run(origin, f"{module}.{name}")
+            return namespace[name]
         value = getattr(import_module(origin), attribute)
-        sys.modules[module].__dict__.setdefault(name, value)
+        namespace.setdefault(name, value)
         return value
 
 

@@ -33,8 +33,9 @@ def waiting(source: str) -> set[str]:
 class RecordingHelper:
     """Stands for `_torch_layer`."""
 
-    def __init__(self, ready: bool) -> None:
+    def __init__(self, ready: bool, has_run: bool = False) -> None:
         self.ready = ready
+        self.has_run = has_run  # the module of the class
         self.asked: list[str] = []
         self.deferred_statements: list[tuple[str, tuple[str, ...]]] = []
 
@@ -59,7 +60,9 @@ class RecordingHelper:
 
     def class_if_made(self, module: str, name: str) -> Any:
         """A class is asked about."""
-        return int if self.ready else ()
+        return int if self.ready or self.has_run else ()
+
+    class_if_run = class_if_made
 
 
 def run(source: str, ready: bool, names: tuple[str, ...] = ("one", "Kind"), **values: Any) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def run(source: str, ready: bool, names: tuple[str, ...] = ("one", "Kind"), **va
     module = ModuleText("here", False, source.encode())
     found = {name: origin for name, origin in deferrable(module, lambda _name: False).items() if name in names}
     tree = rewrite(module, found, CLASSES, values.pop("stubs", {}), values.pop("statements", ()))
-    helper = RecordingHelper(ready)
+    helper = RecordingHelper(ready, values.pop("has_run", False))
     namespace: dict[str, Any] = {"__name__": "here", "_torch_layer": helper, "helper": helper, **values}
     exec(compile(tree, "here.py", "exec"), namespace)
     return namespace
@@ -156,6 +159,15 @@ def test_nothing_is_an_instance_of_a_class_that_was_never_made(function: str, re
     assert "Kind" not in namespace["helper"].asked
 
 
+@pytest.mark.parametrize("question", ["isinstance(x, other.Kind)", "type(x) is other.Kind"])
+def test_a_class_of_a_module_that_ran_by_itself_has_instances(question: str) -> None:
+    """Once a separable module has run, its instances are known as such, though the import is not complete."""
+    other = type("Other", (), {"Kind": int})
+    namespace = run(f"def f(x):\n    return {question}\n", ready=False, other=other, has_run=True)
+    assert namespace["f"](3)
+    assert not namespace["f"]("3")
+
+
 def test_a_class_that_is_used_otherwise_is_needed() -> None:
     """A function that calls the class, beside asking about it, imports it as it did."""
     source = "def f(x):\n    from other import Kind\n    return isinstance(x, Kind) or Kind(x)\n"
@@ -172,6 +184,16 @@ def test_a_function_may_answer_by_rule() -> None:
     assert run(source, ready=True, stubs={"f": one})["f"].__doc__ == "Text."
     with pytest.raises(ValueError, match="no function g"):
         run(source, ready=True, stubs={"g": one})
+
+
+def test_a_function_that_a_function_makes_may_answer_by_rule() -> None:
+    """Such a function is named after the one that makes it. Its answer may use what both have."""
+    source = "def outer(f):\n    if f:\n        def inner(x):\n            return 0\n        return inner\n"
+    stubs = {"outer.inner": Stub("f(x)", "")}
+    assert run(source, ready=False, stubs=stubs)["outer"](abs)(-3) == 3
+    assert run(source, ready=True, stubs=stubs)["outer"](abs)(-3) == 0
+    with pytest.raises(ValueError, match=r"no function outer\.other"):
+        run(source, ready=True, stubs={"outer.other": Stub("1", "")})
 
 
 def test_an_answer_may_depend_on_the_arguments() -> None:

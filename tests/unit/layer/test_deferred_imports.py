@@ -238,11 +238,13 @@ def test_a_separable_module_completes_the_import_where_it_needs_the_rest(tree: P
 def test_a_class_of_a_separable_module_has_instances_once_it_ran(tree: Path) -> None:
     """The question for a class is answered without it before its module ran, and by the class itself afterwards."""
     program = """
-    before = imports.class_if_made("torch.apart", "Kind")
+    asked = imports.class_if_made, imports.class_if_run
+    before = [ask("torch.apart", "Kind") for ask in asked]
     kind = torch.apart.Kind
-    print(json.dumps([before, imports.class_if_made("torch.apart", "Kind") is kind, imports.completion.stats().complete]))
+    after = [ask("torch.apart", "Kind") is kind for ask in asked]
+    print(json.dumps([before, after, imports.class_if_run("torch.none", "Kind"), imports.completion.stats().complete]))
     """
-    assert result(tree, program) == [[], True, False]
+    assert result(tree, program) == [[[], []], [True, True], [], False]
 
 
 def test_threads_that_touch_a_separable_module_see_it_complete(tree: Path) -> None:

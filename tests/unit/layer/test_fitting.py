@@ -75,6 +75,7 @@ def test_a_class_that_libraries_ask_for_must_be_there(tmp_path: Path, tables: py
         ("COPIED_FUNCTIONS", rules.CopiedFunction("torch.gone", "f", (), "r"), "", "no such module"),
         ("COPIED_FUNCTIONS", rules.CopiedFunction("torch.a", "f", (), "r", answer="1"), "f = 1", "no function f"),
         ("STUBBED_ANSWERS", rules.StubbedAnswer("torch.a", "f", "None", "r"), "f = 1", "no such function"),
+        ("STUBBED_ANSWERS", rules.StubbedAnswer("torch.a", "f.g", "None", "r"), "def f(): pass", "no such function"),
         ("STUBBED_ANSWERS", rules.StubbedAnswer("torch.gone", "f", "None", "r"), "", "no such module"),
         ("CLASSES_WITHOUT_INSTANCES", rules.ClassWithoutInstances("torch.a", "C", "r"), "class D: 0", "no such class"),
         ("CLASSES_WITHOUT_INSTANCES", rules.ClassWithoutInstances("torch.gone", "C", "r"), "", "no such module"),

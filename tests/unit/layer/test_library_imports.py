@@ -15,9 +15,15 @@ MODULES = {
         "    if name != 'notes': raise AttributeError(name)\n"
         "    import importlib\n    return importlib.import_module('torch.notes')"
     ),
-    "torch/held.py": "ORDER.append('held')\nvalue = 1",
+    "torch/held.py": (
+        "import sys\nORDER.append('held')\nvalue = 1\nWRAPPED = []\ndef wrap(name):\n    caller = sys._getframe(1)\n"
+        "    assert caller.f_code.co_name == '<module>'\n"
+        "    WRAPPED.append((caller.f_globals['__name__'], name if isinstance(name, str) else name.__name__))\n"
+        "    return name"
+    ),
     "torch/_C.py": (
-        "class _Library:\n    def impl(self, *arguments): pass\ndef _dispatch_library(*arguments): return _Library()"
+        "class _Library:\n    def impl(self, *arguments): pass\ndef _dispatch_library(*arguments): return _Library()\n"
+        "def _dispatch_has_kernel(name): return name == 'native::scale'"
     ),
     "torch/_ops.py": (
         "class _OpNamespace:\n    name = 'lib'\n    __name__ = 'torch.ops.lib'\n"
@@ -60,6 +66,10 @@ MODULES = {
             from torch.later.apart import THING
         from torch.held import value
         registry.define("lib::add")
+        registry.define("native::scale")
+        @torch.held.wrap
+        def whole(): return 'whole'
+        torch.held.wrap("add")
         def add(): return number + value
         def asks(thing): return isinstance(thing, (str, Kind))
         def asks_inside(thing):
@@ -76,6 +86,10 @@ MODULES = {
             @torch.notes.note
             def noted(self): return 'noted'
     """,
+    "lib/tells/exporting.py": (
+        "ORDER.append('exporting')\nfrom torch.later.apart import THING\ndef tell(): ORDER.append('told ' + THING)"
+    ),
+    "lib/tells/__init__.py": "is_there = True\nfrom .exporting import tell\nif is_there:\n    tell()\ndef again(): tell()",
     "lib/again.py": "from lib.use import Kind\ndef kind(): return Kind",
 }
 PRELUDE = """
@@ -93,13 +107,23 @@ library_rules.LIBRARY_CLASSES = (
 )
 library_rules.FILLED_OBJECTS = (library_rules.RegistryRule("lib.registry", "REGISTRY", "register", "r"),)
 library_rules.OPERATOR_CALLS = frozenset(["registry.define"])
+library_rules.LIBRARY_STATEMENTS = (
+    library_rules.LibraryStatements(
+        "lib.tells", ("from .exporting import tell", "if is_there:"), "torch.later.apart", "r"
+    ),
+)
+libraries._BODY_NOTES = frozenset(["torch.held.wrap"])
 libraries._PUT_OFF = {{("lib.use", "registers")}}
 libraries._DECORATORS = {{
     "torch.notes.disable": library_rules.WaitingDecorator("torch.notes.disable", "torch.notes", True, "r"),
     "torch.notes.note": library_rules.WaitingDecorator("torch.notes.note", "torch.notes", False, "r"),
 }}
-texts = {{name: ModuleText(name, False, Path({tree!r}, name.replace(".", "/") + ".py").read_bytes())
-    for name in ("lib.use", "lib.again")}}
+files = {{name: Path({tree!r}, name.replace(".", "/")) for name in ("lib.use", "lib.again", "lib.tells")}}
+texts = {{
+    name: ModuleText(name, path.is_dir(), (path / "__init__.py" if path.is_dir() else Path(f"{{path}}.py")).read_bytes())
+    for name, path in files.items()
+}}
+assert libraries.is_concerned(texts["lib.tells"]) and not libraries.is_concerned(texts["lib.again"])
 names = libraries.waiting_names(texts, lambda origin: origin[0].startswith("torch."))
 imports = Imports(Plan(root="torch", held=("torch.held",), submodules={{"torch": ("held",)}}), eager={eager})
 waiting = LibraryImports(names, imports, eager={eager})
@@ -118,7 +142,7 @@ class Finder:
             spec.loader = Rewriting(name, spec.origin)
         return waiting.prepare(imports.prepare(spec))
 sys.meta_path.insert(0, Finder())
-import lib.use as use, lib.again as again, lib.registry as registry
+import lib.use as use, lib.again as again, lib.registry as registry, lib.tells as tells
 import torch
 """
 
@@ -146,7 +170,8 @@ def result(tree: Path, program: str, eager: bool = False) -> Any:
         ("import inspect; answer = str(inspect.signature(use.typed)), ORDER", [
             "(thing: 'int | Kind', other: int = 2) -> 'Kind'", ["torch"]]),
         ("answer = 'torch.later' in sys.modules, torch.later.__name__, ORDER", [True, "torch.later", ["torch"]]),
-        ("answer = registry.DEFINED, ORDER", [[], ["torch"]]),
+        ("answer = registry.DEFINED, ORDER", [["native::scale"], ["torch"]]),
+        ("answer = use.whole(), 'lib.tells.exporting' in sys.modules, ORDER", ["whole", False, ["torch"]]),
         ("answer = 'Kind' in dir(use), ORDER", [True, ["torch"]]),
     ],
 )  # fmt: skip
@@ -179,7 +204,7 @@ def test_nothing_runs_before_it_is_used(tree: Path, program: str, wanted: Any) -
 )
 def test_a_use_runs_torch_first_and_then_what_is_used(tree: Path, use: str) -> None:
     """Whatever is used first, all that `import torch` runs comes before the later modules, and a package before its modules."""
-    order = result(tree, f"{use}\nanswer = ORDER")
+    order = result(tree, f"{use}\nanswer = [each for each in ORDER if each != 'told apart']")
     assert order[:4] == ["torch", "held", "later", "kinds"]
     assert len(order) == len(set(order))
 
@@ -209,13 +234,16 @@ def test_everything_is_as_in_stock_when_nothing_waits(tree: Path) -> None:
     """
     held, eager = (result(tree, program, each) for each in (False, True))
     assert held[2:5] == [["made", "method"], "method", ["noted"]]
-    assert {tuple(held[5])} == {("lib::add", "first")}
-    assert held == eager
+    assert {tuple(each[5]) for each in (held, eager)} == {
+        ("native::scale", "lib::add", "first"),
+        ("lib::add", "native::scale", "first"),
+    }
+    assert held[:5] + held[6:] == eager[:5] + eager[6:]
 
 
 def test_what_waits_for_the_import_is_called_when_it_is_complete(tree: Path) -> None:
     """Put-off calls and definitions of operators are made in their order, when something completes torch's import."""
-    assert result(tree, "torch.held.value\nanswer = registry.DEFINED") == ["lib::add", "first"]
+    assert result(tree, "torch.held.value\nanswer = registry.DEFINED") == ["native::scale", "lib::add", "first"]
 
 
 def test_a_look_for_an_operator_defines_it(tree: Path) -> None:
@@ -225,7 +253,36 @@ def test_a_look_for_an_operator_defines_it(tree: Path) -> None:
     except AttributeError: pass
     answer = registry.DEFINED
     """
-    assert result(tree, program) == ["lib::add", "first"]
+    assert result(tree, program) == ["native::scale", "lib::add", "first"]
+
+
+def test_notes_about_functions_are_made_in_the_body_of_their_module(tree: Path) -> None:
+    """A function of torch that asks who calls it is told of a library's functions later, as if the module's body called it."""
+    held, eager = (result(tree, "answer = torch.held.WRAPPED", each) for each in (False, True))
+    assert held == eager == [["lib.use", "whole"], ["lib.use", "add"]]
+
+
+@pytest.mark.parametrize(
+    "use", ["import torch.later.apart", "tells.tell", "tells.exporting", "tells.again()", "waiting.complete()"]
+)
+def test_statements_wait_for_the_module_that_they_are_for(tree: Path, use: str) -> None:
+    """Statements that wait for a later module run once it has run, in their order, or when a name of theirs is wanted."""
+    program = f"""
+    before = "exporting" in vars(tells), "tell" in vars(tells), not {{"tell", "exporting"}} - set(dir(tells))
+    {use}
+    answer = before, [each for each in ORDER if "apart" in each or each == "exporting"], tells.tell.__name__
+    """
+    before, order, name = result(tree, program)
+    assert (before, order[:3], name) == ([False, False, True], ["apart", "exporting", "told apart"], "tell")
+
+
+@pytest.mark.parametrize("text", ["from .exporting import other", "from .exporting import tell\nif tell: tell()"])
+def test_statements_of_another_version_do_not_wait(tree: Path, text: str) -> None:
+    """Where a module does not have the lines of a row, or needs what they bind, it is left as it is."""
+    program = f"""
+    answer = libraries.waiting_names({{"lib.tells": ModuleText("lib.tells", False, {text.encode()!r})}}, lambda origin: False)
+    """
+    assert result(tree, program) == {}
 
 
 def test_a_name_that_was_never_imported_is_no_name(tree: Path) -> None:

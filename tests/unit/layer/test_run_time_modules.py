@@ -20,8 +20,9 @@ ARROWS: dict[str, set[str]] = {
     "imports": {"completion", "placeholders", "plan", "start", "tripwires"},
     "filled_objects": set(),
     "later_modules": {"completion", "placeholders"},
-    # Only a layer with added packages imports it, and these two.
-    "library_imports": {"filled_objects", "imports", "later_modules", "placeholders"},
+    "waiting_calls": {"imports"},
+    # Only a layer with added packages imports it, and these three.
+    "library_imports": {"filled_objects", "imports", "later_modules", "placeholders", "waiting_calls"},
     "finder": {
         *(
             "",

@@ -17,7 +17,7 @@ from builder.memo import NOTHING_KEPT, Memo
 from builder.python import archive_writer, bytecode, extras, kept_answers, source_changes
 from builder.python.archive_writer import Blob, BlobGroup
 from builder.python.deferred import planning as plans
-from builder.python.deferred.libraries import Names, waiting_names
+from builder.python.deferred.libraries import Names, is_concerned, waiting_names
 from builder.python.deferred.module_text import ModuleText, Origin
 from builder.python.deferred.sources import SourceTree
 from builder.python.import_table import import_table
@@ -32,7 +32,7 @@ from torch_layer import ARCHIVE_FILE
 DEPLOYED = "/opt/python"
 
 # Modules of the run-time package for what packages that a user adds take from torch. Without such packages nothing imports them.
-FOR_LIBRARIES = frozenset({"library_imports.py", "later_modules.py", "filled_objects.py"})
+FOR_LIBRARIES = frozenset({"library_imports.py", "later_modules.py", "filled_objects.py", "waiting_calls.py"})
 _STUB = "__import__('torch_layer.finder').finder.enter(globals())\n"
 
 
@@ -142,9 +142,9 @@ class _Deferral:
             ModuleText(module_name(path), path.endswith("/__init__.py"), text)
             for path, text in texts.items()
             # The root of a package is entered by its stub.
-            if path.split("/")[0] not in PACKED and b"torch" in text and path.removesuffix("/__init__.py").count("/")
+            if path.split("/")[0] not in PACKED and path.removesuffix("/__init__.py").count("/")
         ]
-        return waiting_names({module.name: module for module in modules}, self._may_wait)
+        return waiting_names({module.name: module for module in filter(is_concerned, modules)}, self._may_wait)
 
     def _may_wait(self, origin: Origin) -> bool:
         """Whether it is an attribute of a module of torch that does not run with `import torch`."""

@@ -66,11 +66,11 @@ def rewrite(
     put_off = deferred_statements.wrap(tree, module, statements)
     rewriter = Rewriter(module, names, classes, has_future_annotations(tree), put_off)
     rewriter.visit(tree)
-    functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
     for name, stub in stubs.items():
-        if name not in functions:
+        function = function_at(tree, name)
+        if function is None:
             raise ValueError(f"{module.name} has no function {name}")
-        _answer_first(functions[name], stub)
+        _answer_first(function, stub)
     body: list[ast.stmt] = []
     for statement in tree.body:
         body.extend(rewriter.split(statement) if isinstance(statement, ast.ImportFrom) else [statement])
@@ -79,6 +79,17 @@ def rewrite(
     tree.body = body
     ast.fix_missing_locations(tree)
     return tree
+
+
+def function_at(tree: ast.Module, path: str) -> ast.FunctionDef | None:
+    """A function of a module's body by its name, or `outer.inner`, one that such a function makes; None if there is none."""
+    outer, _, inner = path.partition(".")
+    # Of several with this name, declarations with @overload come first.
+    found = [each for each in tree.body if isinstance(each, ast.FunctionDef) and each.name == outer][-1:]
+    if inner:
+        within = [each for function in found for each in ast.walk(function)]
+        found = [each for each in within if isinstance(each, ast.FunctionDef) and each.name == inner]
+    return found[-1] if found else None
 
 
 def _answer_first(function: ast.FunctionDef, stub: Stub) -> None:
@@ -114,7 +125,6 @@ class Rewriter(ScopeWalker):
         self.answered = 0
         self._module, self.origins, self._classes = module, names, frozenset(classes)
         self.homes = {each: each[0] for each in classes}  # a class as it is imported -> the module that makes it
-        self._paths = {f"{origin}.{name}" for origin, name in self._classes}
 
     def use(self, node: ast.Name) -> ast.expr:
         question = ast.Call(helper("resolve"), [ast.Name("__name__", ast.Load()), ast.Constant(node.id)], [])
@@ -135,16 +145,21 @@ class Rewriter(ScopeWalker):
         """What takes the place of a class, or of several, in a question for its instances."""
         if isinstance(node, ast.Tuple):
             node.elts = [self.answer(each) for each in node.elts]
-        elif dotted_path(node) in self._paths or (
-            isinstance(node, ast.Name)
-            and self.origins.get(node.id) in self._classes
-            and self.functions
-            and not any(node.id in names for names in self.local)
-        ):
+        elif origin := self._class_asked_for(node):
             self.answered += 1
             # The class itself is behind `ready`, so it need not be asked for once more.
-            return located(_AnsweredQuestion(helper("ready"), node, ast.Tuple([], ast.Load())), node)
+            made = ast.Call(helper("class_if_run"), [*map(ast.Constant, origin)], [])
+            return located(_AnsweredQuestion(helper("ready"), node, made), node)
         return node
+
+    def _class_asked_for(self, node: ast.expr) -> Origin | None:
+        if isinstance(node, ast.Name):
+            is_own = self.functions and not any(node.id in names for names in self.local)
+            origin = self.origins.get(node.id) if is_own else None
+        else:
+            source, _, name = (dotted_path(node) or "").rpartition(".")
+            origin = source, name
+        return origin if origin in self._classes else None
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         return node if isinstance(node, _AnsweredQuestion) else super().generic_visit(node)

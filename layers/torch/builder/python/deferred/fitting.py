@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from builder.errors import BuildError
-from builder.python.deferred import candidates, eager, library_rules, planning, rules
+from builder.python.deferred import candidates, defer, eager, library_rules, planning, rules
 from builder.python.deferred.sources import SourceTree
 
 _FILE = "builder/python/deferred/rules.py"
@@ -123,7 +123,7 @@ def _class(rule: rules.ClassWithoutInstances, sources: SourceTree) -> Iterator[s
 def _answer(rule: rules.StubbedAnswer, sources: SourceTree) -> Iterator[str]:
     if rule.module not in sources:
         yield "torch has no such module"
-    elif rule.function not in _functions(sources.module(rule.module).parse().body):
+    elif defer.function_at(sources.module(rule.module).parse(), rule.function) is None:
         yield "the module has no such function"
 
 

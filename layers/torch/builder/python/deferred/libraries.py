@@ -17,19 +17,26 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import groupby
 from typing import NamedTuple
 
-from builder.python.deferred import library_rules, rules
+from builder.python.deferred import library_rules, library_statements, rules
 from builder.python.deferred.defer import Rewriter, dotted_path
 from builder.python.deferred.module_text import ModuleText, Origin, has_future_annotations
 from builder.python.deferred.scopes import BoundNames, Function, ScopeWalker
-from builder.python.deferred.statements import helper, located
+from builder.python.deferred.statements import HELPER, helper, located
 
 Names = dict[str, dict[str, Origin]]
 
 
 class _Waiting(NamedTuple):
-    """What of a module could wait: names with where they come from, wherever that is, and how much else."""
+    """What of a module could wait: names with where they come from, wherever that is, and how much else.
+
+    Attributes:
+        names: those of imports.
+        left: those that statements bind which wait, each with the module that these wait for, and no attribute.
+        others: how many statements, decorators and questions.
+    """
 
     names: dict[str, Origin]
+    left: dict[str, Origin]
     others: int
 
 
@@ -40,8 +47,8 @@ def waiting_names(modules: Mapping[str, ModuleText], may_wait: Callable[[Origin]
         modules: by their names.
         may_wait: whether an attribute of another module of torch may be taken later.
     """
-    found: Names = {name: {} for name in modules}
     could = {name: _could_wait(module) for name, module in modules.items()}
+    found: Names = {name: dict(names.left) for name, names in could.items()}
     # A name may come by way of a module in which it waits itself, so this is repeated until nothing is added.
     grown = True
     while grown:
@@ -55,9 +62,14 @@ def waiting_names(modules: Mapping[str, ModuleText], may_wait: Callable[[Origin]
     return {name: names for name, names in found.items() if names or could[name].others}
 
 
+def is_concerned(module: ModuleText) -> bool:
+    """Whether something may wait in a module: a quick answer, before it is parsed."""
+    return b"torch" in module.source or any(row.module == module.name for row in library_rules.LIBRARY_STATEMENTS)
+
+
 def rewrite(module: ModuleText, names: Mapping[str, Origin]) -> ast.Module:
     """The module's tree, with these names deferred."""
-    tree = module.parse()
+    tree = library_statements.parsed(module)
     tree.body = _put_off_statements(tree.body)
     rewriter = _LibraryRewriter(module, names, has_future_annotations(tree))
     rewriter.visit(tree)
@@ -67,8 +79,9 @@ def rewrite(module: ModuleText, names: Mapping[str, Origin]) -> ast.Module:
 
 def _could_wait(module: ModuleText) -> _Waiting:
     """The names that a module's body binds by `from ... import` and does not need itself, and the decorators that wait."""
-    tree = module.parse()
+    tree = library_statements.parsed(module)
     tree.body = _put_off_statements(tree.body)
+    put_off = sum(isinstance(each, ast.Name) and each.id == HELPER for each in ast.walk(tree))
     origins: dict[str, set[Origin]] = {}
     for node in _body_imports(tree.body):
         for alias in node.names:
@@ -78,27 +91,26 @@ def _could_wait(module: ModuleText) -> _Waiting:
     if rules.is_left_alone(module.name, module.source):
         origins = {}  # others may have another object in its place
     names = {name: next(iter(found)) for name, found in origins.items() if len(found) == 1 and most[name] == 1}
+    left = library_statements.names_left(module)
     uses = _BodyUses(module.name, names, has_future_annotations(tree))
     uses.visit(tree)
     asks = _LibraryRewriter(module, {}, has_future_annotations(tree))
     asks.visit(module.parse())
-    put_off = asks.answered + sum(
-        isinstance(each, ast.FunctionDef) and each.name == _FUNCTION for each in ast.walk(tree)
-    )
-    return _Waiting(
-        {name: origin for name, origin in names.items() if name not in uses.needed}, uses.decorators + put_off
-    )
+    waiting = {name: origin for name, origin in names.items() if name not in uses.needed}
+    return _Waiting(waiting, left, uses.decorators + put_off + asks.answered)
 
 
 _DECORATORS = {row.path: row for row in library_rules.WAITING_DECORATORS}
+_BODY_NOTES = frozenset(row.path for row in library_rules.BODY_NOTES)
 _PUT_OFF = {(row.module, row.function) for row in library_rules.PUT_OFF_CALLS}
 _FUNCTION = "_torch_layer_deferred"
 
 
 def _put_off_statements(body: list[ast.stmt]) -> list[ast.stmt]:
-    """A body in which statements that only fill objects, or define operators, are functions, which wait."""
+    """A body in which statements that only fill objects, define operators, or note something about a function wait."""
     found: list[ast.stmt] = []
     for statement in body:
+        _put_off_note(statement)
         if isinstance(statement, ast.If):
             statement.body = _put_off_statements(statement.body)
             statement.orelse = _put_off_statements(statement.orelse)
@@ -109,9 +121,8 @@ def _put_off_statements(body: list[ast.stmt]) -> list[ast.stmt]:
             continue
         none = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
         function = located(ast.FunctionDef(_FUNCTION, none, statements, []), statements[0])
-        function_name, target = what
-        texts = [_first_argument(each) for each in statements]
-        keys = dict.fromkeys(texts if target else [text.partition("::")[0] for text in texts])
+        function_name, target, _operator = what
+        keys = dict.fromkeys(_first_argument(each) for each in statements)
         first = [ast.Name(target, ast.Load())] if target else []
         given = [*first, ast.Name(_FUNCTION, ast.Load()), *map(ast.Constant, keys)]
         call = ast.Expr(ast.Call(helper(function_name), given, []))
@@ -119,16 +130,33 @@ def _put_off_statements(body: list[ast.stmt]) -> list[ast.stmt]:
     return found
 
 
-def _waits_for(statement: ast.stmt) -> tuple[str, str] | None:
-    """The helper's function that lets a statement wait, and the object that it fills: it is one call with a text first."""
+def _put_off_note(statement: ast.stmt) -> None:
+    """Let a call of `torch.fx.wrap`, with the name of a function, wait."""
     match statement:
-        case ast.Expr(ast.Call(func=ast.Attribute() as function, args=[ast.Constant(value=str()), *_])):
+        case ast.Expr(ast.Call(func=ast.Attribute() as path, args=[ast.Constant(value=str()) as name], keywords=[])):
+            if ast.unparse(path) in _BODY_NOTES:
+                statement.value = located(_note_in_body(path, name), statement)
+
+
+def _note_in_body(path: ast.expr, *name: ast.expr) -> ast.Call:
+    """The helper's call for it. Without a name it is a decorator."""
+    given = [ast.Name("__name__", ast.Load()), ast.Constant(ast.unparse(path)), *name]
+    return ast.Call(helper("note_in_body"), given, [])
+
+
+def _waits_for(statement: ast.stmt) -> tuple[str, str, str] | None:
+    """The helper's function that lets a statement wait, the object that it fills, and the operator that it defines.
+
+    It is one call with a text first.
+    """
+    match statement:
+        case ast.Expr(ast.Call(func=ast.Attribute() as function, args=[ast.Constant(value=str() as text), *_])):
             path = ast.unparse(function)
             if path in library_rules.OPERATOR_CALLS:
-                return "defer_operators", ""
+                return "defer_operators", "", text
             name, _, method = path.rpartition(".")
             if (name, method) in {(row.name, row.method) for row in library_rules.FILLED_OBJECTS}:
-                return "defer_filling", name
+                return "defer_filling", name, ""
     return None
 
 
@@ -138,7 +166,7 @@ def _first_argument(statement: ast.stmt) -> str:
     return str(first.value) if isinstance(first, ast.Constant) else ""
 
 
-def _put_off_calls(function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+def _waiting_calls(function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
     """Let calls of a function wait, as long as `_torch_layer.puts_off` says so."""
     given = function.args
     own = [ast.Name(each.arg, ast.Load()) for each in (*given.posonlyargs, *given.args)]
@@ -213,7 +241,7 @@ class _BodyUses(ScopeWalker):
             return super()._function(node)
         node.decorator_list = [self._waiting_decorator(each) for each in node.decorator_list]
         if (self.module, node.name) in _PUT_OFF and not self.classes:
-            _put_off_calls(node)
+            _waiting_calls(node)
             self.decorators += 1
         self.texts = []
         if (text := self._as_text(node.returns)) is not None:
@@ -231,6 +259,9 @@ class _BodyUses(ScopeWalker):
     def _waiting_decorator(self, node: ast.expr) -> ast.expr:
         """A decorator that waits: the module for which it does, and a function that calls it."""
         path, arguments = (node.func, node) if isinstance(node, ast.Call) else (node, None)
+        if not (arguments or self.classes) and ast.unparse(path) in _BODY_NOTES:
+            self.decorators += 1
+            return located(_note_in_body(path), node)
         row = _DECORATORS.get(ast.unparse(path)) if isinstance(path, ast.Attribute) else None
         if row is None or (arguments is not None and arguments.args):
             return node

@@ -107,9 +107,46 @@ PUT_OFF_CALLS = (
 )
 
 
+class BodyNote(NamedTuple):
+    """A function of torch that notes something about a function of a module's body, by its name, and gives it back.
+
+    It asks who calls it, and takes no other place than the body. Its calls wait until torch's import is complete, and are made in
+    the module's globals then.
+    """
+
+    path: str
+    reason: str
+
+
+BODY_NOTES = (BodyNote("torch.fx.wrap", "torchvision says what a graph of torch.fx must keep as one call"),)
+
+
+class LibraryStatements(NamedTuple):
+    """Statements of a package that a user adds, each by its first line. They wait until `after` has run, in their order.
+
+    The rest of the module's body needs nothing of what they bind.
+    """
+
+    module: str
+    lines: tuple[str, ...]
+    after: str
+    reason: str
+
+
+LIBRARY_STATEMENTS = (
+    LibraryStatements(
+        "torchvision.ops",
+        ("from ._register_onnx_ops import _register_custom_op", "_register_custom_op()"),
+        "torch.onnx",
+        "tells torch.onnx how to export operators; nothing else looks there",
+    ),
+)
+
+
 OPERATOR_CALLS = frozenset(
     f"torch.library.{name}"
     for name in ("custom_op", "register_fake", "register_autograd", "register_kernel", "define", "impl")
 )
 """Functions that define operators, with the operator's name first. Statements of packages that a user adds which only call them
-wait until torch's import is complete, or one of the operators is looked up."""
+wait until torch's import is complete, or one of the operators is looked up. Where the operator is there, since a library in C++
+has defined it, they do not wait: a program may call it without a look-up."""

@@ -259,7 +259,8 @@ COPIED_FUNCTIONS = (
 class StubbedAnswer(NamedTuple):
     """A function of a module that runs or is separable, and what it returns as long as the import is not completed.
 
-    `value` and `when` are Python expressions; where `when` is not true, the function runs as it is.
+    `value` and `when` are Python expressions; where `when` is not true, the function runs as it is. `function` may be
+    `outer.inner`: a function that a function makes.
     """
 
     module: str
@@ -269,6 +270,9 @@ class StubbedAnswer(NamedTuple):
     when: str = ""
     versions: Versions = EVERY
 
+
+# torch.optim imports torch._dynamo at its first step, to say what torch.compile must not compile.
+_WITHOUT_DYNAMO = "'torch._dynamo' not in __import__('sys').modules"
 
 STUBBED_ANSWERS = (
     StubbedAnswer(
@@ -300,6 +304,22 @@ STUBBED_ANSWERS = (
         "_get_distributed_settings",
         "(1, 0)",
         "the data loader asks it; there is no process group before torch.distributed ran",
+    ),
+    StubbedAnswer(
+        "torch._compile",
+        "_disable_dynamo.inner",
+        "fn(*args, **kwargs)",
+        "optimizers call it; it imports torch._dynamo to keep that from compiling, which nothing does that is not imported",
+        when=_WITHOUT_DYNAMO,
+        versions=Versions((2, 13), (2, 14)),
+    ),
+    StubbedAnswer(
+        "torch.optim.optimizer",
+        "_use_grad_for_differentiable._use_grad",
+        "__import__('torch').set_grad_enabled(args[0].defaults['differentiable'])(func)(*args, **kwargs)",
+        "the step of an optimizer: the same, without two notes for torch._dynamo",
+        when=_WITHOUT_DYNAMO,
+        versions=Versions((2, 13), (2, 14)),
     ),
 )
 
@@ -415,6 +435,14 @@ SEPARABLE = (
         "torch.jit.load",
     ),
     SeparableModules(r"torch\._sources|torch\.package(\..*)?", "torch.jit.load takes them"),
+    SeparableModules(r"torch\.jit\._trace", "torchvision has functions that TorchScript compiles when they are traced"),
+    SeparableModules(r"torch\.hub", "torchvision asks it for the folder of downloads when it is imported"),
+    SeparableModules(
+        r"torch\._library\.(autograd|fake_impl|simple_registry)",
+        "libraries tell torch the gradients and the sizes of their operators in C++ when they are imported",
+    ),
+    SeparableModules(r"torch\.backends\.cpu", "torchvision asks for the instruction set before it resizes a picture"),
+    SeparableModules(r"torch\.optim(\..*)?", "training of a small model, or of a last layer"),
 )
 
 

@@ -63,11 +63,17 @@ def is_wrapped(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.FunctionDef) and statement.name == _FUNCTION
 
 
-def hand_over(function: ast.FunctionDef) -> list[ast.stmt]:
-    """What follows such a function in the module's body: it goes to the helper, and its name goes away."""
+def hand_over(function: ast.FunctionDef, *more: str) -> list[ast.stmt]:
+    """What follows such a function in the module's body: it goes to the helper, and its name goes away.
+
+    Args:
+        function: made by `wrap`.
+        more: arguments of the helper, before the function.
+    """
     first = function.body[0]
     names = first.names if isinstance(first, ast.Global) else []
-    arguments = [ast.Name("__name__", ast.Load()), ast.Name(_FUNCTION, ast.Load()), *map(ast.Constant, names)]
+    arguments: list[ast.expr] = [ast.Name("__name__", ast.Load()), *map(ast.Constant, more)]
+    arguments += [ast.Name(_FUNCTION, ast.Load()), *map(ast.Constant, names)]
     call = ast.Expr(ast.Call(helper("defer_statement"), arguments, []))
     return [located(call, function), located(ast.Delete([ast.Name(_FUNCTION, ast.Del())]), function)]
 
