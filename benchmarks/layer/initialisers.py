@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
 import re
 import struct
@@ -18,8 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
 LIBRARY = "libtorch_cpu.so"
@@ -27,6 +28,7 @@ LIBRARY = "libtorch_cpu.so"
 INITIALISER = re.compile(r"_GLOBAL__sub_I_(\w+)\.cpp$")
 RETURN = b"\xc3"  # the instruction `ret` of x86_64
 RELOCATION_BYTES = 24
+EXECUTE = 1  # PF_X
 
 
 class Group(NamedTuple):
@@ -58,33 +60,52 @@ GROUPS = (
 WAITING = "|".join(group.files for group in GROUPS[:4])
 
 
-def without(library: Path, target: Path, files: str | None) -> int:
-    """Copy the library, but for the initialisers of files that match; return how many were taken out."""
-    data = bytearray(library.read_bytes())
-    taken = 0
+def installed_library() -> Path:
+    """The libtorch_cpu.so of the environment's torch."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        raise SystemExit("this environment has no torch. Next: make setup")
+    return Path(spec.origin).parent / "lib" / LIBRARY
+
+
+def source_files(library: Path) -> dict[int, str]:
+    """The address of each function that runs static initialisers, and its source file's name without `.cpp`."""
     with library.open("rb") as file:
-        elf = ELFFile(file)
-        symbols, relocations = elf.get_section_by_name(".symtab"), elf.get_section_by_name(".rela.dyn")
-        array, text = elf.get_section_by_name(".init_array"), elf.get_section_by_name(".text")
-        if not isinstance(symbols, SymbolTableSection) or not isinstance(relocations, RelocationSection):
+        symbols = ELFFile(file).get_section_by_name(".symtab")
+        if not isinstance(symbols, SymbolTableSection):
             raise SystemExit(f"{library} has no symbol table. Next: install torch's wheel again, and do not strip it")
-        named = {
+        return {
             symbol["st_value"]: match[1]
             for symbol in symbols.iter_symbols()
             if (match := INITIALISER.match(symbol.name))
         }
-        assert array is not None
-        assert text is not None
-        nothing = text["sh_addr"] + data.find(RETURN, text["sh_offset"]) - text["sh_offset"]
-        entries = range(array["sh_addr"], array["sh_addr"] + array["sh_size"])
-        start, size = relocations["sh_offset"], relocations["sh_size"]
-    for offset in range(start, start + size, RELOCATION_BYTES):
+
+
+def without(library: bytes, files: str, named: dict[int, str]) -> tuple[bytes, int]:
+    """A copy of the library that does not call the initialisers of files that match, and how many these are.
+
+    Args:
+        library: the file as installed, or as it is in a built layer.
+        files: a pattern of names of source files; empty for none.
+        named: what `source_files` says of the installed library.
+    """
+    data, taken = bytearray(library), 0
+    elf = ELFFile(io.BytesIO(library))
+    dynamic = next(segment for segment in elf.iter_segments("PT_DYNAMIC"))
+    assert isinstance(dynamic, DynamicSegment)
+    tags = {tag.entry.d_tag: tag.entry.d_val for tag in dynamic.iter_tags()}
+    first = tags["DT_INIT_ARRAY"]
+    entries = range(first, first + tags["DT_INIT_ARRAYSZ"])
+    start = next(elf.address_offsets(tags["DT_RELA"], tags["DT_RELASZ"]))
+    code = next(each for each in elf.iter_segments("PT_LOAD") if each["p_flags"] & EXECUTE and each["p_filesz"])
+    nothing = code["p_vaddr"] + data.index(RETURN, code["p_offset"]) - code["p_offset"]
+    assert nothing < code["p_vaddr"] + code["p_filesz"]
+    for offset in range(start, start + tags["DT_RELASZ"], RELOCATION_BYTES):
         place, _, address = struct.unpack_from("<QQq", data, offset)
-        if place in entries and files is not None and re.match(files, named.get(address, "")):
+        if files and place in entries and re.match(files, named.get(address, "")):
             struct.pack_into("<q", data, offset + RELOCATION_BYTES - 8, nothing)
             taken += 1
-    target.write_bytes(data)
-    return taken
+    return bytes(data), taken
 
 
 def instructions(code: str, *arguments: str, preload: Path | None = None) -> int:
@@ -104,22 +125,20 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m benchmarks.layer.initialisers", description=__doc__.splitlines()[0]
     )
     parser.parse_args(argv)
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        parser.error("this environment has no torch. Next: make setup")
-    folder = Path(spec.origin).parent / "lib"
+    library = installed_library()
     if subprocess.run(["which", "valgrind"], capture_output=True).returncode:
         parser.error("valgrind is not installed. Next: install the package valgrind")
     print("| without | initialisers | instructions, M | share of the load |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="initialisers-") as scratch:
-        for other in folder.iterdir():
+        for other in library.parent.iterdir():
             if other.name != LIBRARY:
                 Path(scratch, other.name).symlink_to(other)
         copy = Path(scratch, LIBRARY)
         python = instructions("import ctypes")
-        whole = 0
+        whole, named, content = 0, source_files(library), library.read_bytes()
         for group in (Group("nothing", ""), *GROUPS, Group("all of the first four", WAITING)):
-            taken = without(folder / LIBRARY, copy, group.files or None)
+            changed, taken = without(content, group.files, named)
+            copy.write_bytes(changed)
             left = instructions("import ctypes, sys; ctypes.CDLL(sys.argv[1])", str(copy)) - python
             whole = whole or left
             print(f"| {group.title} | {taken} | {left / 1e6:.0f} | {left / whole:.2f} |", flush=True)

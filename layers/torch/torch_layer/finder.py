@@ -95,6 +95,7 @@ class _LibraryLoader(ExtensionFileLoader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module, without the memory that only loading it took."""
         module = super().create_module(spec)
+        _TORCH.libraries_are_loaded()
         pager.trim()
         return module
 

@@ -1,0 +1,93 @@
+"""Measures what a start would save if registrations waited: `python -m benchmarks.layer.waiting` (needs `make layer`).
+
+Each row is a copy of the built layer. In its libtorch_cpu.so the loader calls an empty function instead of the static
+initialisers of some source files, so kernels of these dispatch keys are never registered. New processes import torch
+and run the forward pass of an LSTM, in turns with all other rows. So the figures are the most that a start could save:
+a layer that registers these kernels later has to notice when they are needed, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from benchmarks.layer.initialisers import GROUPS, LIBRARY, Group, installed_library, source_files, without
+from benchmarks.layer.measure import Start, drop_page_cache, start
+from benchmarks.layer.native import LAYER
+
+TRACING, AUTOGRAD, VMAP, OTHERS = GROUPS[:4]
+ROWS = (
+    Group("the layer as it is", ""),
+    TRACING,
+    VMAP,
+    OTHERS,
+    Group("these three", "|".join(each.files for each in (TRACING, VMAP, OTHERS))),
+    AUTOGRAD,
+    Group("all four", "|".join(each.files for each in GROUPS[:4])),
+)
+
+
+def copy_without(layer: Path, tree: Path, files: str, named: dict[int, str]) -> int:
+    """Make a tree of hard links to the layer, but for its libtorch_cpu.so; return how many initialisers that is without."""
+    shutil.copytree(layer, tree, copy_function=os.link)
+    library = tree / "torch" / "lib" / LIBRARY
+    data = library.read_bytes()
+    library.unlink()
+    changed, taken = without(data, files, named)
+    library.write_bytes(changed)
+    library.chmod(0o755)
+    return taken
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print both tables. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.layer.waiting", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=15, help="starts for each row (default: %(default)s)")
+    parser.add_argument("--cold-runs", type=int, default=5, help="the same, page cache dropped (default: %(default)s)")
+    options = parser.parse_args(argv)
+    if not LAYER.is_dir():
+        print("There is no layer in build/layer. Next: make layer", file=sys.stderr)
+        return 1
+    named = source_files(installed_library())
+    # Beside the layer: hard links do not go to another file system.
+    with tempfile.TemporaryDirectory(prefix="waiting-", dir=LAYER.parents[1]) as scratch:
+        trees = [Path(scratch, str(number)) for number in range(len(ROWS))]
+        taken = [copy_without(LAYER, tree, row.files, named) for tree, row in zip(trees, ROWS, strict=True)]
+        warm = _starts(trees, options.runs)
+        print("| without | initialisers | CPU, s | ratio | peak memory, MB |\n|---|---|---|---|---|")
+        base = median(each.cpu_seconds for each in warm[0])
+        for row, count, starts in zip(ROWS, taken, warm, strict=True):
+            cpu, peak = median(each.cpu_seconds for each in starts), median(each.peak_bytes for each in starts)
+            print(f"| {row.title} | {count} | {cpu:.3f} | {cpu / base:.3f} | {peak / 1e6:.0f} |")
+        if reason := drop_page_cache():
+            print(reason, file=sys.stderr)
+            return 0
+        cold = _starts(trees, options.cold_runs, drop=True)
+        print("\n| without, page cache dropped | wall, s | ratio | read from storage, MB |\n|---|---|---|---|")
+        base = median(each.wall_seconds for each in cold[0])
+        for row, starts in zip(ROWS, cold, strict=True):
+            wall, read = median(each.wall_seconds for each in starts), median(each.read_bytes for each in starts)
+            print(f"| {row.title} | {wall:.3f} | {wall / base:.3f} | {read / 1e6:.0f} |")
+    return 0
+
+
+def _starts(trees: list[Path], runs: int, *, drop: bool = False) -> list[list[Start]]:
+    found: list[list[Start]] = [[] for _ in trees]
+    for number in range(runs + 1):
+        print(f"  round {number} of {runs}", file=sys.stderr, flush=True)
+        for tree, starts in zip(trees, found, strict=True):
+            if drop:
+                drop_page_cache()
+            result = start(tree, "")
+            if number:  # the first round fills the page cache
+                starts.append(result)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
