@@ -16,8 +16,9 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
@@ -27,7 +28,8 @@ LIBRARY = "libtorch_cpu.so"
 # What a compiler calls the function that runs a source file's static initialisers.
 INITIALISER = re.compile(r"_GLOBAL__sub_I_(\w+)\.cpp$")
 RETURN = b"\xc3"  # the instruction `ret` of x86_64
-RELOCATION_BYTES = 24
+RELOCATION = "<QQq"  # Elf64_Rela: offset, info, addend
+RELOCATION_BYTES = struct.calcsize(RELOCATION)
 EXECUTE = 1  # PF_X
 
 
@@ -68,43 +70,74 @@ def installed_library() -> Path:
     return Path(spec.origin).parent / "lib" / LIBRARY
 
 
-def source_files(library: Path) -> dict[int, str]:
-    """The address of each function that runs static initialisers, and its source file's name without `.cpp`."""
+class Initialiser(NamedTuple):
+    """A function that runs the static initialisers of a source file.
+
+    Attributes:
+        place: where the library has its address for the loader.
+        address: of the function.
+        file: the source file's name without `.cpp`; empty if the symbol table has none.
+    """
+
+    place: int
+    address: int
+    file: str
+
+
+def initialisers_of(library: Path) -> list[Initialiser]:
+    """Those of an installed library, in the order in which the loader calls them."""
     with library.open("rb") as file:
-        symbols = ELFFile(file).get_section_by_name(".symtab")
+        elf = ELFFile(file)
+        symbols = elf.get_section_by_name(".symtab")
         if not isinstance(symbols, SymbolTableSection):
             raise SystemExit(f"{library} has no symbol table. Next: install torch's wheel again, and do not strip it")
-        return {
+        named = {
             symbol["st_value"]: match[1]
             for symbol in symbols.iter_symbols()
             if (match := INITIALISER.match(symbol.name))
         }
+        places, table = _tables(elf)
+        relocations = struct.iter_unpack(RELOCATION, _bytes_at(file, elf, table))
+    found = [(place, address) for place, _, address in relocations if place in places]
+    return [Initialiser(place, address, named.get(address, "")) for place, address in sorted(found)]
 
 
-def without(library: bytes, files: str, named: dict[int, str]) -> tuple[bytes, int]:
-    """A copy of the library that does not call the initialisers of files that match, and how many these are.
+def _tables(elf: ELFFile) -> tuple[range, range]:
+    """The addresses of the list of initialisers, and those of the table of relocations."""
+    dynamic = next(segment for segment in elf.iter_segments("PT_DYNAMIC"))
+    assert isinstance(dynamic, DynamicSegment)
+    tags = {tag.entry.d_tag: tag.entry.d_val for tag in dynamic.iter_tags()}
+    first, start = tags["DT_INIT_ARRAY"], tags["DT_RELA"]
+    return range(first, first + tags["DT_INIT_ARRAYSZ"]), range(start, start + tags["DT_RELASZ"])
+
+
+def _bytes_at(file: BinaryIO, elf: ELFFile, addresses: range) -> bytes:
+    file.seek(next(elf.address_offsets(addresses.start, len(addresses))))
+    return file.read(len(addresses))
+
+
+def without(library: bytes, files: str, initialisers: Iterable[Initialiser]) -> tuple[bytes, int]:
+    """A copy of the library that calls all initialisers but those of files that match, and how many these are.
 
     Args:
         library: the file as installed, or as it is in a built layer.
         files: a pattern of names of source files; empty for none.
-        named: what `source_files` says of the installed library.
+        initialisers: those of the installed library.
     """
     data, taken = bytearray(library), 0
     elf = ELFFile(io.BytesIO(library))
-    dynamic = next(segment for segment in elf.iter_segments("PT_DYNAMIC"))
-    assert isinstance(dynamic, DynamicSegment)
-    tags = {tag.entry.d_tag: tag.entry.d_val for tag in dynamic.iter_tags()}
-    first = tags["DT_INIT_ARRAY"]
-    entries = range(first, first + tags["DT_INIT_ARRAYSZ"])
-    start = next(elf.address_offsets(tags["DT_RELA"], tags["DT_RELASZ"]))
+    _, table = _tables(elf)
+    start = next(elf.address_offsets(table.start, len(table)))
     code = next(each for each in elf.iter_segments("PT_LOAD") if each["p_flags"] & EXECUTE and each["p_filesz"])
     nothing = code["p_vaddr"] + data.index(RETURN, code["p_offset"]) - code["p_offset"]
     assert nothing < code["p_vaddr"] + code["p_filesz"]
-    for offset in range(start, start + tags["DT_RELASZ"], RELOCATION_BYTES):
-        place, _, address = struct.unpack_from("<QQq", data, offset)
-        if files and place in entries and re.match(files, named.get(address, "")):
-            struct.pack_into("<q", data, offset + RELOCATION_BYTES - 8, nothing)
-            taken += 1
+    by_place = {each.place: each for each in initialisers}
+    for offset in range(start, start + len(table), RELOCATION_BYTES):
+        place, kind, _ = struct.unpack_from(RELOCATION, data, offset)
+        if (each := by_place.get(place)) is not None:
+            is_out = bool(files) and re.match(files, each.file) is not None
+            struct.pack_into(RELOCATION, data, offset, place, kind, nothing if is_out else each.address)
+            taken += is_out
     return bytes(data), taken
 
 
@@ -135,9 +168,9 @@ def main(argv: list[str] | None = None) -> int:
                 Path(scratch, other.name).symlink_to(other)
         copy = Path(scratch, LIBRARY)
         python = instructions("import ctypes")
-        whole, named, content = 0, source_files(library), library.read_bytes()
+        whole, found, content = 0, initialisers_of(library), library.read_bytes()
         for group in (Group("nothing", ""), *GROUPS, Group("all of the first four", WAITING)):
-            changed, taken = without(content, group.files, named)
+            changed, taken = without(content, group.files, found)
             copy.write_bytes(changed)
             left = instructions("import ctypes, sys; ctypes.CDLL(sys.argv[1])", str(copy)) - python
             whole = whole or left
