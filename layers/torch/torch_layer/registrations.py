@@ -84,7 +84,7 @@ class LateRegistrations:
             return own(*arguments, **options)
 
         gate.__name__ = gate.__qualname__ = name
-        gate.__doc__ = own.__doc__
+        gate.__doc__, gate.__wrapped__ = own.__doc__, own  # type: ignore[attr-defined]
         before = vars(owner).get(name)  # None: it is a method of the object's class
         setattr(owner, name, gate)
         self._gates.append((owner, name, gate, before))

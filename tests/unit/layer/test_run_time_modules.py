@@ -17,7 +17,8 @@ ARROWS: dict[str, set[str]] = {
     "completion": {"start"},
     "tripwires": {"completion"},
     "placeholders": {"completion"},
-    "imports": {"completion", "placeholders", "plan", "start", "tripwires"},
+    "registrations": {"completion"},
+    "imports": {"completion", "placeholders", "plan", "registrations", "start", "tripwires"},
     "filled_objects": set(),
     "later_modules": {"completion", "placeholders"},
     # Only a layer with added packages imports it, and these two.

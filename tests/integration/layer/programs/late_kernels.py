@@ -12,7 +12,7 @@ from typing import Any
 from torch_layer.registrations import LateRegistrations
 
 # Without it, the questions below would run the initialisers.
-LateRegistrations.watch = lambda _self: None  # type: ignore[method-assign]
+LateRegistrations.watch = lambda self: None  # type: ignore[method-assign]  # noqa: ARG005
 
 import torch  # noqa: E402
 
