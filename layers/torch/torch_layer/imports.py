@@ -27,7 +27,6 @@ from torch_layer.placeholders import (
     plain,
 )
 from torch_layer.plan import Plan
-from torch_layer.registrations import LateRegistrations
 
 Waiting = tuple[Callable[[], None], tuple[str, ...]]  # a statement, and the names that it binds
 
@@ -44,7 +43,6 @@ class Imports:
         ready: as `completion.ready`. Rewritten modules read it at every use of a deferred name, so it is a plain attribute.
         completion: the state of the package's import.
         placeholders: its held modules.
-        registrations: static initialisers of torch's libraries that have not run.
         operator_namespaces: looking up an operator there that is not defined is a touch.
     """
 
@@ -58,7 +56,6 @@ class Imports:
             self.completion, held, plan.native, plan.rebound, plan.constants, plan.separable
         )
         self.completion.steps.append(self._bind_everything)
-        self.registrations = LateRegistrations(self.completion, plan.registrations)
         self._plan, self._before, self.operator_namespaces = plan, before, set(plan.namespaces)
         self._statements: dict[str, list[Waiting]] = {}  # by module
         self._copies: list[tuple[str, str]] = []  # module, and name in it that a copied function has meanwhile
@@ -84,11 +81,6 @@ class Imports:
                 spec.loader = HoldingLoader(spec.loader, self.placeholders)
             listen(spec, self.placeholders)
         return spec
-
-    def libraries_are_loaded(self) -> None:
-        """The package's libraries are in the process, and none of its modules has used them yet."""
-        if self.ready:
-            self.registrations.run()
 
     def execute(self, module: ModuleType, run: Callable[[], None]) -> None:
         """Run a module that has names which wait, or the root: `run` executes its code in its globals."""
@@ -128,7 +120,6 @@ class Imports:
         self.placeholders.hold_native()
         tripwires.operators(self.completion, self.operator_namespaces)
         tripwires.meta_tensors(self.completion, self._plan.factories, self._plan.meta_operators)
-        self.registrations.watch()
         if self._before is not None and not self._before.ready:
             self._before._lend_to_torch()
 

@@ -61,12 +61,17 @@ class LateRegistrations:
     """
 
     def __init__(self, completion: Completion, plan: dict[str, Any]) -> None:
-        self._lock, self._plan = completion.lock, plan
+        self._completion, self._plan = completion, plan
         self.is_waiting = bool(plan)
         self._is_running = False
         self._gates: list[tuple[Any, str, Any, Any]] = []
         if plan:
             completion.steps.insert(0, self.run)
+
+    def libraries_are_loaded(self) -> None:
+        """Run them now if nothing is held back. Otherwise `watch` follows."""
+        if self._completion.ready:
+            self.run()
 
     def watch(self) -> None:
         """When `import torch` ends: run the initialisers as soon as something may need them."""
@@ -74,7 +79,7 @@ class LateRegistrations:
             owner: Any = sys.modules["torch"]
             for part in place.split(".")[1:]:
                 owner = getattr(owner, part, None)
-            for name in names:
+            for name in names if owner is not None else ():
                 if (own := getattr(owner, name, None)) is not None:
                     self._put_gate(owner, name, own)
 
@@ -93,7 +98,7 @@ class LateRegistrations:
         """Run the initialisers, if that was not done. Other threads that need them meanwhile wait."""
         if not self.is_waiting:
             return
-        with self._lock:
+        with self._completion.lock:
             if not self.is_waiting or self._is_running:
                 return
             self._is_running = True

@@ -31,7 +31,7 @@ def run(tree: Path, program: str, **environment: str) -> list[str]:
 
 
 WAITS = """
-print(sys.modules['torch_layer.finder']._TORCH.registrations.is_waiting)
+print(sys.modules['torch_layer.finder']._LATE.is_waiting)
 """
 
 
@@ -158,7 +158,7 @@ def test_a_forked_process_runs_them_itself(layer: Layer) -> None:
         child = os.fork()
         if not child:
             C._dispatch_dump_table('aten::add.Tensor')
-            os._exit(sys.modules['torch_layer.finder']._TORCH.registrations.is_waiting)
+            os._exit(sys.modules['torch_layer.finder']._LATE.is_waiting)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
     assert run(layer.tree, dedent(program) + WAITS) == ["0", "True"]
@@ -172,7 +172,7 @@ def test_nothing_waits_where_nothing_may(layer: Layer) -> None:
 def test_what_stood_before_the_gates_is_back(layer: Layer) -> None:
     """When the initialisers have run, the functions that would have run them are torch's own again."""
     program = """
-        gates = list(sys.modules['torch_layer.finder']._TORCH.registrations._gates)
+        gates = list(sys.modules['torch_layer.finder']._LATE._gates)
         assert len(gates) > 25
         C._dispatch_dump('aten::add.Tensor')
         print([name for owner, name, gate, _ in gates if getattr(owner, name) is gate])

@@ -18,7 +18,7 @@ ARROWS: dict[str, set[str]] = {
     "tripwires": {"completion"},
     "placeholders": {"completion"},
     "registrations": {"completion"},
-    "imports": {"completion", "placeholders", "plan", "registrations", "start", "tripwires"},
+    "imports": {"completion", "placeholders", "plan", "start", "tripwires"},
     "filled_objects": set(),
     "later_modules": {"completion", "placeholders"},
     # Only a layer with added packages imports it, and these two.
@@ -33,6 +33,7 @@ ARROWS: dict[str, set[str]] = {
             "pager",
             "placeholders",
             "plan",
+            "registrations",
             "resources",
             "start",
         ),

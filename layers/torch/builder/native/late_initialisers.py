@@ -103,6 +103,8 @@ def find(installed: Path) -> LateInitialisers:
         for _, address in sorted(_entries(library).items())
         if address in files and any(re.fullmatch(pattern, files[address]) for pattern in patterns)
     )
+    if not addresses:
+        return LateInitialisers()
     exported = min(
         (name.decode(), address)
         for name, (kind, other), address in library.named_symbols(".dynsym")

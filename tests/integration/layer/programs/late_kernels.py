@@ -12,7 +12,7 @@ from typing import Any
 from torch_layer.registrations import LateRegistrations
 
 # Without it, the questions below would run the initialisers.
-LateRegistrations.watch = lambda self: None  # type: ignore[method-assign]  # noqa: ARG005
+LateRegistrations.watch = lambda self: None  # type: ignore[method-assign]
 
 import torch  # noqa: E402
 
@@ -29,5 +29,5 @@ def tables() -> dict[str, dict[str, str]]:
 
 
 before = tables()
-finder._TORCH.registrations.run()
+finder._LATE.run()
 print(json.dumps([before, tables(), finder.imports().complete]))
