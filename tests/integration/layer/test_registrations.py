@@ -37,7 +37,7 @@ print(sys.modules['torch_layer.finder']._LATE.is_waiting)
 
 def test_the_initialisers_are_found(stock: Path) -> None:
     """Those of tracing, of vmap and of functionalisation wait in this version of torch."""
-    assert len(find(stock).addresses) == 35
+    assert len(find(stock).addresses) == 37
 
 
 def test_no_other_kernel_stands_in(layer: Layer) -> None:
@@ -84,6 +84,7 @@ USES = {
         print(F._remove_batch_dim(torch.add(one, torch.ones(3), alpha=2).mul_(3), level, 2, 0).tolist())
         F._vmap_decrement_nesting()
     """,
+    "random numbers in vmap": "print(torch.vmap(lambda x: x + torch.randn(2) * 0, randomness='same')(torch.ones(3, 2)).tolist())",
     "the older vmap": """
         C._vmapmode_increment_nesting()
         print(torch._remove_batch_dim(torch._add_batch_dim(torch.ones(2, 3), 0, 1).sum(0), 1, 2, 0).tolist())

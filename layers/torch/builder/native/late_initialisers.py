@@ -43,8 +43,8 @@ class LateGroup(NamedTuple):
 LATE_GROUPS = (
     LateGroup(("TraceType_\\d+", "TraceTypeManual"), ("Tracer",), r"2\.13\.", "only torch.jit.trace records operators"),
     LateGroup(
-        ("BatchRules\\w+", "LegacyBatchingRegistrations"),
-        ("FuncTorchBatched", "BatchedNestedTensor", "Batched"),
+        ("BatchRules\\w+", "LegacyBatchingRegistrations", "VmapModeRegistrations"),
+        ("FuncTorchBatched", "BatchedNestedTensor", "FuncTorchVmapMode", "Batched", "VmapMode"),
         r"2\.13\.",
         "only vmap makes tensors with a hidden dimension",
     ),
