@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
 import re
 import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
 LIBRARY = "libtorch_cpu.so"
 # What a compiler calls the function that runs a source file's static initialisers.
 INITIALISER = re.compile(r"_GLOBAL__sub_I_(\w+)\.cpp$")
 RETURN = b"\xc3"  # the instruction `ret` of x86_64
-RELOCATION_BYTES = 24
+RELOCATION = "<QQq"  # Elf64_Rela: offset, info, addend
+RELOCATION_BYTES = struct.calcsize(RELOCATION)
+EXECUTE = 1  # PF_X
 
 
 class Group(NamedTuple):
@@ -58,33 +62,83 @@ GROUPS = (
 WAITING = "|".join(group.files for group in GROUPS[:4])
 
 
-def without(library: Path, target: Path, files: str | None) -> int:
-    """Copy the library, but for the initialisers of files that match; return how many were taken out."""
-    data = bytearray(library.read_bytes())
-    taken = 0
+def installed_library() -> Path:
+    """The libtorch_cpu.so of the environment's torch."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        raise SystemExit("this environment has no torch. Next: make setup")
+    return Path(spec.origin).parent / "lib" / LIBRARY
+
+
+class Initialiser(NamedTuple):
+    """A function that runs the static initialisers of a source file.
+
+    Attributes:
+        place: where the library has its address for the loader.
+        address: of the function.
+        file: the source file's name without `.cpp`; empty if the symbol table has none.
+    """
+
+    place: int
+    address: int
+    file: str
+
+
+def initialisers_of(library: Path) -> list[Initialiser]:
+    """Those of an installed library, in the order in which the loader calls them."""
     with library.open("rb") as file:
         elf = ELFFile(file)
-        symbols, relocations = elf.get_section_by_name(".symtab"), elf.get_section_by_name(".rela.dyn")
-        array, text = elf.get_section_by_name(".init_array"), elf.get_section_by_name(".text")
-        if not isinstance(symbols, SymbolTableSection) or not isinstance(relocations, RelocationSection):
+        symbols = elf.get_section_by_name(".symtab")
+        if not isinstance(symbols, SymbolTableSection):
             raise SystemExit(f"{library} has no symbol table. Next: install torch's wheel again, and do not strip it")
         named = {
             symbol["st_value"]: match[1]
             for symbol in symbols.iter_symbols()
             if (match := INITIALISER.match(symbol.name))
         }
-        assert array is not None
-        assert text is not None
-        nothing = text["sh_addr"] + data.find(RETURN, text["sh_offset"]) - text["sh_offset"]
-        entries = range(array["sh_addr"], array["sh_addr"] + array["sh_size"])
-        start, size = relocations["sh_offset"], relocations["sh_size"]
-    for offset in range(start, start + size, RELOCATION_BYTES):
-        place, _, address = struct.unpack_from("<QQq", data, offset)
-        if place in entries and files is not None and re.match(files, named.get(address, "")):
-            struct.pack_into("<q", data, offset + RELOCATION_BYTES - 8, nothing)
-            taken += 1
-    target.write_bytes(data)
-    return taken
+        places, table = _tables(elf)
+        relocations = struct.iter_unpack(RELOCATION, _bytes_at(file, elf, table))
+    found = [(place, address) for place, _, address in relocations if place in places]
+    return [Initialiser(place, address, named.get(address, "")) for place, address in sorted(found)]
+
+
+def _tables(elf: ELFFile) -> tuple[range, range]:
+    """The addresses of the list of initialisers, and those of the table of relocations."""
+    dynamic = next(segment for segment in elf.iter_segments("PT_DYNAMIC"))
+    assert isinstance(dynamic, DynamicSegment)
+    tags = {tag.entry.d_tag: tag.entry.d_val for tag in dynamic.iter_tags()}
+    first, start = tags["DT_INIT_ARRAY"], tags["DT_RELA"]
+    return range(first, first + tags["DT_INIT_ARRAYSZ"]), range(start, start + tags["DT_RELASZ"])
+
+
+def _bytes_at(file: BinaryIO, elf: ELFFile, addresses: range) -> bytes:
+    file.seek(next(elf.address_offsets(addresses.start, len(addresses))))
+    return file.read(len(addresses))
+
+
+def without(library: bytes, files: str, initialisers: Iterable[Initialiser]) -> tuple[bytes, int]:
+    """A copy of the library that calls all initialisers but those of files that match, and how many these are.
+
+    Args:
+        library: the file as installed, or as it is in a built layer.
+        files: a pattern of names of source files; empty for none.
+        initialisers: those of the installed library.
+    """
+    data, taken = bytearray(library), 0
+    elf = ELFFile(io.BytesIO(library))
+    _, table = _tables(elf)
+    start = next(elf.address_offsets(table.start, len(table)))
+    code = next(each for each in elf.iter_segments("PT_LOAD") if each["p_flags"] & EXECUTE and each["p_filesz"])
+    nothing = code["p_vaddr"] + data.index(RETURN, code["p_offset"]) - code["p_offset"]
+    assert nothing < code["p_vaddr"] + code["p_filesz"]
+    by_place = {each.place: each for each in initialisers}
+    for offset in range(start, start + len(table), RELOCATION_BYTES):
+        place, kind, _ = struct.unpack_from(RELOCATION, data, offset)
+        if (each := by_place.get(place)) is not None:
+            is_out = bool(files) and re.match(files, each.file) is not None
+            struct.pack_into(RELOCATION, data, offset, place, kind, nothing if is_out else each.address)
+            taken += is_out
+    return bytes(data), taken
 
 
 def instructions(code: str, *arguments: str, preload: Path | None = None) -> int:
@@ -104,22 +158,20 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m benchmarks.layer.initialisers", description=__doc__.splitlines()[0]
     )
     parser.parse_args(argv)
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        parser.error("this environment has no torch. Next: make setup")
-    folder = Path(spec.origin).parent / "lib"
+    library = installed_library()
     if subprocess.run(["which", "valgrind"], capture_output=True).returncode:
         parser.error("valgrind is not installed. Next: install the package valgrind")
     print("| without | initialisers | instructions, M | share of the load |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="initialisers-") as scratch:
-        for other in folder.iterdir():
+        for other in library.parent.iterdir():
             if other.name != LIBRARY:
                 Path(scratch, other.name).symlink_to(other)
         copy = Path(scratch, LIBRARY)
         python = instructions("import ctypes")
-        whole = 0
+        whole, found, content = 0, initialisers_of(library), library.read_bytes()
         for group in (Group("nothing", ""), *GROUPS, Group("all of the first four", WAITING)):
-            taken = without(folder / LIBRARY, copy, group.files or None)
+            changed, taken = without(content, group.files, found)
+            copy.write_bytes(changed)
             left = instructions("import ctypes, sys; ctypes.CDLL(sys.argv[1])", str(copy)) - python
             whole = whole or left
             print(f"| {group.title} | {taken} | {left / 1e6:.0f} | {left / whole:.2f} |", flush=True)

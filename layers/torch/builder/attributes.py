@@ -54,6 +54,8 @@ LATE = {
     ("torch._C", "_gds_"): "GPU direct storage",
     ("torch._C", "_MPSStreamBase"): "Apple's GPUs, since torch 2.15",
 } | {("torch._C", start): "XPU" for start in ("_xpu_", "_Xpu", "_XPU")}
+# Its functions stand before functions of torch and call them.
+GATES = "torch_layer.registrations"
 _SAMPLE = 6  # names that are touched beside those that a module has too
 _PLAIN = frozenset([bool, int, float, complex, str, bytes, type(None)])
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, MethodDescriptorType, WrapperDescriptorType)
@@ -65,6 +67,8 @@ _TEXT_BYTES = 300  # of a value, so that a difference can be shown
 def describe(value: Any, tree: str) -> str:
     """What an attribute is, without where it lies and what it holds for the moment."""
     kind = type(value)  # never `isinstance`, which asks some objects for their `__class__`, and these warn
+    if kind is FunctionType and value.__module__ == GATES:
+        return describe(value.__wrapped__, tree)
     if issubclass(kind, ModuleType):
         return f"module {ModuleType.__getattribute__(value, '__name__')}"
     if issubclass(kind, type):

@@ -13,7 +13,7 @@ from builder import verify
 from builder.account import forecast, ledger, packaging, treemap
 from builder.console import Console
 from builder.memo import Memo
-from builder.native import compile_pager, selection, split
+from builder.native import compile_pager, late_initialisers, selection, split
 from builder.options import KEPT, BuildOptions
 from builder.profile import extra, functions, profiles, record
 from builder.python import bundle, extras
@@ -60,7 +60,7 @@ class Build:
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=self.options.output))
         try:
             finished = scratch / "layer" / "python"
-            self._bundle(staged, finished, profile, use)
+            self._bundle(staged, finished, profile, use, installed.tree)
             self._split(finished, profile)
             report = self._account(finished, installed)
             if self.options.verify:
@@ -138,12 +138,25 @@ class Build:
             step.result = f"{', '.join(self.extras.extra) or 'nothing'} packed; {len(use.modules):,} modules used"
         return use
 
-    def _bundle(self, staged: Path, finished: Path, profile: profiles.Profile, use: extra.ExtraUse) -> None:
+    def _bundle(
+        self, staged: Path, finished: Path, profile: profiles.Profile, use: extra.ExtraUse, installed: Path
+    ) -> None:
         """Step 5, the Python half: modules into their tiers."""
         with self.console.step("bundle", "compile modules, and pack the cold ones") as step:
             recorded = RecordedModules(profile.hot, profile.warm, profile.sources, use.modules)
             held = HeldModules() if self.options.eager_imports else profile.held
-            bundled = bundle.bundle(staged, finished, recorded, held=held, memo=self.memo, progress=step.progress)
+            late = late_initialisers.find(installed) if held.modules else late_initialisers.LateInitialisers()
+            bundled = bundle.bundle(
+                staged,
+                finished,
+                recorded,
+                held=held,
+                registrations=late.for_plan(),
+                memo=self.memo,
+                progress=step.progress,
+            )
+            if late.addresses:
+                late_initialisers.take_out(finished / late_initialisers.LIBRARY, late.addresses)
             step.result = (
                 f"{bundled.hot:,} modules hot, of which {len(held.modules):,} wait; {bundled.warm:,} warm, "
                 f"{bundled.cold:,} cold; {bundled.source_bytes / 1e6:.1f} MB of sources and "

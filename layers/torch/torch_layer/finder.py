@@ -34,6 +34,7 @@ from torch_layer.completion import ImportStats, is_eager
 from torch_layer.imports import Imports
 from torch_layer.placeholders import WrappedLoader
 from torch_layer.plan import Plan
+from torch_layer.registrations import LateRegistrations
 
 # What the table says of a name; a string instead is the file name of an extension module.
 MODULE, PACKAGE, NAMESPACE = range(3)
@@ -95,6 +96,7 @@ class _LibraryLoader(ExtensionFileLoader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module, without the memory that only loading it took."""
         module = super().create_module(spec)
+        _LATE.libraries_are_loaded()
         pager.trim()
         return module
 
@@ -167,6 +169,8 @@ def enter(namespace: dict[str, Any]) -> None:
     namespace.pop("__cached__", None)
     # As the import system does with every module.
     _imports_of(own.name).prepare(own, is_entered=True).loader.exec_module(sys.modules[own.name])
+    if own.name == "torch":
+        _LATE.watch()
     _ARCHIVE.forget()
 
 
@@ -232,6 +236,7 @@ _check_target(_ARCHIVE.head["magic"], _ARCHIVE.head["machine"])
 _NUMPY = Imports(Plan(**_ARCHIVE.head["plans"]["numpy"]), eager=is_eager())
 _TORCH = Imports(Plan(**_ARCHIVE.head["plans"]["torch"]), eager=is_eager(), before=_NUMPY)
 _TORCH.completion.undo.append(_ARCHIVE.forget)
+_LATE = LateRegistrations(_TORCH.completion, _ARCHIVE.head["plans"]["torch"]["registrations"])
 _LIBRARIES: Any = None
 if _ARCHIVE.head["plans"].get("libraries"):
     from torch_layer.library_imports import LibraryImports

@@ -1,6 +1,6 @@
 """What the builder found out about one version of a package. The plan travels with the index of the archive."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Plan(NamedTuple):
@@ -27,6 +27,8 @@ class Plan(NamedTuple):
         at_fork: modules of Python's own library that held modules import, and that register handlers for forks.
         constants: held module -> names in it and their values, which can be read without a touch.
         separable: held modules that run by themselves when something touches them, while the others go on waiting.
+        registrations: static initialisers of a library that wait: `library`, a path in the layer; `symbol`, a function that it
+            exports; `symbol_address` and `addresses`, those of this function and of the initialisers. Empty if none waits.
     """
 
     root: str
@@ -44,3 +46,4 @@ class Plan(NamedTuple):
     at_fork: tuple[str, ...] = ()
     constants: dict[str, dict[str, str]] = {}  # noqa: RUF012
     separable: tuple[str, ...] = ()
+    registrations: dict[str, Any] = {}  # noqa: RUF012

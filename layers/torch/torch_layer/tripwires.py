@@ -53,7 +53,10 @@ class _MetaOperators:
     """Kernels of operators for the device "meta", as long as held modules have not registered theirs."""
 
     def __init__(self, completion: Completion) -> None:
-        self._core: Any = sys.modules["torch._C"]
+        core: Any = sys.modules["torch._C"]
+        # Taken now: `registrations` puts others in their place.
+        self._library, self._has_kernel = core._dispatch_library, core._dispatch_has_kernel_for_dispatch_key
+        self._operator_names = core._dispatch_get_all_op_names
         self._completion = completion
         self._libraries: dict[str, Any] = {}  # by namespace
         self._opening: list[Any] = []  # the library of the factories that are native
@@ -82,7 +85,7 @@ class _MetaOperators:
             for name in names:
                 namespace = name.partition("::")[0]
                 if namespace not in libraries:
-                    libraries[namespace] = self._core._dispatch_library("IMPL", namespace, "Meta", __file__, 1)
+                    libraries[namespace] = self._library("IMPL", namespace, "Meta", __file__, 1)
                 libraries[namespace].impl(name.partition("::")[2], "Meta", watched(name))
                 self._watched.add(name)
 
@@ -98,17 +101,16 @@ class _MetaOperators:
             return _operator(name)(*arguments, **options)
 
         if not self._opening:
-            self._opening.append(self._core._dispatch_library("IMPL", "aten", "Meta", __file__, 1))
+            self._opening.append(self._library("IMPL", "aten", "Meta", __file__, 1))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._opening[0].impl(name.partition("::")[2], "Meta", kernel)
 
     def _watch_all_but(self, native: Collection[str]) -> None:
         """Operators that are made of others need not be watched: the others are."""
-        has_kernel = self._core._dispatch_has_kernel_for_dispatch_key
         skipped = {*native, *self._watched}
-        names = [name for name in self._core._dispatch_get_all_op_names() if name not in skipped]
-        self._watch([name for name in names if not has_kernel(name, "CompositeImplicitAutograd")], self._others)
+        names = [name for name in self._operator_names() if name not in skipped]
+        self._watch([name for name in names if not self._has_kernel(name, "CompositeImplicitAutograd")], self._others)
 
 
 def _operator(name: str) -> Any:

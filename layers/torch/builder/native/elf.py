@@ -56,10 +56,13 @@ class Tag(IntEnum):
     RELA = 7
     RELASZ = 8
     STRSZ = 10
+    INIT = 12
     SONAME = 14
     RPATH = 15
     TEXTREL = 22
     JMPREL = 23
+    INIT_ARRAY = 25
+    INIT_ARRAYSZ = 27
     RUNPATH = 29
     FLAGS_1 = 0x6FFFFFFB
 
@@ -250,10 +253,14 @@ class SharedLibrary:
         Raises:
             ElfError: No PT_LOAD brings all of them from the file.
         """
+        start = self.offset(address, size)
+        return self.data[start : start + size]
+
+    def offset(self, address: int, size: int = 1) -> int:
+        """Where the file has the `size` bytes at a virtual address. Raises `ElfError` as `at` does."""
         for segment in self.loads:
             if segment.address <= address and address + size <= segment.address + segment.file_bytes:
-                start = segment.offset + address - segment.address
-                return self.data[start : start + size]
+                return segment.offset + address - segment.address
         raise ElfError(f"{self.path} has no {size} bytes at {address:#x}", "install the package again")
 
     def string(self, offset: int) -> str:
@@ -284,6 +291,15 @@ class SharedLibrary:
             if section.name == ".dynsym":
                 table = self.at(section.address, section.bytes // _SYMBOL.size * _SYMBOL.size)
                 yield from ((info, value) for _, info, _, _, value, _ in _SYMBOL.iter_unpack(table))
+
+    def named_symbols(self, section: str) -> Iterator[tuple[bytes, tuple[int, int], int]]:
+        """Every symbol of `.symtab` or `.dynsym`: name, `(st_info, st_other)`, st_value; none if it was stripped."""
+        table = self._elf.get_section_by_name(section)
+        if table is None:
+            return
+        names = self._elf.get_section(table["sh_link"]).data()
+        for start, info, other, _, value, _ in _SYMBOL.iter_unpack(table.data()):
+            yield names[start : names.index(b"\0", start)], (info, other), value
 
 
 def _number(value: int | str, names: dict[str, int]) -> int:

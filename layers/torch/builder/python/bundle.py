@@ -53,6 +53,7 @@ def bundle(
     recorded: RecordedModules,
     *,
     held: plans.HeldModules = plans.HeldModules(),  # noqa: B008 -- a tuple
+    registrations: Mapping[str, object] = MappingProxyType({}),
     packed: frozenset[str] | None = None,
     memo: Memo = NOTHING_KEPT,
     progress: Callable[[float], None] = lambda _part: None,
@@ -64,12 +65,13 @@ def bundle(
         output: A folder that does not exist.
         recorded: What the workload and the checks imported.
         held: Which modules of torch and of NumPy wait until they are touched.
+        registrations: `Plan.registrations`. Without held modules it has to be empty.
         packed: Top-level packages whose modules may leave the file system. None: `extras.choose` says which.
         memo: Where bytecode and compressed blocks are kept for the next build.
         progress: Called with the part that is done, 0 to 1.
     """
     files = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
-    deferral = _Deferral(staged, held)
+    deferral = _Deferral(staged, held, registrations)
     recorded = recorded._replace(warm=recorded.warm | source_changes.MODULES)
     chosen = extras.choose(staged, files).packed if packed is None else packed
     tiers = classify(files, recorded, deferral.modules, chosen)
@@ -118,10 +120,10 @@ def bundle(
 class _Deferral:
     """The plans by which modules of torch and of NumPy wait, made from the staged tree's sources."""
 
-    def __init__(self, staged: Path, held: plans.HeldModules) -> None:
+    def __init__(self, staged: Path, held: plans.HeldModules, registrations: Mapping[str, object]) -> None:
         self._sources = SourceTree(staged)
         self._running = frozenset(held.running)
-        self._torch = plans.make(self._sources, held)
+        self._torch = plans.make(self._sources, held)._replace(registrations=dict(registrations))
         self._numpy = plans.of_numpy(SourceTree(staged, ["numpy"]), held.numpy)
 
     @property
