@@ -73,6 +73,21 @@ def test_runs_side_by_side_keep_each_others_results(tmp_path: Path) -> None:
     assert matrix._known(results) == known
 
 
+@pytest.mark.parametrize(("text", "cells"), [("no table\n", CELLS), (f"{matrix.HEAD}\n", [])])
+def test_a_page_without_the_table_is_not_changed(tmp_path: Path, text: str, cells: list[Cell]) -> None:
+    """A page without such a table, or a machine where nothing was run, is an error."""
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(CellError):
+        matrix.document(cells, page)
+    assert page.read_text() == text
+
+
+def test_the_documented_table_has_the_programs_form() -> None:
+    """The table in docs/testing.md is one that the program replaces."""
+    assert matrix.PAGE.read_text().splitlines().count(matrix.HEAD) == 1
+
+
 def test_what_a_machine_lacks_replaces_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
