@@ -173,9 +173,12 @@ def _gaps(library: SharedLibrary, segment: Segment) -> Iterator[tuple[int, int]]
     """Addresses of a PT_LOAD that belong to no section and to no other kind of program header, as half-open ranges."""
     if not library.sections:
         return
-    headers = [each for each in library.segments if each.type != SegmentType.LOAD and each.memory_bytes]
+    held = [(section.address, section.end) for section in library.sections]
+    held += [
+        (each.address, each.end) for each in library.segments if each.type != SegmentType.LOAD and each.memory_bytes
+    ]
     position = segment.address
-    for start, end in sorted((part.address, part.end) for part in (*library.sections, *headers)):
+    for start, end in sorted(held):
         if position < start and position < segment.end:
             yield position, min(start, segment.end)
         position = max(position, end)
