@@ -1,7 +1,7 @@
 """A library that defines what torch's libraries need of CUDA, for a machine without CUDA.
 
-A function returns 0, if it is none of `FAILS`. A variable is zero. A `type_info` has its name, since pybind11 reads names while it
-registers classes.
+A function returns 0, if it is none of `FAILS`. A variable is zero. A `type_info` has its name, since pybind11 reads names while
+it registers classes.
 """
 
 import re
