@@ -1,6 +1,7 @@
 """A library that defines what torch's libraries need of CUDA, for a machine without CUDA.
 
-A function returns 0, a variable is zero, a `type_info` has its name, since pybind11 reads names while it registers classes.
+A function returns 0, if it is none of `FAILS`. A variable is zero. A `type_info` has its name, since pybind11 reads names while
+it registers classes.
 """
 
 import re
@@ -18,6 +19,9 @@ from elftools.elf.sections import SymbolTableSection
 NAME = "libtorch_stub.so"
 # Functions whose result is written through while the libraries are loaded: a null pointer would crash.
 RETURNS_REFERENCE = {"_ZN4c10d15get_gil_checkerEv"}
+# Functions that fail as on a machine without a GPU, and what they return then. After a 0 their caller reads a result that nobody
+# wrote: the profiler went through a random number of devices.
+FAILS = {"cudaGetDeviceCount": 100}  # cudaErrorNoDevice
 VARIABLES = {"_ZN3c104cuda20CUDACachingAllocator9allocatorE"}
 SYSTEM_LIBRARIES = ("libstdc++.so.6", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "librt.so.1", "libdl.so.2")
 
@@ -32,6 +36,7 @@ class Processor(NamedTuple):
         loader: The file name of their dynamic loader.
         returns_zeros: Instructions that put the address of `zeros` into the first result register.
         returns_zero: Instructions that put 0 there.
+        returns_number: Instructions that put a number there. `{number}` is the number.
         clears_second: Instructions that put 0 into the second result register.
         sets_table: Instructions that write a table's address to where the first argument points. `{table}` is its label.
     """
@@ -42,6 +47,7 @@ class Processor(NamedTuple):
     loader: str
     returns_zeros: tuple[str, ...]
     returns_zero: tuple[str, ...]
+    returns_number: tuple[str, ...]
     clears_second: tuple[str, ...]
     sets_table: tuple[str, ...]
 
@@ -56,6 +62,7 @@ PROCESSORS: Mapping[str, Processor] = {
             "ld-linux-x86-64.so.2",
             ("lea zeros(%rip), %rax",),
             ("xor %eax, %eax",),
+            ("mov ${number}, %eax",),
             ("xor %edx, %edx",),
             ("lea {table}+16(%rip), %rax", "mov %rax, (%rdi)"),
         ),
@@ -66,6 +73,7 @@ PROCESSORS: Mapping[str, Processor] = {
             "ld-linux-aarch64.so.1",
             ("adrp x0, zeros", "add x0, x0, :lo12:zeros"),
             ("mov x0, xzr",),
+            ("mov w0, #{number}",),
             ("mov x1, xzr",),
             ("adrp x1, {table}+16", "add x1, x1, :lo12:{table}+16", "str x1, [x0]"),
         ),
@@ -150,6 +158,8 @@ def source(missing: dict[str, str], defined: set[str], processor: Processor) -> 
             lines += _constructor(name, owner, number, processor)
         else:
             result = processor.returns_zeros if name in RETURNS_REFERENCE else processor.returns_zero
+            if name in FAILS:
+                result = tuple(line.format(number=FAILS[name]) for line in processor.returns_number)
             lines += _function(name, [*result, *processor.clears_second])
     return "\n".join(lines) + "\n"
 

@@ -21,6 +21,7 @@ from runtimes.emulated import EmulationError
 # and the constructor of that class.
 MISSING = {
     "cudaGetDevice": "STT_FUNC",
+    "cudaGetDeviceCount": "STT_FUNC",
     "_ZN4c10d15get_gil_checkerEv": "STT_FUNC",
     "_ZN3c104cuda20CUDACachingAllocator9allocatorE": "STT_OBJECT",
     "_ZTIN2at3GpuE": "STT_OBJECT",
@@ -57,9 +58,10 @@ def test_the_stub_defines_what_is_missing(tmp_path: Path, machine: str) -> None:
 
 
 def test_the_stubs_functions_return_zero_or_zeros(tmp_path: Path) -> None:
-    """A function returns 0; one whose result is written through returns memory; a constructor writes a table with a type."""
+    """A function returns 0, or memory if its result is written through, or that there is no GPU; a constructor writes a table."""
     loaded = ctypes.CDLL(str(assembled(tmp_path, platform.machine())))
     assert loaded.cudaGetDevice() == 0
+    assert loaded.cudaGetDeviceCount() == 100
     memory = loaded._ZN4c10d15get_gil_checkerEv
     memory.restype = ctypes.c_void_p
     assert ctypes.string_at(memory(), 4096) == bytes(4096)
