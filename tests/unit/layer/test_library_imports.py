@@ -17,7 +17,8 @@ MODULES = {
     ),
     "torch/held.py": "ORDER.append('held')\nvalue = 1",
     "torch/_C.py": (
-        "class _Library:\n    def impl(self, *arguments): pass\ndef _dispatch_library(*arguments): return _Library()"
+        "class _Library:\n    def impl(self, *arguments): pass\ndef _dispatch_library(*arguments): return _Library()\n"
+        "def _dispatch_has_kernel_for_dispatch_key(*arguments): return True"
     ),
     "torch/_ops.py": (
         "class _OpNamespace:\n    name = 'lib'\n    __name__ = 'torch.ops.lib'\n"
