@@ -110,6 +110,8 @@ def main(argv: list[str] | None = None) -> int:
         for title, count, other, starts in zip(titles, taken, others, warm, strict=True):
             cpu, peak = median(each.cpu_seconds for each in starts), median(each.peak_bytes for each in starts)
             print(f"| {title} | {count} | {other} | {cpu:.3f} | {cpu / base:.2f} | {peak / 1e6:.0f} |")
+        if not options.cold_runs:
+            return 0
         if reason := drop_page_cache():
             print(reason, file=sys.stderr)
             return 0

@@ -165,18 +165,3 @@ def test_a_machine_without_an_emulator_lacks_the_cell(
     assert not matrix.run(cell, with_tests=True, budget=7)
     assert "qemu-user-static" in (cell.problem or "")
     assert started == []
-
-
-@pytest.mark.parametrize(("text", "cells"), [("no table\n", CELLS), (f"{matrix.HEAD}\n", [])])
-def test_a_page_without_the_table_is_not_changed(tmp_path: Path, text: str, cells: list[Cell]) -> None:
-    """A page without such a table, or a machine where nothing was run, is an error."""
-    page = tmp_path / "page.md"
-    page.write_text(text)
-    with pytest.raises(CellError):
-        matrix.document(cells, page)
-    assert page.read_text() == text
-
-
-def test_the_documented_table_has_the_programs_form() -> None:
-    """The table in docs/testing.md is one that the program replaces."""
-    assert matrix.PAGE.read_text().splitlines().count(matrix.HEAD) == 1

@@ -60,8 +60,9 @@ class Build:
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=self.options.output))
         try:
             finished = scratch / "layer" / "python"
-            self._bundle(staged, finished, profile, use, installed.tree)
-            self._split(finished, profile)
+            late = self._late(profile, installed.tree)
+            self._bundle(staged, finished, profile, use, late)
+            self._split(finished, profile, late)
             report = self._account(finished, installed)
             if self.options.verify:
                 self._verify(staged, finished, use)
@@ -138,14 +139,24 @@ class Build:
             step.result = f"{', '.join(self.extras.extra) or 'nothing'} packed; {len(use.modules):,} modules used"
         return use
 
+    def _late(self, profile: profiles.Profile, installed: Path) -> late_initialisers.LateInitialisers:
+        """Which initialisers wait: as with modules, none where everything is imported at once."""
+        if self.options.eager_imports or not profile.held.modules:
+            return late_initialisers.LateInitialisers()
+        return late_initialisers.find(installed)
+
     def _bundle(
-        self, staged: Path, finished: Path, profile: profiles.Profile, use: extra.ExtraUse, installed: Path
+        self,
+        staged: Path,
+        finished: Path,
+        profile: profiles.Profile,
+        use: extra.ExtraUse,
+        late: late_initialisers.LateInitialisers,
     ) -> None:
         """Step 5, the Python half: modules into their tiers."""
         with self.console.step("bundle", "compile modules, and pack the cold ones") as step:
             recorded = RecordedModules(profile.hot, profile.warm, profile.sources, use.modules)
             held = HeldModules() if self.options.eager_imports else profile.held
-            late = late_initialisers.find(installed) if held.modules else late_initialisers.LateInitialisers()
             bundled = bundle.bundle(
                 staged,
                 finished,
@@ -164,13 +175,14 @@ class Build:
             )
         self.book.measure("bundle", finished, self.console.seconds["bundle"], [bundled._asdict()])
 
-    def _split(self, finished: Path, profile: profiles.Profile) -> None:
+    def _split(self, finished: Path, profile: profiles.Profile, late: late_initialisers.LateInitialisers) -> None:
         """Step 5, the native half: libraries into hot pages and cold blocks."""
         with self.console.step("split", "compress the cold pages of the libraries") as step:
             folder = finished / "torch_layer"
             compile_pager.build_pager(folder / compile_pager.PAGER_NAME, arch=platform.machine())
+            unused = {late_initialisers.LIBRARY: late.pages}
             plans = {
-                name: split.LibraryPlan(hot=profile.pages.of(name))
+                name: split.LibraryPlan(hot=profile.pages.of(name) - unused.get(name, frozenset()))
                 for name in selection.libraries_of(finished, profile.other_builds)
             }
             parts = split.thin(

@@ -53,10 +53,10 @@ class _MetaOperators:
     """Kernels of operators for the device "meta", as long as held modules have not registered theirs."""
 
     def __init__(self, completion: Completion) -> None:
-        core: Any = sys.modules["torch._C"]
+        self._core: Any = sys.modules["torch._C"]
         # Taken now: `registrations` puts others in their place.
-        self._library, self._has_kernel = core._dispatch_library, core._dispatch_has_kernel_for_dispatch_key
-        self._operator_names = core._dispatch_get_all_op_names
+        self._library = self._core._dispatch_library
+        self._has_kernel = self._core._dispatch_has_kernel_for_dispatch_key
         self._completion = completion
         self._libraries: dict[str, Any] = {}  # by namespace
         self._opening: list[Any] = []  # the library of the factories that are native
@@ -109,7 +109,7 @@ class _MetaOperators:
     def _watch_all_but(self, native: Collection[str]) -> None:
         """Operators that are made of others need not be watched: the others are."""
         skipped = {*native, *self._watched}
-        names = [name for name in self._operator_names() if name not in skipped]
+        names = [name for name in self._core._dispatch_get_all_op_names() if name not in skipped]
         self._watch([name for name in names if not self._has_kernel(name, "CompositeImplicitAutograd")], self._others)
 
 

@@ -58,7 +58,8 @@ MODULES = {
         "def count():\n    return number if _torch_layer.ready else _torch_layer.resolve(__name__, 'number')"
     ),
     "torch/_C.py": (
-        "class _Library:\n    def impl(self, *arguments): pass\ndef _dispatch_library(*arguments): return _Library()"
+        "class _Library:\n    def impl(self, *arguments): pass\ndef _dispatch_library(*arguments): return _Library()\n"
+        "def _dispatch_has_kernel_for_dispatch_key(*arguments): return True"
     ),
     "torch/_ops.py": "\n".join(
         f"class {name}:\n    def __getattr__(self, name): raise AttributeError(name)"

@@ -23,7 +23,8 @@ MODULES = {
     ),
     "torch/_C.py": (
         "class _Library:\n    def impl(self, *arguments): pass\ndef _dispatch_library(*arguments): return _Library()\n"
-        "def _dispatch_has_kernel(name): return name == 'native::scale'"
+        "def _dispatch_has_kernel(name): return name == 'native::scale'\n"
+        "def _dispatch_has_kernel_for_dispatch_key(*arguments): return True"
     ),
     "torch/_ops.py": (
         "class _OpNamespace:\n    name = 'lib'\n    __name__ = 'torch.ops.lib'\n"

@@ -292,14 +292,14 @@ class SharedLibrary:
                 table = self.at(section.address, section.bytes // _SYMBOL.size * _SYMBOL.size)
                 yield from ((info, value) for _, info, _, _, value, _ in _SYMBOL.iter_unpack(table))
 
-    def named_symbols(self, section: str) -> Iterator[tuple[bytes, tuple[int, int], int]]:
-        """Every symbol of `.symtab` or `.dynsym`: name, `(st_info, st_other)`, st_value; none if it was stripped."""
+    def named_symbols(self, section: str) -> Iterator[tuple[bytes, tuple[int, int], range]]:
+        """Every symbol of `.symtab` or `.dynsym`: name, `(st_info, st_other)`, addresses; none if it was stripped."""
         table = self._elf.get_section_by_name(section)
         if table is None:
             return
         names = self._elf.get_section(table["sh_link"]).data()
-        for start, info, other, _, value, _ in _SYMBOL.iter_unpack(table.data()):
-            yield names[start : names.index(b"\0", start)], (info, other), value
+        for start, info, other, _, value, size in _SYMBOL.iter_unpack(table.data()):
+            yield names[start : names.index(b"\0", start)], (info, other), range(value, value + size)
 
 
 def _number(value: int | str, names: dict[str, int]) -> int:

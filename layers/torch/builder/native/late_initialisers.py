@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from builder.errors import ElfError
-from builder.native.elf import SharedLibrary, Tag
+from builder.native.elf import SharedLibrary, Tag, page_ceil
+from builder.native.page_set import PAGE_BYTES
 
 LIBRARY = "torch/lib/libtorch_cpu.so"
 # What a compiler calls the function that runs a source file's static initialisers.
 _INITIALISER = re.compile(rb"_GLOBAL__sub_I_(\w+)\.cpp")
-_FUNCTION, _GLOBAL, _DEFAULT = 2, 1, 0  # STT_FUNC, STB_GLOBAL, STV_DEFAULT
+# What torch/library.h calls the functions that an initialiser calls; only it does.
+_REGISTERING = b"TORCH_LIBRARY_IMPL_init_"
+_FUNCTION, _FILE, _GLOBAL, _DEFAULT = 2, 4, 1, 0  # STT_FUNC, STT_FILE, STB_GLOBAL, STV_DEFAULT
 _RELOCATION = struct.Struct("<QQq")
 
 
@@ -64,15 +67,24 @@ class LateInitialisers(NamedTuple):
         symbol: a function that the library exports, by which a program finds where the library is in memory.
         symbol_address: its address in the library.
         addresses: those of the functions, in the order in which the loader would call them; empty if none waits.
+        pages: numbers of pages that have nothing but code of these functions. A start does not need them.
     """
 
     symbol: str = ""
     symbol_address: int = 0
     addresses: tuple[int, ...] = ()
+    pages: frozenset[int] = frozenset()
 
     def for_plan(self) -> dict[str, object]:
         """What the layer needs at run time, in plain containers; empty if nothing waits."""
-        return {"library": LIBRARY, **self._asdict()} if self.addresses else {}
+        if not self.addresses:
+            return {}
+        return {
+            "library": LIBRARY,
+            "symbol": self.symbol,
+            "symbol_address": self.symbol_address,
+            "addresses": self.addresses,
+        }
 
 
 def find(installed: Path) -> LateInitialisers:
@@ -88,29 +100,41 @@ def find(installed: Path) -> LateInitialisers:
     library = SharedLibrary.read(installed / LIBRARY)
     if not groups or library.tag(Tag.INIT) is None:
         return LateInitialisers()
-    files: dict[int, str] = {}
-    for name, _, address in library.named_symbols(".symtab"):
-        if match := _INITIALISER.fullmatch(name):
-            files[address] = match[1].decode()
+    files: dict[int, str] = {}  # by the initialiser's address
+    called: dict[int, list[range]] = {}  # the functions that it calls, by the same
+    inside: list[range] = []
+    for name, (kind, _), addresses in library.named_symbols(".symtab"):
+        if kind & 15 == _FILE:  # the local symbols of a source file follow its name
+            inside = []
+        elif _REGISTERING in name:
+            inside.append(addresses)
+        elif match := _INITIALISER.fullmatch(name):
+            files[addresses.start], called[addresses.start] = match[1].decode(), inside
     patterns = [
         pattern
         for group in groups
         if all(any(re.fullmatch(pattern, file) for file in files.values()) for pattern in group.files)
         for pattern in group.files
     ]
-    addresses = tuple(
+    waiting = tuple(
         address
         for _, address in sorted(_entries(library).items())
         if address in files and any(re.fullmatch(pattern, files[address]) for pattern in patterns)
     )
-    if not addresses:
+    if not waiting:
         return LateInitialisers()
     exported = min(
-        (name.decode(), address)
-        for name, (kind, other), address in library.named_symbols(".dynsym")
-        if address and kind == _GLOBAL << 4 | _FUNCTION and other == _DEFAULT and name.startswith(b"_ZN3c10")
+        (name.decode(), addresses.start)
+        for name, (kind, other), addresses in library.named_symbols(".dynsym")
+        if addresses and kind == _GLOBAL << 4 | _FUNCTION and other == _DEFAULT and name.startswith(b"_ZN3c10")
     )
-    return LateInitialisers(*exported, addresses)
+    pages = {
+        page
+        for address in waiting
+        for code in called[address]
+        for page in range(page_ceil(code.start) // PAGE_BYTES, code.stop // PAGE_BYTES)
+    }
+    return LateInitialisers(*exported, waiting, frozenset(pages))
 
 
 def take_out(path: Path, addresses: Collection[int]) -> None:
