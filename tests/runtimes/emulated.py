@@ -23,6 +23,7 @@ so no time limit holds.
 import argparse
 import contextlib
 import ctypes
+import importlib.machinery
 import os
 import platform
 import shutil
@@ -113,6 +114,14 @@ def _loader_of(interpreter: Path) -> Path | None:
             assert isinstance(segment, InterpSegment)
             return Path(segment.get_interp_name())
     return None
+
+
+def suffixes_of(interpreter: Path) -> list[str]:
+    """The ends of the file names by which the interpreter knows extension modules: they name the processors."""
+    program = "import importlib.machinery; print(*importlib.machinery.EXTENSION_SUFFIXES)"
+    variables = {**os.environ, **libraries_of(interpreter)}
+    done = _run([interpreter, "-c", program], env=variables, capture_output=True, text=True, check=True)
+    return done.stdout.split()
 
 
 @contextlib.contextmanager
@@ -221,6 +230,8 @@ def emulated(interpreter: Path, machine: str, wheels: Path) -> Iterator[None]:
             parts[0] = str(interpreter)
             variables = {**(options.get("env") or os.environ), **of_emulator}
             options["env"] = {**variables, "PYTHONPYCACHEPREFIX": bytecode.of(variables)}
+            if "--jobs" in parts:  # of the checks: one at a time would take the longest of all steps
+                parts[parts.index("--jobs") + 1] = str(len(os.sched_getaffinity(0)))
         elif parts[1:3] == ["-m", "pip"] and "install" in parts:
             parts += pip_options(machine, wheels)
         return _run(parts, *arguments, **options)
@@ -229,6 +240,8 @@ def emulated(interpreter: Path, machine: str, wheels: Path) -> Iterator[None]:
         bytecode,
         cross_tools(machine),
         mock.patch.object(platform, "machine", return_value=machine),
+        # The layer's finder gets a table of extension modules, which the builder makes by these.
+        mock.patch.object(importlib.machinery, "EXTENSION_SUFFIXES", suffixes_of(interpreter)),
         mock.patch.object(subprocess, "run", start),
     ):
         yield

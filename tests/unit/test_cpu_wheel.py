@@ -1,6 +1,7 @@
 """CPU wheels that are made from CUDA wheels, and the builder for other processors."""
 
 import ctypes
+import importlib.machinery
 import platform
 import shutil
 import subprocess
@@ -228,6 +229,8 @@ def test_only_what_runs_torch_is_emulated(tmp_path: Path) -> None:
     subprocess.run(["gcc", "-x", "c", "-", "-o", str(runs)], input=PROGRAM, text=True, check=True)
     with emulated.emulated(runs, "aarch64", tmp_path):
         assert platform.machine() == "aarch64"
+        # What the interpreter prints, in words.
+        assert importlib.machinery.EXTENSION_SUFFIXES[0] == "emulated"
         assert Path(str(shutil.which("strip"))).readlink().name == "aarch64-linux-gnu-strip"
         done = subprocess.run([sys.executable, "-S", "-c", "1"], capture_output=True, text=True, timeout=1e-9)
         assert done.stdout == "emulated in neoverse-n1: -S -c 1"

@@ -3,6 +3,7 @@
 import ast
 import dis
 import json
+import platform
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -300,7 +301,8 @@ def test_every_use_in_torch_is_guarded() -> None:
     assert spec is not None
     assert spec.origin is not None
     sources = SourceTree(Path(spec.origin).parents[1])
-    (profile,) = paths.PROFILES.glob(f"torch-2.13.0*-{sys.implementation.cache_tag}-*workload.json")
+    tag = f"{sys.implementation.cache_tag}-{platform.machine()}"
+    (profile,) = paths.PROFILES.glob(f"torch-2.13.0*-{tag}-workload.json")
     held = planning.HeldModules(**{key: tuple(value) for key, value in json.loads(profile.read_text())["held"].items()})
     made = planning.make(sources, held)
     assert len(made.deferred_names) > 10
