@@ -61,7 +61,7 @@ class KnownTorch(NamedTuple):
 KNOWN_TORCH = (
     KnownTorch("2.13", "recorded, built and verified with 2.13.0; the default"),
     KnownTorch("2.14", "recorded, built and verified with 2.14.0 on CPython 3.13"),
-    KnownTorch("2.15", "recorded, built and verified with 2.15.0 on CPython 3.13; its layer needs a larger budget"),
+    KnownTorch("2.15", "recorded, built and verified with 2.15.0 on CPython 3.13"),
 )
 EXAMPLE_VERSION = "2.13.0+cpu"  # the layer's own
 
