@@ -13,11 +13,6 @@ QUIET = {
         prepare = torchvision.models.get_model_weights("resnet18").DEFAULT.transforms()
         answer = prepare(Image.linear_gradient("L").convert("RGB"))[:, ::32, ::32].tolist()
     """,
-    "functions of the second transforms": """
-        from torchvision.transforms.v2 import functional
-        picture = torch.arange(3 * 48 * 48, dtype=torch.uint8).reshape(3, 48, 48)
-        answer = functional.normalize(functional.resize(picture, [16, 16]).float(), [0.5] * 3, [2.0] * 3).tolist()
-    """,
     "detection": """
         torch.manual_seed(1)
         make = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn
@@ -50,6 +45,11 @@ QUIET = {
 """Those that leave torch's modules waiting."""
 
 OTHERS = {
+    "functions of the second transforms": """
+        from torchvision.transforms.v2 import functional
+        picture = torch.arange(3 * 48 * 48, dtype=torch.uint8).reshape(3, 48, 48)
+        answer = functional.normalize(functional.resize(picture, [16, 16]).float(), [0.5] * 3, [2.0] * 3).tolist()
+    """,
     "the second transforms": """
         from torchvision.transforms import v2
         steps = [v2.ToImage(), v2.Resize((32, 32)), v2.ToDtype(torch.float32, scale=True)]
