@@ -77,14 +77,22 @@ for name in libraries:
 )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Print both tables. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.layer.native", description=__doc__)
+def options_of(module: str, description: str, argv: list[str] | None) -> argparse.Namespace | None:
+    """How many starts to measure; None, with a message, if there is no layer."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("--runs", type=int, default=15, help="starts for each row (default: %(default)s)")
     parser.add_argument("--cold-runs", type=int, default=5, help="the same, page cache dropped (default: %(default)s)")
     options = parser.parse_args(argv)
     if not LAYER.is_dir():
         print("There is no layer in build/layer. Next: make layer", file=sys.stderr)
+        return None
+    return options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print both tables. Returns the exit status."""
+    options = options_of("benchmarks.layer.native", __doc__, argv)
+    if options is None:
         return 1
     warm = _starts(VARIANTS, options.runs)
     print("| | CPU, s | ratio | peak memory, MB |\n|---|---|---|---|")

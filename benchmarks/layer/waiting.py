@@ -9,7 +9,6 @@ says how many operators would call another kernel than they should, without a wo
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -29,7 +28,7 @@ from benchmarks.layer.initialisers import (
     without,
 )
 from benchmarks.layer.measure import Start, drop_page_cache, start
-from benchmarks.layer.native import LAYER
+from benchmarks.layer.native import LAYER, options_of
 from builder.python import archive_writer
 
 TRACING, AUTOGRAD, VMAP, OTHERS = GROUPS[:4]
@@ -85,12 +84,8 @@ def misled(expected: dict[str, dict[str, str]], actual: dict[str, dict[str, str]
 
 def main(argv: list[str] | None = None) -> int:
     """Print both tables. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.layer.waiting", description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=15, help="starts for each row (default: %(default)s)")
-    parser.add_argument("--cold-runs", type=int, default=5, help="the same, page cache dropped (default: %(default)s)")
-    options = parser.parse_args(argv)
-    if not LAYER.is_dir():
-        print("There is no layer in build/layer. Next: make layer", file=sys.stderr)
+    options = options_of("benchmarks.layer.waiting", __doc__.splitlines()[0], argv)
+    if options is None:
         return 1
     initialisers = initialisers_of(installed_library())
     # Beside the layer: hard links do not go to another file system.

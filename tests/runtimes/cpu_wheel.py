@@ -249,14 +249,14 @@ def main(argv: list[str] | None = None) -> int:
     return print_path(lambda: make(*wanted))
 
 
-def print_path(make_wheel: Callable[[], Path]) -> int:
-    """Make a wheel and print its path; 1 with the reason if it cannot be made."""
+def print_path(have: Callable[[], Path], refusal: type[Exception] = WheelError) -> int:
+    """Have a file and print its path; 1 with the reason if it cannot be had."""
     try:
-        wheel = make_wheel()
-    except WheelError as error:
+        path = have()
+    except refusal as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(f"{wheel}\n")
+    sys.stdout.write(f"{path}\n")
     return 0
 
 

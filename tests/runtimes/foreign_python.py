@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from runtimes.cpu_wheel import print_path
 from runtimes.emulated import EmulationError, machine_of
 
 # Debian's releases by the Python that each has.
@@ -92,13 +93,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("machine", choices=sorted(ARCHITECTURES), help="the processors")
     parser.add_argument("--folder", type=Path, required=True, help="the folder to unpack it into")
     arguments = parser.parse_args(argv)
-    try:
-        interpreter = have(arguments.version, arguments.machine, arguments.folder.resolve())
-    except EmulationError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    sys.stdout.write(f"{interpreter}\n")
-    return 0
+    folder = arguments.folder.resolve()
+    return print_path(lambda: have(arguments.version, arguments.machine, folder), EmulationError)
 
 
 if __name__ == "__main__":
