@@ -60,10 +60,15 @@ def test_the_files_need_each_other_one_way(tmp_path: Path, machine: str, recordi
     assert ("record" in needs["fault"]) == recording
 
 
+# Both filters are compiled, so that tests can run both on one machine. The linker drops the one that no pager calls.
+OTHERS_FILTER = {"x86_64": {"filter_arm64_decode"}, "aarch64": {"filter_x86_decode"}}
+
+
 def test_every_name_is_used(tmp_path: Path) -> None:
-    """Each function that a file offers is called by another file, or is exported: there is no dead code between files."""
+    """Each function that a file offers is called by another file or exported, but for the filter of other processors."""
     objects = _compile(tmp_path, platform.machine(), "RECORDING=1")
     symbols = [_symbols(path) for path in objects]
     needed = set[str]().union(*(names for _, names in symbols))
     offered = set[str]().union(*(names for names, _ in symbols))
-    assert {name for name in offered - needed if not name.startswith("torch_layer_pager_")} == set()
+    unused = {name for name in offered - needed if not name.startswith("torch_layer_pager_")}
+    assert unused == OTHERS_FILTER[platform.machine()]
