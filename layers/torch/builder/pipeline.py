@@ -60,7 +60,7 @@ class Build:
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=self.options.output))
         try:
             finished = scratch / "layer" / "python"
-            late = self._late(profile, installed.tree)
+            late = _late(self.options, profile, installed.tree)
             self._bundle(staged, finished, profile, use, late)
             self._split(finished, profile, late)
             report = self._account(finished, installed)
@@ -105,24 +105,11 @@ class Build:
                 known = profiles.held_elsewhere(self.options.profiles, target)
                 found = record.record_workload(staged, self.options.work, target, step.say, known)
                 path = self.options.profiles / profiles.file_name(target, f"workload-{record.maker()}")
-                found = functions.named(found, installed.tree)
-                found.save(path)
+                functions.named(found, installed.tree).save(path)
                 # Profiles of users' own models on the same wheels count, too.
                 found = profiles.find(self.options.profiles, target) or found
                 step.result = f"recorded into {path}: "
-            step.result += (
-                f"{len(found.hot):,} modules and {found.pages.count() * 4096 / 1e6:.1f} MB of libraries are hot "
-                f"({', '.join(found.capabilities)})"
-            )
-            if found.by_name:
-                step.result += (
-                    f"; {', '.join(sorted(found.by_name))}: another build than the recorded one, so hot by the names of its "
-                    "functions"
-                )
-            if found.other_builds:
-                step.result += (
-                    f"; {', '.join(sorted(found.other_builds))}: another build than the recorded one, so left whole"
-                )
+            step.result += _what_is_hot(found)
         self.book.measure("record", staged, self.console.seconds["record"])
         return found
 
@@ -138,12 +125,6 @@ class Build:
             use = extra.record(staged, self.extras.extra, self.options.work, self.memo, ledger.tree_sha256(staged))
             step.result = f"{', '.join(self.extras.extra) or 'nothing'} packed; {len(use.modules):,} modules used"
         return use
-
-    def _late(self, profile: profiles.Profile, installed: Path) -> late_initialisers.LateInitialisers:
-        """Which initialisers wait: as with modules, none where everything is imported at once."""
-        if self.options.eager_imports or not profile.held.modules:
-            return late_initialisers.LateInitialisers()
-        return late_initialisers.find(installed)
 
     def _bundle(
         self,
@@ -247,6 +228,27 @@ class Build:
         if self.options.treemap is not None:
             title = f"Torch layer: {report.unzipped_bytes:,} bytes, {report.headroom_bytes:,} left under Lambda's limit"
             self.options.treemap.write_text(treemap.draw(report.tree(), title), encoding="utf-8")
+
+
+def _what_is_hot(found: profiles.Profile) -> str:
+    """The size of what was recorded, and the libraries of other builds, for people."""
+    text = (
+        f"{len(found.hot):,} modules and {found.pages.count() * 4096 / 1e6:.1f} MB of libraries are hot "
+        f"({', '.join(found.capabilities)})"
+    )
+    if found.by_name:
+        named = ", ".join(sorted(found.by_name))
+        text += f"; {named}: another build than the recorded one, so hot by the names of its functions"
+    if found.other_builds:
+        text += f"; {', '.join(sorted(found.other_builds))}: another build than the recorded one, so left whole"
+    return text
+
+
+def _late(options: BuildOptions, profile: profiles.Profile, installed: Path) -> late_initialisers.LateInitialisers:
+    """Which initialisers wait: as with modules, none where everything is imported at once."""
+    if options.eager_imports or not profile.held.modules:
+        return late_initialisers.LateInitialisers()
+    return late_initialisers.find(installed)
 
 
 def _bytes_of(tree: Path, names: Iterable[str]) -> int:
