@@ -11,14 +11,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from builder.native.arm64_filter import encode_arm64
-from builder.native.branch_filter import encode_x86
 from builder.native.elf import SharedLibrary
 from builder.native.page_set import PAGE_BYTES
 from builder.native.side_file import compressor
+from builder.native.split import FILTERS
 
 LEVEL, BLOCK_BYTES = 19, 262144
-ENCODERS = {"x86_64": encode_x86, "aarch64": encode_arm64}
 
 
 def sample(library: SharedLibrary, every: int) -> list[tuple[int, bytes]]:
@@ -34,7 +32,7 @@ def row(path: Path, every: int) -> str:
     library = SharedLibrary.read(path)
     parts, tool = sample(library, every), compressor(LEVEL)
     plain = sum(len(tool.compress(part)) for _, part in parts)
-    filtered = sum(len(tool.compress(ENCODERS[library.machine](part, start))) for start, part in parts)
+    filtered = sum(len(tool.compress(FILTERS[library.machine].encode(part, start))) for start, part in parts)
     measured = f"{BLOCK_BYTES * len(parts) / 1e6:.1f} | {plain / 1e6:.2f} | {filtered / 1e6:.2f}"
     return f"| {path.name} | {library.machine} | {measured} | {100 * (1 - filtered / plain):.1f} % |"
 

@@ -18,15 +18,15 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
+
+from builder.native.elf import SharedLibrary
+from builder.native.late_initialisers import INITIALISER, entries
 
 LIBRARY = "libtorch_cpu.so"
-# What a compiler calls the function that runs a source file's static initialisers.
-INITIALISER = re.compile(r"_GLOBAL__sub_I_(\w+)\.cpp$")
 RETURN = b"\xc3"  # the instruction `ret` of x86_64
 RELOCATION = "<QQq"  # Elf64_Rela: offset, info, addend
 RELOCATION_BYTES = struct.calcsize(RELOCATION)
@@ -86,34 +86,24 @@ class Initialiser(NamedTuple):
 
 def initialisers_of(library: Path) -> list[Initialiser]:
     """Those of an installed library, in the order in which the loader calls them."""
-    with library.open("rb") as file:
-        elf = ELFFile(file)
-        symbols = elf.get_section_by_name(".symtab")
-        if not isinstance(symbols, SymbolTableSection):
-            raise SystemExit(f"{library} has no symbol table. Next: install torch's wheel again, and do not strip it")
-        named = {
-            symbol["st_value"]: match[1]
-            for symbol in symbols.iter_symbols()
-            if (match := INITIALISER.match(symbol.name))
-        }
-        places, table = _tables(elf)
-        relocations = struct.iter_unpack(RELOCATION, _bytes_at(file, elf, table))
-    found = [(place, address) for place, _, address in relocations if place in places]
-    return [Initialiser(place, address, named.get(address, "")) for place, address in sorted(found)]
+    read = SharedLibrary.read(library)
+    named = {
+        addresses.start: match[1].decode()
+        for name, _, addresses in read.named_symbols(".symtab")
+        if (match := INITIALISER.fullmatch(name))
+    }
+    if not named:
+        raise SystemExit(f"{library} has no symbol table. Next: install torch's wheel again, and do not strip it")
+    return [Initialiser(place, address, named.get(address, "")) for place, address in sorted(entries(read).items())]
 
 
-def _tables(elf: ELFFile) -> tuple[range, range]:
-    """The addresses of the list of initialisers, and those of the table of relocations."""
+def _relocations(elf: ELFFile) -> range:
+    """Where the file has its table of relocations."""
     dynamic = next(segment for segment in elf.iter_segments("PT_DYNAMIC"))
     assert isinstance(dynamic, DynamicSegment)
     tags = {tag.entry.d_tag: tag.entry.d_val for tag in dynamic.iter_tags()}
-    first, start = tags["DT_INIT_ARRAY"], tags["DT_RELA"]
-    return range(first, first + tags["DT_INIT_ARRAYSZ"]), range(start, start + tags["DT_RELASZ"])
-
-
-def _bytes_at(file: BinaryIO, elf: ELFFile, addresses: range) -> bytes:
-    file.seek(next(elf.address_offsets(addresses.start, len(addresses))))
-    return file.read(len(addresses))
+    start = next(elf.address_offsets(tags["DT_RELA"], tags["DT_RELASZ"]))
+    return range(start, start + tags["DT_RELASZ"], RELOCATION_BYTES)
 
 
 def without(library: bytes, files: str, initialisers: Iterable[Initialiser]) -> tuple[bytes, int]:
@@ -126,13 +116,11 @@ def without(library: bytes, files: str, initialisers: Iterable[Initialiser]) -> 
     """
     data, taken = bytearray(library), 0
     elf = ELFFile(io.BytesIO(library))
-    _, table = _tables(elf)
-    start = next(elf.address_offsets(table.start, len(table)))
     code = next(each for each in elf.iter_segments("PT_LOAD") if each["p_flags"] & EXECUTE and each["p_filesz"])
     nothing = code["p_vaddr"] + data.index(RETURN, code["p_offset"]) - code["p_offset"]
     assert nothing < code["p_vaddr"] + code["p_filesz"]
     by_place = {each.place: each for each in initialisers}
-    for offset in range(start, start + len(table), RELOCATION_BYTES):
+    for offset in _relocations(elf):
         place, kind, _ = struct.unpack_from(RELOCATION, data, offset)
         if (each := by_place.get(place)) is not None:
             is_out = bool(files) and re.match(files, each.file) is not None

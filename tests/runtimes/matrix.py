@@ -271,9 +271,10 @@ def emulator_of(cell: Cell) -> list[object]:
     except EmulationError as error:
         raise MissingError(str(error)) from error
     tag = f"cpython-{cell.python.replace('.', '')}-{platform.machine()}"
-    known = paths.PROFILES / f"torch-{cell.torch}+cpu-{tag}-workload.json"
+    # The one without a maker comes first: it has the modules that wait.
+    known = next(iter(sorted(paths.PROFILES.glob(f"torch-{cell.torch}+cpu-{tag}-workload*.json"), reverse=True)), None)
     options = ["--interpreter", path, "--wheels", FOLDER / "wheels"]
-    return [*options, "--known", known] if known.is_file() else options
+    return options if known is None else [*options, "--known", known]
 
 
 def read_build(cell: Cell) -> None:

@@ -104,7 +104,7 @@ class Build:
                 step.note(record.what_it_takes(target))
                 known = profiles.held_elsewhere(self.options.profiles, target)
                 found = record.record_workload(staged, self.options.work, target, step.say, known)
-                path = self.options.profiles / profiles.file_name(target, f"workload-{record.maker()}")
+                path = self.options.profiles / profiles.file_name(target, record.workload_name())
                 functions.named(found, installed.tree).save(path)
                 # Profiles of users' own models on the same wheels count, too.
                 found = profiles.find(self.options.profiles, target) or found

@@ -223,7 +223,7 @@ def test_a_profile_of_other_wheels_is_not_taken(options: BuildOptions, monkeypat
         r"no recorded profile fits .* torch \S+ and numpy \S+ on cpython-3\d+.* \d+ minutes", shown.getvalue()
     )
     target = profiles.Target(found.versions, found.python, found.machine, found.libraries)
-    assert (options.profiles / profiles.file_name(target, f"workload-{record.maker()}")).is_file()
+    assert (options.profiles / profiles.file_name(target, record.workload_name())).is_file()
 
 
 def test_a_small_library_of_another_build_stays_whole(options: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,3 +72,4 @@ def test_a_processor_has_a_maker(information: str, maker: str, tmp_path: Path, m
     (tmp_path / "cpuinfo").write_text(information)
     monkeypatch.setattr(record, "PROCESSOR", tmp_path / "cpuinfo")
     assert record.maker() == maker
+    assert record.workload_name() == ("workload" if maker == "other" else f"workload-{maker}")

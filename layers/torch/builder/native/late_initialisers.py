@@ -20,7 +20,7 @@ from builder.native.page_set import PAGE_BYTES
 
 LIBRARY = "torch/lib/libtorch_cpu.so"
 # What a compiler calls the function that runs a source file's static initialisers.
-_INITIALISER = re.compile(rb"_GLOBAL__sub_I_(\w+)\.cpp")
+INITIALISER = re.compile(rb"_GLOBAL__sub_I_(\w+)\.cpp")
 # What torch/library.h calls the functions that an initialiser calls; only it does.
 _REGISTERING = b"TORCH_LIBRARY_IMPL_init_"
 _FUNCTION, _FILE, _GLOBAL, _DEFAULT = 2, 4, 1, 0  # STT_FUNC, STT_FILE, STB_GLOBAL, STV_DEFAULT
@@ -108,7 +108,7 @@ def find(installed: Path) -> LateInitialisers:
             inside = []
         elif _REGISTERING in name:
             inside.append(addresses)
-        elif match := _INITIALISER.fullmatch(name):
+        elif match := INITIALISER.fullmatch(name):
             files[addresses.start], called[addresses.start] = match[1].decode(), inside
     patterns = [
         pattern
@@ -118,7 +118,7 @@ def find(installed: Path) -> LateInitialisers:
     ]
     waiting = tuple(
         address
-        for _, address in sorted(_entries(library).items())
+        for _, address in sorted(entries(library).items())
         if address in files and any(re.fullmatch(pattern, files[address]) for pattern in patterns)
     )
     if not waiting:
@@ -148,7 +148,7 @@ def take_out(path: Path, addresses: Collection[int]) -> None:
         ElfError: One of them is not among the library's initialisers.
     """
     library = SharedLibrary.read(path)
-    missing = set(addresses) - set(_entries(library).values())
+    missing = set(addresses) - set(entries(library).values())
     table, empty = library.tag(Tag.RELA), library.tag(Tag.INIT)
     if missing or table is None or empty is None:
         raise ElfError(f"{path} does not call {len(missing)} of the initialisers that wait", "report this")
@@ -168,7 +168,7 @@ def _places(library: SharedLibrary) -> range:
     return range(start or 0, (start or 0) + (size or 0))
 
 
-def _entries(library: SharedLibrary) -> dict[int, int]:
+def entries(library: SharedLibrary) -> dict[int, int]:
     """Place in the list of initialisers -> address of the function, as far as relocations fill it."""
     places = _places(library)
     return {place: addend for place, _, addend in library.relocations() if place in places}

@@ -218,7 +218,7 @@ def _cut(library: SharedLibrary, layout: Layout, block_bytes: int) -> Iterator[B
     room, kind = block_bytes, None
     for segment, run in layout.cold():
         factor = next((factor for length, factor in FAR_RUNS if run.end - run.start >= length), 1)
-        rights = (_protection(segment), _FILTERS[library.machine].number if run.is_code else branch_filter.NONE)
+        rights = (_protection(segment), FILTERS[library.machine].number if run.is_code else branch_filter.NONE)
         this = (*rights, block_bytes * factor)
         if this != kind:
             if pending and kind is not None:
@@ -252,7 +252,7 @@ class _Filter(NamedTuple):
     source: bytes
 
 
-_FILTERS = {
+FILTERS = {  # by the processors
     "x86_64": _Filter(branch_filter.X86, branch_filter.encode_x86, Path(branch_filter.__file__).read_bytes()),
     "aarch64": _Filter(arm64_filter.ARM64, arm64_filter.encode_arm64, Path(arm64_filter.__file__).read_bytes()),
 }
@@ -264,7 +264,7 @@ def _frame(library: SharedLibrary, block: Block, level: int, memo: Memo) -> byte
     parts = [library.at(fragment.address, fragment.bytes) for fragment in block.fragments]
     addresses = repr([(fragment.address, fragment.bytes) for fragment in block.fragments]) if block.filter else ""
     parameters = f"frame {level} {block.filter} {addresses}".encode()
-    branches = _FILTERS[library.machine]
+    branches = FILTERS[library.machine]
     made_by = _ZSTD + branches.source
     return memo.result([made_by, parameters, *parts], lambda: _compress(parts, block, level, branches))
 

@@ -103,9 +103,15 @@ def capabilities(machine: str) -> list[Capability]:
 
 
 def maker() -> str:
-    """Who made this processor: a value of MAKERS, or "other"."""
+    """Who made this processor: a value of MAKERS, or "other", for which a recording has no name of its own."""
     found = re.search(r"^vendor_id\s*:\s*(\S+)$", PROCESSOR.read_text(), re.M)
     return MAKERS.get(found[1], "other") if found else "other"
+
+
+def workload_name() -> str:
+    """What a recording of the shipped workload on this processor is called in its file's name."""
+    made_by = maker()
+    return "workload" if made_by == "other" else f"workload-{made_by}"
 
 
 class RecordingTree:
